@@ -1,0 +1,102 @@
+//! Drift detection: Page-Hinkley on the absolute log error of the published model.
+
+/// Page-Hinkley's test for an increase of a mean (Page, Biometrika 1954; parameters as in MOA): the cumulative sum of
+/// deviations from the running mean, less a tolerance, signals when it has risen by `threshold` above its minimum.
+#[derive(Debug, Clone)]
+pub struct PageHinkley {
+    /// Values to see before the first signal.
+    min_count: u64,
+    /// Deviations up to this are not drift, in the unit of the values.
+    tolerance: f64,
+    /// Rise of the cumulative sum that signals.
+    threshold: f64,
+    count: u64,
+    mean: f64,
+    sum: f64,
+    min_sum: f64,
+}
+
+impl Default for PageHinkley {
+    /// For |log2 error|, in octaves.
+    fn default() -> Self {
+        Self::new(100, 0.05, 50.0)
+    }
+}
+
+impl PageHinkley {
+    /// See the fields.
+    pub fn new(min_count: u64, tolerance: f64, threshold: f64) -> Self {
+        Self {
+            min_count,
+            tolerance,
+            threshold,
+            count: 0,
+            mean: 0.0,
+            sum: 0.0,
+            min_sum: 0.0,
+        }
+    }
+
+    /// Take one value in. True when the mean has risen: the test then starts anew.
+    pub fn add(&mut self, value: f64) -> bool {
+        if !value.is_finite() {
+            return false;
+        }
+        self.count += 1;
+        self.mean += (value - self.mean) / self.count as f64;
+        self.sum += value - self.mean - self.tolerance;
+        self.min_sum = self.min_sum.min(self.sum);
+        let drifted = self.count >= self.min_count && self.sum - self.min_sum > self.threshold;
+        if drifted {
+            self.reset();
+        }
+        drifted
+    }
+
+    /// Forget everything, as after a new model.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.min_count, self.tolerance, self.threshold);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A repeatable noise in [0, 1).
+    fn noise(i: u64) -> f64 {
+        (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1u64 << 24) as f64
+    }
+
+    #[test]
+    fn a_steady_error_is_no_drift() {
+        let mut ph = PageHinkley::default();
+        assert!(!(0..100_000).any(|i| ph.add(0.5 + noise(i))));
+    }
+
+    #[test]
+    fn an_error_that_doubles_is_noticed_within_two_hundred_samples() {
+        let mut ph = PageHinkley::default();
+        for i in 0..2_000 {
+            assert!(!ph.add(0.5 + noise(i) * 0.2));
+        }
+        let after = (0..1_000).position(|i| ph.add(1.2 + noise(i) * 0.2));
+        assert!(after.is_some_and(|n| n < 200), "noticed after {after:?}");
+    }
+
+    #[test]
+    fn an_error_that_shrinks_is_no_drift() {
+        let mut ph = PageHinkley::default();
+        for i in 0..2_000 {
+            ph.add(1.0 + noise(i));
+        }
+        assert!(!(0..5_000).any(|i| ph.add(0.2 + noise(i))));
+    }
+
+    #[test]
+    fn nan_and_infinity_are_ignored() {
+        let mut ph = PageHinkley::default();
+        assert!(!(0..1_000).any(|_| ph.add(f64::NAN) || ph.add(f64::INFINITY)));
+        assert_eq!(ph.count, 0);
+    }
+}
