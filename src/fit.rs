@@ -88,10 +88,10 @@ impl Moments {
             let share = row.weight / total;
             let centred: Features = std::array::from_fn(|i| row.x[i] - moments.mean[i]);
             let y = share * (row.y - moments.mean_y);
-            for i in 0..NR_FEATURES {
+            for (i, xx) in moments.xx.iter_mut().enumerate() {
                 let x = share * centred[i];
-                for j in 0..=i {
-                    moments.xx[i][j] += x * centred[j];
+                for (sum, other) in xx.iter_mut().zip(centred).take(i + 1) {
+                    *sum += x * other;
                 }
                 moments.xy[i] += y * centred[i];
             }
@@ -146,18 +146,15 @@ fn check(rows: &[Row]) -> Result<(), FitError> {
     if rows.len() < MIN_ROWS {
         return Err(FitError::TooFew { found: rows.len() });
     }
-    let finite = |what, value: f64| {
-        if value.is_finite() {
-            Ok(())
-        } else {
-            Err(FitError::NotFinite { what, value })
-        }
-    };
     for row in rows {
-        finite("burst", row.y)?;
-        finite("weight", row.weight)?;
-        for (i, x) in row.x.into_iter().enumerate() {
-            finite(features::name(i), x)?;
+        let numbers = row.x.into_iter().chain([row.y, row.weight]);
+        if let Some((i, value)) = numbers.enumerate().find(|(_, v)| !v.is_finite()) {
+            let what = match i.checked_sub(NR_FEATURES) {
+                None => features::name(i),
+                Some(0) => "burst",
+                Some(_) => "weight",
+            };
+            return Err(FitError::NotFinite { what, value });
         }
     }
     Ok(())

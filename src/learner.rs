@@ -61,12 +61,17 @@ pub struct LearnerStatus {
     /// Errors on the judging samples at the last fit, octaves.
     pub gate_candidate: f64,
     pub gate_avg: f64,
-    /// Predictions of the kernel recomputed here from the same record.
-    pub parity_checked: u64,
-    /// Of those, how many were off by more than the quantisation explains.
-    pub parity_errors: u64,
+    pub parity: Parity,
+}
+
+/// The kernel's predictions, recomputed here from the same records.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Parity {
+    pub checked: u64,
+    /// Off by more than the quantisation explains.
+    pub errors: u64,
     /// Largest difference, octaves.
-    pub parity_max: f64,
+    pub max: f64,
 }
 
 /// See the module.
@@ -82,6 +87,7 @@ pub struct Learner {
     /// First generation of the published model; a confirmed model gets new ones.
     published_since: u64,
     remembered: VecDeque<(u64, Model)>,
+    parity: Parity,
 }
 
 impl Learner {
@@ -98,6 +104,7 @@ impl Learner {
             published: None,
             published_since: 0,
             remembered: VecDeque::new(),
+            parity: Parity::default(),
         }
     }
 
@@ -120,8 +127,11 @@ impl Learner {
             self.rows.push_back(row);
             self.new_rows += 1;
         }
-        let window = self.rows.len();
-        self.with_status(|s| s.window = window);
+        let (window, parity) = (self.rows.len(), self.parity);
+        self.with_status(|s| {
+            s.window = window;
+            s.parity = parity;
+        });
     }
 
     /// How long from `now_ns` until there may be something to do.
@@ -251,13 +261,11 @@ impl Learner {
         };
         let off = (model.predict(&row.x) - prediction).abs();
         let wrong = off > QUANTISATION_BOUND;
-        let first = self.with_status(|s| {
-            s.parity_checked += 1;
-            s.parity_max = s.parity_max.max(off);
-            s.parity_errors += u64::from(wrong);
-            wrong && s.parity_errors == 1
-        });
-        if first {
+        let parity = &mut self.parity;
+        parity.checked += 1;
+        parity.max = parity.max.max(off);
+        parity.errors += u64::from(wrong);
+        if wrong && parity.errors == 1 {
             warn!(
                 "the kernel predicted {prediction:.4} where model {generation} gives a result {off:.4} away"
             );
@@ -434,7 +442,7 @@ mod tests {
         learner.add(&predicted(0));
         learner.step(2 * S, &sink).expect("sink works");
         assert_eq!(status.lock().expect("not poisoned").fits, 1);
-        learner.add(&predicted(3));
+        learner.add(&predicted(4));
         learner.step(3 * S, &sink).expect("sink works");
         let status = status.lock().expect("not poisoned");
         assert_eq!(status.drifts, 1);
@@ -458,6 +466,6 @@ mod tests {
         records[1].0.pred_q16 += 65536 / 50;
         learner.add(&records);
         let status = status.lock().expect("not poisoned");
-        assert_eq!((status.parity_checked, status.parity_errors), (2, 1));
+        assert_eq!((status.parity.checked, status.parity.errors), (2, 1));
     }
 }

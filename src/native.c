@@ -13,7 +13,7 @@ struct feature_desc {
 };
 
 const struct feature_desc native_features[NR_FEATURES] = {
-#define X(id, name, unit, desc) { #name, unit, desc },
+#define X(id, name, unit, desc) {#name, unit, desc},
 	SCX_ML_FEATURES(X)
 #undef X
 };
@@ -24,7 +24,7 @@ struct counter_desc {
 };
 
 const struct counter_desc native_counters[] = {
-#define X(name, desc) { #name, desc },
+#define X(name, desc) {#name, desc},
 	SCX_ML_COUNTERS(X)
 #undef X
 };

@@ -126,9 +126,9 @@ impl Metrics {
             fit_us: learner.fit_us,
             gate_candidate: learner.gate_candidate,
             gate_avg: learner.gate_avg,
-            parity_checked: learner.parity_checked,
-            parity_errors: learner.parity_errors,
-            parity_max: learner.parity_max,
+            parity_checked: learner.parity.checked,
+            parity_errors: learner.parity.errors,
+            parity_max: learner.parity.max,
             ..Default::default()
         };
         metrics.set_counters(from.counters);
