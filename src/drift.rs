@@ -1,4 +1,4 @@
-//! Drift detection: Page-Hinkley on the absolute log error of the published model.
+//! Whether the published model has stopped being good: its error rises (Page-Hinkley), or a rival has less.
 
 /// Page-Hinkley's test for an increase of a mean (Page, Biometrika 1954; parameters as in MOA): the cumulative sum of
 /// deviations from the running mean, less a tolerance, signals when it has risen by `threshold` above its minimum.
@@ -59,6 +59,40 @@ impl PageHinkley {
     }
 }
 
+/// Moving means of the model's error and of its rival's, the moving average's, on the same bursts.
+#[derive(Debug, Clone, Default)]
+pub struct Rivals {
+    count: u32,
+    model: f64,
+    rival: f64,
+}
+
+impl Rivals {
+    /// Weight of the newest error.
+    const WEIGHT: f64 = 1.0 / 64.0;
+    /// Errors to see before judging.
+    const MIN_COUNT: u32 = 128;
+    /// The model has lost when its error exceeds the rival's by this factor.
+    const TOLERANCE: f64 = 1.1;
+
+    /// Take one burst's two errors in. True when the model has lost; the comparison then starts anew.
+    pub fn add(&mut self, model: f64, rival: f64) -> bool {
+        if !(model.is_finite() && rival.is_finite()) {
+            return false;
+        }
+        self.count += 1;
+        // Plain means at first, so that the first error does not stand for all.
+        let weight = Self::WEIGHT.max(1.0 / f64::from(self.count));
+        self.model += weight * (model - self.model);
+        self.rival += weight * (rival - self.rival);
+        let lost = self.count >= Self::MIN_COUNT && self.model > self.rival * Self::TOLERANCE;
+        if lost {
+            *self = Self::default();
+        }
+        lost
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +132,19 @@ mod tests {
         let mut ph = PageHinkley::default();
         assert!(!(0..1_000).any(|_| ph.add(f64::NAN) || ph.add(f64::INFINITY)));
         assert_eq!(ph.count, 0);
+    }
+
+    #[test]
+    fn a_model_that_was_never_good_is_found_out_at_once() {
+        // Its error does not rise, so there is no drift; but the rival is better.
+        let mut rivals = Rivals::default();
+        let found = (0..1_000).position(|i| rivals.add(1.8 + noise(i), 0.04));
+        assert_eq!(found, Some(127));
+    }
+
+    #[test]
+    fn a_better_model_never_loses() {
+        let mut rivals = Rivals::default();
+        assert!(!(0..100_000).any(|i| rivals.add(0.5 * noise(i), 0.5)));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use log::{info, warn};
 
-use crate::drift::PageHinkley;
+use crate::drift::{PageHinkley, Rivals};
 use crate::features;
 use crate::fit::{MIN_ROWS, Row};
 use crate::gate::{self, Errors, Verdict};
@@ -82,6 +82,7 @@ pub struct Learner {
     new_rows: usize,
     next_fit_ns: u64,
     drift: PageHinkley,
+    rivals: Rivals,
     drifted: bool,
     published: Option<(u64, Model)>,
     /// First generation of the published model; a confirmed model gets new ones.
@@ -100,6 +101,7 @@ impl Learner {
             new_rows: 0,
             next_fit_ns: 0,
             drift: PageHinkley::default(),
+            rivals: Rivals::default(),
             drifted: false,
             published: None,
             published_since: 0,
@@ -119,7 +121,7 @@ impl Learner {
             };
             if let Some((generation, prediction)) = sample.prediction() {
                 self.check_parity(generation, prediction, &row);
-                self.watch_drift(generation, (prediction - row.y).abs());
+                self.watch(generation, prediction, &row);
             }
             if self.rows.len() == self.config.window {
                 self.rows.pop_front();
@@ -203,6 +205,7 @@ impl Learner {
                 self.remember(generation, model);
                 self.published_since = generation;
                 self.drift.reset();
+                self.rivals = Rivals::default();
             }
             Verdict::Keep(errors) => {
                 self.note(&errors);
@@ -241,17 +244,30 @@ impl Learner {
         self.published = Some((generation, model));
     }
 
-    /// An error that rises says that the world has changed: the older samples tell of another one.
-    fn watch_drift(&mut self, generation: u64, error: f64) {
-        let current = self.published.is_some() && generation >= self.published_since;
-        if !current || !self.drift.add(error) {
+    /// An error that rises, or that exceeds the moving average's, says that the world has changed: the older samples
+    /// tell of another one.
+    fn watch(&mut self, generation: u64, prediction: f64, row: &Row) {
+        if self.drifted || self.published.is_none() || generation < self.published_since {
+            return;
+        }
+        let error = (prediction - row.y).abs();
+        let risen = self.drift.add(error);
+        let lost = self.rivals.add(error, (row.avg - row.y).abs());
+        if !risen && !lost {
             return;
         }
         let keep = (self.config.window / 4).max(FIRST_FIT_ROWS);
         self.rows.drain(..self.rows.len().saturating_sub(keep));
         self.drifted = true;
         self.with_status(|s| s.drifts += 1);
-        info!("the model's error has risen: fitting anew at once, on the newest samples");
+        info!(
+            "the model {}: fitting anew at once, on the newest samples",
+            if risen {
+                "errs more than it did"
+            } else {
+                "errs more than the moving average"
+            }
+        );
     }
 
     /// Compute the kernel's prediction again, from the record's own features.
