@@ -22,6 +22,15 @@ pub mod intf {
 /// Number of features in a record and coefficients in a model.
 pub const NR_FEATURES: usize = intf::scx_ml_feature_NR_FEATURES as usize;
 
+/// Number of classes of tasks, each with a model of its own.
+pub const NR_CLASSES: usize = intf::task_class_NR_CLASSES as usize;
+
+/// Most features that one model uses.
+pub const MODEL_TERMS: usize = intf::scx_ml_consts_MODEL_TERMS as usize;
+
+/// Size of the kernel's array of features; the first [`NR_FEATURES`] are used.
+pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
+
 /// The bytes of a C struct that consists of integers only, to be written into a map.
 ///
 /// # Safety
@@ -47,7 +56,9 @@ zero_by_default!(
     burst_sample,
     counters,
     cpu_ctx,
+    linear,
     llc_ctx,
     model,
-    policy_params
+    policy_params,
+    watch
 );

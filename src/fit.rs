@@ -1,19 +1,19 @@
 //! Fitting: weighted ridge regression of log2(burst), through linfa's plain least squares.
 //!
 //! linfa-linear has neither weights nor ridge, and on nearly collinear columns returns huge coefficients without an
-//! error. So: columns are standardised; constant and collinear ones are dropped; weights enter with the moments; and
-//! the ridge penalty enters as √λ rows below the data (Hoerl and Kennard's augmentation), which turns weighted ridge
-//! into plain least squares. linfa copies and factorises what it is given, so it is given the window condensed into
-//! its Cholesky factor, which has the same solution.
+//! error. So: columns are standardised; constant and collinear ones are dropped, and so are those that explain next to
+//! nothing; weights enter with the moments; and the ridge penalty enters as √λ rows below the data (Hoerl and Kennard's
+//! augmentation), which turns weighted ridge into plain least squares. linfa copies and factorises what it is given, so
+//! it is given the window condensed into its Cholesky factor, which has the same solution.
 
 use linfa::Dataset;
 use linfa::traits::Fit;
 use linfa_linear::LinearRegression;
 use ndarray::{Array1, Array2};
 
-use crate::bpf::NR_FEATURES;
+use crate::bpf::{MODEL_TERMS, NR_FEATURES};
 use crate::features::{self, Features};
-use crate::model::{Dropped, Model};
+use crate::model::{Dropped, Linear};
 
 /// Fewest rows that a model is fitted on.
 pub const MIN_ROWS: usize = 200;
@@ -24,8 +24,11 @@ const RIDGE: f64 = 1e-4;
 /// A column with a standard deviation below this, in octaves, is constant.
 const CONSTANT_STD: f64 = 1e-3;
 
-/// A column of which less than this share of variance is left after the columns before it is collinear.
+/// A column of which less than this share of variance is left beside the columns in use is collinear.
 const COLLINEAR_SHARE: f64 = 1e-3;
+
+/// A column that explains less than this share of the target's variance, beside the columns in use, is useless.
+const USEFUL_SHARE: f64 = 2e-4;
 
 /// One sample as the fit sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +40,8 @@ pub struct Row {
     pub avg: f64,
     /// Bursts that the row stands for.
     pub weight: f64,
+    /// Class of the task, an index into [`crate::native::CLASSES`].
+    pub class: usize,
 }
 
 /// Why there is no model.
@@ -54,19 +59,21 @@ pub enum FitError {
     Coefficient { feature: &'static str, value: f64 },
 }
 
-/// What the regression needs of the rows: weighted means, and second moments about them. One pass each; everything
-/// after is the size of the features, not of the window.
+/// What the regression needs of the rows: weighted means, and second moments about them. Two passes over the window;
+/// everything after is the size of the features.
 struct Moments {
     mean: Features,
     mean_y: f64,
-    /// Covariance of columns.
+    /// Covariance of columns, lower triangle.
     xx: [[f64; NR_FEATURES]; NR_FEATURES],
     /// Covariance of column and target.
     xy: Features,
+    /// Variance of the target.
+    yy: f64,
 }
 
 impl Moments {
-    fn of(rows: &[Row]) -> Result<Self, FitError> {
+    fn of(rows: &[&Row]) -> Result<Self, FitError> {
         let total: f64 = rows.iter().map(|r| r.weight).sum();
         if total <= 0.0 {
             return Err(FitError::NoWeight);
@@ -76,6 +83,7 @@ impl Moments {
             mean_y: 0.0,
             xx: [[0.0; NR_FEATURES]; NR_FEATURES],
             xy: [0.0; NR_FEATURES],
+            yy: 0.0,
         };
         for row in rows {
             let share = row.weight / total;
@@ -87,13 +95,18 @@ impl Moments {
         for row in rows {
             let share = row.weight / total;
             let centred: Features = std::array::from_fn(|i| row.x[i] - moments.mean[i]);
-            let y = share * (row.y - moments.mean_y);
+            let y = row.y - moments.mean_y;
+            moments.yy += share * y * y;
             for (i, xx) in moments.xx.iter_mut().enumerate() {
                 let x = share * centred[i];
-                for (sum, other) in xx.iter_mut().zip(centred).take(i + 1) {
+                // Constant columns, flags above all, are common: nothing to add.
+                if x == 0.0 {
+                    continue;
+                }
+                for (sum, other) in xx.iter_mut().zip(&centred).take(i + 1) {
                     *sum += x * other;
                 }
-                moments.xy[i] += y * centred[i];
+                moments.xy[i] += x * y;
             }
         }
         Ok(moments)
@@ -103,17 +116,17 @@ impl Moments {
         self.xx[i][i].sqrt()
     }
 
-    /// Correlation of columns i >= j.
     fn correlation(&self, i: usize, j: usize) -> f64 {
-        self.xx[i][j] / (self.std(i) * self.std(j))
+        self.xx[i.max(j)][i.min(j)] / (self.std(i) * self.std(j))
     }
 }
 
 /// Fit a model on `rows`. Its margins and sigma are left 0: they belong to samples that the fit has not seen.
 ///
 /// # Errors
-/// See [`FitError`]; a constant or collinear column is no error, it is dropped and named in [`Model::dropped`].
-pub fn fit(rows: &[Row]) -> Result<Model, FitError> {
+/// See [`FitError`]; a constant, collinear or useless column is no error, it is dropped and named in
+/// [`Linear::dropped`].
+pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
     check(rows)?;
     let moments = Moments::of(rows)?;
     let columns = choose_columns(&moments);
@@ -131,7 +144,7 @@ pub fn fit(rows: &[Row]) -> Result<Model, FitError> {
         }
         intercept -= coef[i] * moments.mean[i];
     }
-    Ok(Model {
+    Ok(Linear {
         intercept,
         coef,
         sigma: 0.0,
@@ -142,7 +155,7 @@ pub fn fit(rows: &[Row]) -> Result<Model, FitError> {
     })
 }
 
-fn check(rows: &[Row]) -> Result<(), FitError> {
+fn check(rows: &[&Row]) -> Result<(), FitError> {
     if rows.len() < MIN_ROWS {
         return Err(FitError::TooFew { found: rows.len() });
     }
@@ -162,47 +175,95 @@ fn check(rows: &[Row]) -> Result<(), FitError> {
 
 /// The columns that a fit uses.
 struct Columns {
+    /// In the order in which they were chosen, the most telling first.
     kept: Vec<usize>,
     /// Lower Cholesky factor of their correlation matrix, by lines.
     factor: Vec<Vec<f64>>,
+    /// The target's covariance with them, each freed of those before it: L⁻¹ X'y.
+    z: Vec<f64>,
     dropped: Vec<(usize, Dropped)>,
 }
 
-/// Columns to use, and those dropped. Collinearity is found by a Cholesky factorisation of the correlation matrix
-/// that skips a column when little of its variance is left.
+/// Forward selection: again and again the column that explains most of what is left of the target, beside those chosen
+/// before (orthogonal least squares; Chen, Billings and Luo 1989), by one step of a pivoted Cholesky factorisation each.
 fn choose_columns(moments: &Moments) -> Columns {
     let mut dropped = vec![];
-    let mut kept: Vec<usize> = vec![];
-    let mut factor: Vec<Vec<f64>> = vec![];
+    let mut open: Vec<Candidate> = vec![];
     for i in 0..NR_FEATURES {
         if moments.std(i) < CONSTANT_STD {
             dropped.push((i, Dropped::Constant));
-            continue;
-        }
-        let line = forward(&factor, kept.iter().map(|&j| moments.correlation(i, j)));
-        let left = 1.0 - line.iter().map(|l| l * l).sum::<f64>();
-        if left < COLLINEAR_SHARE {
-            dropped.push((i, Dropped::Collinear));
         } else {
-            factor.push(line.into_iter().chain([left.sqrt()]).collect());
-            kept.push(i);
+            open.push(Candidate {
+                column: i,
+                line: vec![],
+                left: 1.0,
+                with_y: moments.xy[i] / moments.std(i),
+            });
         }
     }
-    Columns {
-        kept,
-        factor,
-        dropped,
+
+    let mut columns = Columns {
+        kept: vec![],
+        factor: vec![],
+        z: vec![],
+        dropped: vec![],
+    };
+    while columns.kept.len() < MODEL_TERMS {
+        let best = open
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.left >= COLLINEAR_SHARE)
+            .max_by(|a, b| a.1.gain().total_cmp(&b.1.gain()));
+        let Some((at, best)) = best else { break };
+        if best.gain() < USEFUL_SHARE * moments.yy {
+            break;
+        }
+        let best = open.swap_remove(at);
+        let pivot = best.left.sqrt();
+        let z = best.with_y / pivot;
+        for c in &mut open {
+            let known: f64 = c.line.iter().zip(&best.line).map(|(a, b)| a * b).sum();
+            let l = (moments.correlation(c.column, best.column) - known) / pivot;
+            c.line.push(l);
+            c.left -= l * l;
+            c.with_y -= l * z;
+        }
+        columns.kept.push(best.column);
+        columns
+            .factor
+            .push(best.line.into_iter().chain([pivot]).collect());
+        columns.z.push(z);
     }
+
+    dropped.extend(open.iter().map(|c| {
+        let why = if c.left < COLLINEAR_SHARE {
+            Dropped::Collinear
+        } else {
+            Dropped::Useless
+        };
+        (c.column, why)
+    }));
+    dropped.sort_unstable();
+    columns.dropped = dropped;
+    columns
 }
 
-/// Solve L z = b for a lower triangular L, given by lines.
-fn forward(factor: &[Vec<f64>], b: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut z: Vec<f64> = vec![];
-    for (line, b) in factor.iter().zip(b) {
-        let known: f64 = line.iter().zip(&z).map(|(l, z)| l * z).sum();
-        z.push((b - known) / line[z.len()]);
+/// A column that may still be chosen.
+struct Candidate {
+    column: usize,
+    /// Its line of the Cholesky factor so far.
+    line: Vec<f64>,
+    /// Share of its variance that the chosen columns leave.
+    left: f64,
+    /// Covariance with the target, beside the chosen columns.
+    with_y: f64,
+}
+
+impl Candidate {
+    /// Variance of the target that choosing it would explain.
+    fn gain(&self) -> f64 {
+        self.with_y * self.with_y / self.left.max(f64::MIN_POSITIVE)
     }
-    z
 }
 
 /// Coefficients for the standardised columns, target centred.
@@ -210,20 +271,17 @@ fn forward(factor: &[Vec<f64>], b: impl Iterator<Item = f64>) -> Vec<f64> {
 /// With the Cholesky factor L of the correlation matrix, and z = L⁻¹ X'y, the least squares of L'β against z has the
 /// solution of the whole window's: linfa gets a problem of as many rows as columns, and √λ rows below for the ridge.
 fn solve(moments: &Moments, columns: &Columns) -> Result<Vec<f64>, FitError> {
-    let Columns { kept, factor, .. } = columns;
-    let k = kept.len();
-    if k == 0 {
-        return Ok(vec![]);
+    let k = columns.kept.len();
+    if k == 0 || moments.yy == 0.0 {
+        return Ok(vec![0.0; k]);
     }
-    let z = forward(factor, kept.iter().map(|&i| moments.xy[i] / moments.std(i)));
-
     let mut x = Array2::<f64>::zeros((2 * k, k));
     let mut y = Array1::<f64>::zeros(2 * k);
     for n in 0..k {
-        for (m, l) in factor[n].iter().enumerate() {
+        for (m, l) in columns.factor[n].iter().enumerate() {
             x[[m, n]] = *l;
         }
-        y[n] = z[n];
+        y[n] = columns.z[n];
         x[[k + n, n]] = RIDGE.sqrt();
     }
     let fitted = LinearRegression::new()
@@ -254,42 +312,56 @@ mod tests {
                     y: y(&x),
                     avg: x[1],
                     weight: 1.0,
+                    class: 0,
                 }
             })
             .collect()
     }
 
+    fn fit_all(rows: &[Row]) -> Result<Linear, FitError> {
+        fit(&rows.iter().collect::<Vec<_>>())
+    }
+
+    fn why(model: &Linear, column: usize) -> Option<Dropped> {
+        let found = model.dropped.iter().find(|(i, _)| *i == column);
+        found.map(|&(_, why)| why)
+    }
+
     #[test]
-    fn an_exact_plane_is_recovered() {
-        let model = fit(&rows(1_000, |x| 3.0 + 0.5 * x[0] - 0.25 * x[4])).expect("a plane");
+    fn an_exact_plane_is_recovered_and_nothing_else_is_used() {
+        let model = fit_all(&rows(1_000, |x| 3.0 + 0.5 * x[0] - 0.25 * x[4])).expect("a plane");
         assert!((model.coef[0] - 0.5).abs() < 1e-3, "{model:?}");
         assert!((model.coef[4] + 0.25).abs() < 1e-3, "{model:?}");
         assert!((model.intercept - 3.0).abs() < 0.05, "{model:?}");
-        assert!(model.dropped.is_empty());
+        assert_eq!(model.used().collect::<Vec<_>>(), [0, 4]);
+        assert_eq!(why(&model, 7), Some(Dropped::Useless));
     }
 
     #[test]
     fn constant_columns_are_dropped_and_named() {
         let mut rows = rows(1_000, |x| x[0]);
         rows.iter_mut().for_each(|r| r.x[11] = 6.64);
-        let model = fit(&rows).expect("a fit");
-        assert_eq!(model.dropped, [(11, Dropped::Constant)]);
+        let model = fit_all(&rows).expect("a fit");
+        assert_eq!(why(&model, 11), Some(Dropped::Constant));
         assert_eq!(model.coef[11], 0.0);
     }
 
     #[test]
     fn duplicated_and_summed_columns_are_dropped_and_coefficients_stay_small() {
-        let mut rows = rows(1_000, |x| x[0] + x[1]);
+        let mut rows = rows(1_000, |x| x[0] + 0.3 * x[1] + 0.1 * x[2]);
         for row in &mut rows {
             row.x[5] = row.x[0];
-            row.x[7] = 0.3 * row.x[1] + 0.7 * row.x[2] + 1e-9 * row.x[3];
+            row.x[7] = 0.5 * row.x[0] + 0.5 * row.x[1] + 1e-9 * row.x[3];
         }
-        let model = fit(&rows).expect("a fit");
-        assert_eq!(
-            model.dropped,
-            [(5, Dropped::Collinear), (7, Dropped::Collinear)]
-        );
-        assert!(model.coef.iter().all(|c| c.abs() < 2.0), "{model:?}");
+        let model = fit_all(&rows).expect("a fit");
+        // 0 and 5 are the same; of 0, 1 and 7 any two give the third.
+        let used: Vec<usize> = model.used().collect();
+        assert_eq!(used.len(), 3, "{used:?}");
+        for i in [0, 1, 5, 7] {
+            assert!(used.contains(&i) || why(&model, i) == Some(Dropped::Collinear));
+        }
+        assert!(model.coef.iter().all(|c| c.abs() < 3.0), "{model:?}");
+        assert!((model.predict(&rows[9].x) - rows[9].y).abs() < 0.01);
     }
 
     #[test]
@@ -304,12 +376,19 @@ mod tests {
             .flat_map(|r| std::iter::repeat_n(Row { weight: 1.0, ..*r }, r.weight as usize))
             .collect();
         let (a, b) = (
-            fit(&weighted).expect("weighted"),
-            fit(&repeated).expect("repeated"),
+            fit_all(&weighted).expect("weighted"),
+            fit_all(&repeated).expect("repeated"),
         );
         for (a, b) in a.coef.iter().zip(b.coef) {
             assert!((a - b).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn no_more_terms_are_chosen_than_the_kernel_takes() {
+        let rows = rows(3_000, |x| x.iter().sum());
+        let model = fit_all(&rows).expect("a fit");
+        assert_eq!(model.used().count(), MODEL_TERMS);
     }
 
     #[test]
@@ -320,21 +399,28 @@ mod tests {
                 y: if i % 2 == 0 { 10.0 } else { 20.0 },
                 avg: 0.0,
                 weight: 1.0,
+                class: 0,
             })
             .collect();
-        let model = fit(&rows).expect("a fit");
+        let model = fit_all(&rows).expect("a fit");
         assert!((model.predict(&[1.0; NR_FEATURES]) - 15.0).abs() < 1e-9);
         assert_eq!(model.dropped.len(), NR_FEATURES);
     }
 
     #[test]
+    fn a_constant_target_is_its_own_prediction() {
+        let model = fit_all(&rows(500, |_| 17.0)).expect("a fit");
+        assert!((model.predict(&[3.0; NR_FEATURES]) - 17.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn too_few_and_unusable_samples_are_refused() {
-        assert_eq!(fit(&[]), Err(FitError::TooFew { found: 0 }));
+        assert_eq!(fit_all(&[]), Err(FitError::TooFew { found: 0 }));
         for bad in [f64::NAN, f64::INFINITY] {
             let mut broken = rows(300, |x| x[0]);
-            broken[17].x[3] = bad;
+            broken[17].x[6] = bad;
             assert!(matches!(
-                fit(&broken),
+                fit_all(&broken),
                 Err(FitError::NotFinite {
                     what: "last_sleep",
                     ..
@@ -343,12 +429,12 @@ mod tests {
             let mut broken = rows(300, |x| x[0]);
             broken[17].y = bad;
             assert!(matches!(
-                fit(&broken),
+                fit_all(&broken),
                 Err(FitError::NotFinite { what: "burst", .. })
             ));
         }
         let mut weightless = rows(300, |x| x[0]);
         weightless.iter_mut().for_each(|r| r.weight = 0.0);
-        assert_eq!(fit(&weightless), Err(FitError::NoWeight));
+        assert_eq!(fit_all(&weightless), Err(FitError::NoWeight));
     }
 }

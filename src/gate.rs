@@ -1,72 +1,205 @@
-//! The gate: whether a candidate may be published, judged on samples newer than those it was fitted on.
+//! The gate: what may be published, judged on samples newer than those that were fitted on, class by class.
 
-use crate::fit::{FitError, Row, fit};
-use crate::model::Model;
+use crate::bpf::NR_CLASSES;
+use crate::features;
+use crate::fit::{FitError, MIN_ROWS, Row, fit};
+use crate::model::{Linear, Model};
 
 /// Share of the window, its newest part, that judges and is not fitted on.
 const JUDGING_SHARE: f64 = 0.2;
+
+/// Fewest judging samples of a class for a judgement on it.
+const MIN_JUDGING: usize = 20;
 
 /// A candidate must be better than the moving average, and than the published model, by this share of their errors.
 const MARGIN: f64 = 0.01;
 
 /// The quantiles of the residuals that become the model's margins.
-const HIGH_QUANTILE: f64 = 0.95;
+pub const HIGH_QUANTILE: f64 = 0.95;
 const LOW_QUANTILE: f64 = 0.05;
 
 /// Mean |log2 error| on the judging samples, octaves.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Errors {
-    pub candidate: f64,
+    pub candidate: Option<f64>,
     pub avg: f64,
     /// None where nothing was published.
     pub published: Option<f64>,
+    /// Judging samples.
+    pub samples: usize,
 }
 
-/// What to do, and why.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+/// What becomes of a class's model, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
     /// The candidate beats the moving average and the published model.
-    Publish(Model, Errors),
-    /// The published model is still as good as the candidate and better than the moving average.
-    Keep(Errors),
-    /// Neither beats the moving average: better no model than this one.
-    Withdraw(Errors),
+    Replace,
+    /// The published model is as good as the candidate, and better than the moving average.
+    Keep,
+    /// Nothing beats the moving average: better no model.
+    Withdraw,
+    /// There are too few new samples to tell: as it was.
+    Unjudged,
 }
 
-/// Fit a candidate on the older part of `rows` (oldest first) and judge it on the newer.
+/// The gate's word on one class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassVerdict {
+    pub decision: Decision,
+    pub errors: Errors,
+}
+
+/// The gate's word: the bank to use from now on, and how each class came to its model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    pub model: Model,
+    pub classes: [ClassVerdict; NR_CLASSES],
+    /// Over all judging samples: what the new bank would have erred, the moving average standing in where it has no
+    /// model, and what the moving average alone did.
+    pub error_model: f64,
+    pub error_avg: f64,
+}
+
+impl Verdict {
+    /// Whether the bank differs from the one before.
+    pub fn changes(&self) -> bool {
+        let changed = |c: &ClassVerdict| match c.decision {
+            Decision::Replace => true,
+            Decision::Withdraw => c.errors.published.is_some(),
+            Decision::Keep | Decision::Unjudged => false,
+        };
+        self.classes.iter().any(changed)
+    }
+
+    /// One line about each class that was judged: name, decision, errors.
+    pub fn describe(&self) -> String {
+        let lines: Vec<String> = self
+            .classes
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| c.decision != Decision::Unjudged)
+            .map(|(i, c)| {
+                let what = match c.decision {
+                    Decision::Replace => "new",
+                    Decision::Keep => "kept",
+                    Decision::Withdraw => "none",
+                    Decision::Unjudged => "unjudged",
+                };
+                let model = match c.decision {
+                    Decision::Keep => c.errors.published,
+                    _ => c.errors.candidate,
+                };
+                let model = model.map_or("-".to_string(), |e| format!("{e:.3}"));
+                format!(
+                    "{} {what} {model}/{:.3}",
+                    features::class_name(i),
+                    c.errors.avg
+                )
+            })
+            .collect();
+        lines.join(", ")
+    }
+}
+
+/// Fit candidates on the older part of `rows` (oldest first) and judge them on the newer.
+///
+/// A class with too few samples for a model of its own gets the one fitted on all classes, if that stands the test.
 ///
 /// # Errors
-/// When no candidate can be fitted.
-pub fn judge(rows: &[Row], published: Option<&Model>) -> Result<Verdict, FitError> {
+/// When nothing can be fitted at all.
+pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
     let split = rows.len() - (rows.len() as f64 * JUDGING_SHARE) as usize;
     let (older, newer) = rows.split_at(split);
-    let mut candidate = fit(older)?;
-    measure_margins(&mut candidate, newer);
-
-    let errors = Errors {
-        candidate: mean_error(newer, |r| candidate.predict(&r.x)),
-        avg: mean_error(newer, |r| r.avg),
-        published: published.map(|m| mean_error(newer, |r| m.predict(&r.x))),
+    // Fitted when the first class asks for it.
+    let mut pooled: Option<Linear> = None;
+    let mut pool = || -> Result<Linear, FitError> {
+        if pooled.is_none() {
+            pooled = Some(fit(&older.iter().collect::<Vec<_>>())?);
+        }
+        pooled.clone().ok_or(FitError::TooFew { found: 0 })
     };
-    let good = |error: f64| error < errors.avg * (1.0 - MARGIN);
-    Ok(match errors.published {
-        Some(p) if good(p) && errors.candidate >= p * (1.0 - MARGIN) => Verdict::Keep(errors),
-        _ if good(errors.candidate) => Verdict::Publish(candidate, errors),
-        _ => Verdict::Withdraw(errors),
-    })
+
+    let mut verdict = Verdict {
+        model: Model::default(),
+        classes: [ClassVerdict {
+            decision: Decision::Unjudged,
+            errors: Errors::default(),
+        }; NR_CLASSES],
+        error_model: 0.0,
+        error_avg: 0.0,
+    };
+    for class in 0..NR_CLASSES {
+        let newer: Vec<&Row> = newer.iter().filter(|r| r.class == class).collect();
+        let before = published.classes[class].as_ref();
+        if newer.len() < MIN_JUDGING {
+            verdict.model.classes[class] = before.cloned();
+            continue;
+        }
+        let own: Vec<&Row> = older.iter().filter(|r| r.class == class).collect();
+        let candidate = if own.len() < MIN_ROWS {
+            pool()?
+        } else {
+            fit(&own)?
+        };
+        let (chosen, judged) = judge_class(candidate, before, &newer);
+        verdict.model.classes[class] = chosen;
+        verdict.classes[class] = judged;
+    }
+
+    let predict = |r: &Row| verdict.model.predict(r.class, &r.x).unwrap_or(r.avg);
+    let newer: Vec<&Row> = newer.iter().collect();
+    verdict.error_model = mean_error(&newer, predict);
+    verdict.error_avg = mean_error(&newer, |r| r.avg);
+    Ok(verdict)
 }
 
-/// Weighted mean of |prediction - log2(burst)|.
-fn mean_error(rows: &[Row], predict: impl Fn(&Row) -> f64) -> f64 {
+fn judge_class(
+    candidate: Linear,
+    published: Option<&Linear>,
+    newer: &[&Row],
+) -> (Option<Linear>, ClassVerdict) {
+    let errors = Errors {
+        candidate: Some(mean_error(newer, |r| candidate.predict(&r.x))),
+        avg: mean_error(newer, |r| r.avg),
+        published: published.map(|m| mean_error(newer, |r| m.predict(&r.x))),
+        samples: newer.len(),
+    };
+    let good = |error: Option<f64>| error.is_some_and(|e| e < errors.avg * (1.0 - MARGIN));
+    let better = match (errors.candidate, errors.published) {
+        (Some(c), Some(p)) => c < p * (1.0 - MARGIN),
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    let (chosen, decision) = if good(errors.candidate) && (better || !good(errors.published)) {
+        let mut chosen = candidate;
+        measure_margins(&mut chosen, newer);
+        (Some(chosen), Decision::Replace)
+    } else if good(errors.published) {
+        let chosen = published.cloned().map(|mut m| {
+            measure_margins(&mut m, newer);
+            m
+        });
+        (chosen, Decision::Keep)
+    } else {
+        (None, Decision::Withdraw)
+    };
+    (chosen, ClassVerdict { decision, errors })
+}
+
+/// Weighted mean of |prediction - log2(burst)|; 0 for no rows.
+pub fn mean_error(rows: &[&Row], predict: impl Fn(&Row) -> f64) -> f64 {
     let total: f64 = rows.iter().map(|r| r.weight).sum();
+    if total == 0.0 {
+        return 0.0;
+    }
     rows.iter()
         .map(|r| r.weight * (predict(r) - r.y).abs())
         .sum::<f64>()
         / total
 }
 
-/// Set the model's sigma and margins from its residuals on `rows`, by weight.
-fn measure_margins(model: &mut Model, rows: &[Row]) {
+/// Set a model's sigma and margins from its residuals on `rows`, by weight.
+pub fn measure_margins(model: &mut Linear, rows: &[&Row]) {
     let mut residuals: Vec<(f64, f64)> = rows
         .iter()
         .map(|r| (r.y - model.predict(&r.x), r.weight))
@@ -93,76 +226,114 @@ mod tests {
     use super::*;
     use crate::bpf::NR_FEATURES;
 
-    /// Rows in two modes that feature 6 reveals and the moving average does not know; `flip` swaps what it says.
-    fn rows(n: usize, flip: bool) -> Vec<Row> {
+    /// Rows of a class in two modes that feature 12 reveals and the moving average does not know; `flip` swaps what it
+    /// says.
+    fn rows(n: usize, class: usize, flip: bool) -> Vec<Row> {
         (0..n)
             .map(|i| {
                 let long = (i * 7919) % 10 < 3;
                 let noise = ((i * 104_729) % 1000) as f64 / 1000.0 - 0.5;
                 let mut x = [10.0; NR_FEATURES];
-                x[6] = if long != flip { 24.0 } else { 18.0 };
-                x[1] = 20.0;
+                x[12] = if long != flip { 24.0 } else { 18.0 };
                 Row {
                     x,
                     y: if long { 25.0 } else { 20.0 } + noise,
-                    avg: x[1],
+                    avg: 20.0,
                     weight: 1.0,
+                    class,
                 }
             })
             .collect()
     }
 
-    fn published(rows: &[Row]) -> Model {
-        match judge(rows, None).expect("a fit") {
-            Verdict::Publish(model, _) => model,
-            other => panic!("not published: {other:?}"),
-        }
+    fn decisions(verdict: &Verdict) -> Vec<Decision> {
+        verdict.classes.iter().map(|c| c.decision).collect()
     }
+
+    use Decision::*;
 
     #[test]
     fn a_model_that_beats_the_moving_average_is_published_with_margins() {
-        let model = published(&rows(2_000, false));
+        let verdict = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        assert!(verdict.changes());
+        assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Replace, Unjudged]);
+        let model = verdict.model.classes[2].as_ref().expect("a model");
         assert!((model.margin - 0.45).abs() < 0.1, "{model:?}");
         assert!((model.long_margin - 0.45).abs() < 0.1, "{model:?}");
         assert!((model.sigma - 0.29).abs() < 0.05, "{model:?}");
+        assert!(verdict.error_model < 0.3 && verdict.error_avg > 1.0);
+    }
+
+    #[test]
+    fn classes_get_models_of_their_own() {
+        // What the feature says is the opposite in the two classes: one model for both could not tell.
+        let mut both: Vec<Row> = vec![];
+        for (a, b) in rows(2_000, 2, false).iter().zip(rows(2_000, 3, true)) {
+            both.extend([*a, b]);
+        }
+        let verdict = judge(&both, &Model::default()).expect("a fit");
+        assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Replace, Replace]);
+        assert!(verdict.error_model < 0.3, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_small_class_borrows_the_model_of_all() {
+        let mut mixed = rows(2_000, 2, false);
+        for (i, row) in mixed.iter_mut().enumerate() {
+            row.class = if i % 15 == 0 { 1 } else { 2 };
+        }
+        let verdict = judge(&mixed, &Model::default()).expect("a fit");
+        assert_eq!(decisions(&verdict), [Unjudged, Replace, Replace, Unjudged]);
+        let borrowed = verdict.model.classes[1].as_ref().expect("a model");
+        assert_eq!(borrowed.samples, 1_600);
     }
 
     #[test]
     fn an_equally_good_candidate_does_not_replace_the_published_model() {
-        let rows = rows(2_000, false);
-        let model = published(&rows);
-        assert!(matches!(judge(&rows, Some(&model)), Ok(Verdict::Keep(_))));
+        let rows = rows(2_000, 2, false);
+        let first = judge(&rows, &Model::default()).expect("a fit");
+        let second = judge(&rows, &first.model).expect("a fit");
+        assert_eq!(second.classes[2].decision, Keep);
+        assert!(!second.changes());
+        assert_eq!(second.model, first.model);
     }
 
     #[test]
     fn a_better_candidate_replaces_a_published_model_that_the_world_has_left() {
-        let model = published(&rows(2_000, false));
-        assert!(matches!(
-            judge(&rows(2_000, true), Some(&model)),
-            Ok(Verdict::Publish(..))
-        ));
+        let old = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        let new = judge(&rows(2_000, 2, true), &old.model).expect("a fit");
+        assert_eq!(new.classes[2].decision, Replace);
+        assert!(new.changes());
     }
 
     #[test]
     fn where_the_moving_average_is_perfect_nothing_is_published_and_a_bad_model_is_withdrawn() {
-        let bad = published(&rows(2_000, false));
-        let mut perfect = rows(2_000, false);
+        let bad = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        let mut perfect = rows(2_000, 2, false);
         for row in &mut perfect {
             row.avg = row.y;
         }
-        assert!(matches!(judge(&perfect, None), Ok(Verdict::Withdraw(_))));
-        assert!(matches!(
-            judge(&perfect, Some(&bad)),
-            Ok(Verdict::Withdraw(_))
-        ));
+        let verdict = judge(&perfect, &Model::default()).expect("a fit");
+        assert!(verdict.model.is_empty() && !verdict.changes());
+        let verdict = judge(&perfect, &bad.model).expect("a fit");
+        assert_eq!(verdict.classes[2].decision, Withdraw);
+        assert!(verdict.model.is_empty() && verdict.changes());
+    }
+
+    #[test]
+    fn a_class_that_is_not_seen_keeps_its_model() {
+        let first = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        let verdict = judge(&rows(2_000, 3, false), &first.model).expect("a fit");
+        assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Unjudged, Replace]);
+        assert_eq!(verdict.model.classes[2], first.model.classes[2]);
     }
 
     #[test]
     fn the_judging_samples_are_newer_than_the_fitted_ones() {
         // The relation turns round in the newest fifth: a split by chance would hide that, a split by time shows it.
-        let mut turned = rows(1_600, false);
-        turned.extend(rows(400, true));
-        let verdict = judge(&turned, None).expect("a fit");
-        assert!(matches!(verdict, Verdict::Withdraw(_)), "{verdict:?}");
+        let mut turned = rows(1_600, 2, false);
+        turned.extend(rows(400, 2, true));
+        let verdict = judge(&turned, &Model::default()).expect("a fit");
+        assert_eq!(verdict.classes[2].decision, Withdraw, "{verdict:?}");
     }
 }

@@ -3,16 +3,18 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use log::{info, warn};
+use log::{debug, info, warn};
 
+use crate::bpf::NR_CLASSES;
+use crate::clock::thread_cpu_ns;
 use crate::drift::{PageHinkley, Rivals};
 use crate::features;
 use crate::fit::{MIN_ROWS, Row};
-use crate::gate::{self, Errors, Verdict};
-use crate::model::{Dropped, Model, QUANTISATION_BOUND};
+use crate::gate::{self, Verdict};
+use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::publish::ModelSink;
 use crate::sample::Sample;
 
@@ -21,6 +23,9 @@ const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
 
 /// New samples to have seen before the window is judged again.
 const NEW_ROWS: usize = 50;
+
+/// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
+const MAX_SHARE: u64 = 20;
 
 /// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
 const WEIGHT_MAX: u32 = 64;
@@ -56,10 +61,10 @@ pub struct LearnerStatus {
     pub generation: u64,
     /// Samples that the published model was fitted on.
     pub model_samples: usize,
-    /// Time that the last fit and judgement took.
+    /// CPU time that the last fit and judgement took.
     pub fit_us: u64,
     /// Errors on the judging samples at the last fit, octaves.
-    pub gate_candidate: f64,
+    pub gate_model: f64,
     pub gate_avg: f64,
     pub parity: Parity,
 }
@@ -81,6 +86,8 @@ pub struct Learner {
     rows: VecDeque<Row>,
     new_rows: usize,
     next_fit_ns: u64,
+    /// Not even a drift brings it further forward.
+    earliest_fit_ns: u64,
     drift: PageHinkley,
     rivals: Rivals,
     drifted: bool,
@@ -100,6 +107,7 @@ impl Learner {
             rows: VecDeque::new(),
             new_rows: 0,
             next_fit_ns: 0,
+            earliest_fit_ns: 0,
             drift: PageHinkley::default(),
             rivals: Rivals::default(),
             drifted: false,
@@ -118,6 +126,7 @@ impl Learner {
                 y: sample.log_burst(),
                 avg: sample.avg_prediction(),
                 weight: f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX)),
+                class: sample.class().min(NR_CLASSES - 1),
             };
             if let Some((generation, prediction)) = sample.prediction() {
                 self.check_parity(generation, prediction, &row);
@@ -148,22 +157,24 @@ impl Learner {
     pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
         let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
-        if frozen || !enough || (now_ns < self.next_fit_ns && !self.drifted) {
+        let early = self.drifted && now_ns >= self.earliest_fit_ns;
+        if frozen || !enough || (now_ns < self.next_fit_ns && !early) {
             return Ok(());
         }
         self.next_fit_ns = now_ns + self.config.refit_interval.as_nanos() as u64;
         self.drifted = false;
         self.new_rows = 0;
 
-        let started = Instant::now();
-        let verdict = gate::judge(
-            self.rows.make_contiguous(),
-            self.published.as_ref().map(|(_, m)| m),
-        );
-        let fit_us = started.elapsed().as_micros() as u64;
+        let started_ns = thread_cpu_ns();
+        let none = Model::default();
+        let published = self.published.as_ref().map_or(&none, |(_, m)| m);
+        let verdict = gate::judge(self.rows.make_contiguous(), published);
+        let used_ns = thread_cpu_ns() - started_ns;
+        self.earliest_fit_ns = now_ns + MAX_SHARE * used_ns;
+        self.next_fit_ns = self.next_fit_ns.max(self.earliest_fit_ns);
         self.with_status(|s| {
             s.fits += 1;
-            s.fit_us = fit_us;
+            s.fit_us = used_ns / 1000;
         });
         let expires_ns = if self.config.freeze {
             u64::MAX
@@ -181,58 +192,56 @@ impl Learner {
     }
 
     fn apply(&mut self, verdict: Verdict, expires_ns: u64, sink: &dyn ModelSink) -> Result<()> {
-        match verdict {
-            Verdict::Publish(model, errors) => {
-                self.note(&errors);
-                let generation = sink.publish(&model, expires_ns)?;
+        self.with_status(|s| {
+            s.gate_model = verdict.error_model;
+            s.gate_avg = verdict.error_avg;
+        });
+        let changes = verdict.changes();
+        if verdict.model.is_empty() {
+            sink.withdraw()?;
+            if self.published.take().is_some() {
                 info!(
-                    "model {generation} published: |error| {:.3} octaves on newer samples, moving average {:.3}{}; \
-                     fitted on {} samples{}",
-                    errors.candidate,
-                    errors.avg,
-                    errors
-                        .published
-                        .map(|p| format!(", model before {p:.3}"))
-                        .unwrap_or_default(),
-                    model.samples,
-                    describe_dropped(&model.dropped)
+                    "model withdrawn; |error| of model / moving average: {}",
+                    verdict.describe()
                 );
                 self.with_status(|s| {
-                    s.published += 1;
-                    s.generation = generation;
-                    s.model_samples = model.samples;
+                    s.withdrawn += 1;
+                    s.generation = 0;
                 });
-                self.remember(generation, model);
-                self.published_since = generation;
-                self.drift.reset();
-                self.rivals = Rivals::default();
             }
-            Verdict::Keep(errors) => {
-                self.note(&errors);
-                self.with_status(|s| s.kept += 1);
-                // Confirmed on fresh samples: the same model again, with a new lease.
-                if let Some((_, model)) = self.published.take() {
-                    let generation = sink.publish(&model, expires_ns)?;
-                    self.with_status(|s| s.generation = generation);
-                    self.remember(generation, model);
-                }
-            }
-            Verdict::Withdraw(errors) => {
-                self.note(&errors);
-                sink.withdraw()?;
-                if self.published.take().is_some() {
-                    info!(
-                        "model withdrawn: |error| {:.3} octaves is not better than the moving average's {:.3}",
-                        errors.published.unwrap_or(errors.candidate),
-                        errors.avg
-                    );
-                    self.with_status(|s| {
-                        s.withdrawn += 1;
-                        s.generation = 0;
-                    });
-                }
-            }
+            return Ok(());
         }
+
+        // What is kept is published again all the same: confirmed on fresh samples, it has a new lease.
+        let generation = sink.publish(&verdict.model, expires_ns)?;
+        self.with_status(|s| {
+            s.generation = generation;
+            s.model_samples = verdict.model.samples();
+            if changes {
+                s.published += 1;
+            } else {
+                s.kept += 1;
+            }
+        });
+        if changes {
+            info!(
+                "model {generation} published; |error| of model / moving average, octaves: {}",
+                verdict.describe()
+            );
+            for (class, linear) in verdict.model.classes.iter().enumerate() {
+                if let Some(linear) = linear {
+                    debug!(
+                        "{}: {}",
+                        features::class_name(class),
+                        describe_columns(linear)
+                    );
+                }
+            }
+            self.published_since = generation;
+            self.drift.reset();
+            self.rivals = Rivals::default();
+        }
+        self.remember(generation, verdict.model);
         Ok(())
     }
 
@@ -275,7 +284,10 @@ impl Learner {
         let Some((_, model)) = self.remembered.iter().find(|(g, _)| *g == generation) else {
             return;
         };
-        let off = (model.predict(&row.x) - prediction).abs();
+        let Some(here) = model.predict(row.class, &row.x) else {
+            return;
+        };
+        let off = (here - prediction).abs();
         let wrong = off > QUANTISATION_BOUND;
         let parity = &mut self.parity;
         parity.checked += 1;
@@ -288,34 +300,27 @@ impl Learner {
         }
     }
 
-    fn note(&self, errors: &Errors) {
-        self.with_status(|s| {
-            s.gate_candidate = errors.candidate;
-            s.gate_avg = errors.avg;
-        });
-    }
-
     fn with_status<T>(&self, change: impl FnOnce(&mut LearnerStatus) -> T) -> T {
         change(&mut self.status.lock().unwrap_or_else(|e| e.into_inner()))
     }
 }
 
-/// "; not used: weight (constant), …" or nothing.
-fn describe_dropped(dropped: &[(usize, Dropped)]) -> String {
-    if dropped.is_empty() {
-        return String::new();
+/// Which features a model uses, and why not the others.
+fn describe_columns(linear: &Linear) -> String {
+    let used: Vec<&str> = linear.used().map(features::name).collect();
+    let mut text = format!(
+        "fitted on {} samples, uses {}",
+        linear.samples,
+        used.join(" ")
+    );
+    for why in [Dropped::Useless, Dropped::Collinear, Dropped::Constant] {
+        let dropped = linear.dropped.iter().filter(|(_, w)| *w == why);
+        let names: Vec<&str> = dropped.map(|&(i, _)| features::name(i)).collect();
+        if !names.is_empty() {
+            text.push_str(&format!("; {}: {}", why.word(), names.join(" ")));
+        }
     }
-    let list: Vec<String> = dropped
-        .iter()
-        .map(|&(i, why)| {
-            let why = match why {
-                Dropped::Constant => "constant",
-                Dropped::Collinear => "collinear",
-            };
-            format!("{} ({why})", features::name(i))
-        })
-        .collect();
-    format!("; not used: {}", list.join(", "))
+    text
 }
 
 #[cfg(test)]
@@ -359,7 +364,8 @@ mod tests {
                     burst_ns: (if long { 8_000_000 } else { 250_000 })
                         + (i as u64 * 104_729) % 50_000,
                     repeat: 1,
-                    avg_q8: 20 * 256,
+                    avg_q16: 20 << 16,
+                    class: 2,
                     ..Default::default()
                 };
                 record.feature_q8[WAKER_RAN as usize] = if long { 24 * 256 } else { 18 * 256 };
@@ -477,7 +483,8 @@ mod tests {
         for sample in &mut records {
             sample.0.flags = sample_flags_SAMPLE_PREDICTED;
             sample.0.model_generation = 1;
-            sample.0.pred_q16 = (model.predict(&sample.features()) * 65536.0) as i32;
+            let prediction = model.predict(2, &sample.features()).expect("a model");
+            sample.0.pred_q16 = (prediction * 65536.0) as i32;
         }
         records[1].0.pred_q16 += 65536 / 50;
         learner.add(&records);

@@ -1,9 +1,9 @@
-//! A linear model of log2(burst): as it was fitted, and as the kernel reads it.
+//! The models of log2(burst): as they were fitted, and as the kernel reads them.
 
-use crate::bpf::NR_FEATURES;
 use crate::bpf::intf::{
     self, scx_ml_consts_COEF_LIMIT_Q16 as COEF_LIMIT_Q16, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8,
 };
+use crate::bpf::{MODEL_TERMS, NR_CLASSES, NR_FEATURES};
 use crate::features::{self, Features};
 
 /// Largest log2(ns) that is told apart, in octaves.
@@ -13,12 +13,12 @@ pub const LOG2_MAX: f64 = LOG2_MAX_Q8 as f64 / 256.0;
 pub const COEF_LIMIT: f64 = COEF_LIMIT_Q16 as f64 / 65536.0;
 
 /// Largest |intercept| that may be published: 2^16 octaves, the kernel's own bound.
-const INTERCEPT_LIMIT: f64 = 65536.0;
+pub const INTERCEPT_LIMIT: f64 = 65536.0;
 
-/// How far the kernel's prediction may be from [`Model::predict`] for the same record, in octaves: each coefficient
-/// is rounded to Q16 (half a unit) and multiplied by a feature of at most [`LOG2_MAX`]; the result is truncated to
-/// Q16 once.
-pub const QUANTISATION_BOUND: f64 = NR_FEATURES as f64 * LOG2_MAX / 131_072.0 + 1.0 / 32_768.0;
+/// How far the kernel's prediction may be from [`Linear::predict`] for the same record, in octaves: each coefficient
+/// is rounded to Q16 (half a unit) and multiplied by a feature of at most [`LOG2_MAX`] in size; the result is truncated
+/// to Q16 once.
+pub const QUANTISATION_BOUND: f64 = MODEL_TERMS as f64 * LOG2_MAX / 131_072.0 + 1.0 / 32_768.0;
 
 /// Why a model cannot be published.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -29,23 +29,38 @@ pub enum QuantiseError {
     Intercept(f64),
     #[error("the {name} margin is {value} octaves; it must lie between 0 and {LOG2_MAX}")]
     Margin { name: &'static str, value: f64 },
+    #[error("it uses {0} features; the kernel takes at most {MODEL_TERMS}")]
+    TooManyTerms(usize),
 }
 
-/// A column that a fit did not use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a column is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dropped {
     /// It had one value only.
     Constant,
-    /// It was a linear combination of columns before it.
+    /// It was a linear combination of columns that are used.
     Collinear,
+    /// It did not explain enough of what the others had left.
+    Useless,
 }
 
-/// A fitted model.
+impl Dropped {
+    /// One word for a table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Dropped::Constant => "constant",
+            Dropped::Collinear => "collinear",
+            Dropped::Useless => "useless",
+        }
+    }
+}
+
+/// A fitted linear model of log2(burst).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Model {
+pub struct Linear {
     /// In log2(ns).
     pub intercept: f64,
-    /// Octaves of burst per octave (or per one) of feature. 0 for dropped columns.
+    /// Octaves of burst per octave (or per one) of feature. 0 for columns that are not used.
     pub coef: Features,
     /// Standard deviation of the residuals on samples that the fit did not see, octaves.
     pub sigma: f64,
@@ -59,27 +74,42 @@ pub struct Model {
     pub dropped: Vec<(usize, Dropped)>,
 }
 
-impl Model {
+impl Linear {
     /// Predicted log2(burst in ns), limited as the kernel limits it.
     pub fn predict(&self, x: &Features) -> f64 {
         let sum: f64 = self.coef.iter().zip(x).map(|(c, x)| c * x).sum();
         (self.intercept + sum).clamp(0.0, LOG2_MAX)
     }
 
-    /// As the kernel reads it, with generation and expiry left 0.
+    /// Indices of the features that it uses.
+    pub fn used(&self) -> impl Iterator<Item = usize> {
+        (0..NR_FEATURES).filter(|&i| self.coef[i] != 0.0)
+    }
+
+    /// As the kernel reads it.
     ///
     /// # Errors
     /// When a number is not finite or beyond what the kernel accepts.
-    pub fn quantise(&self) -> Result<intf::model, QuantiseError> {
-        let mut q = intf::model::default();
-        for (i, (&c, to)) in self.coef.iter().zip(&mut q.coef_q16).enumerate() {
-            if !c.is_finite() || c.abs() > COEF_LIMIT {
+    pub fn quantise(&self) -> Result<intf::linear, QuantiseError> {
+        let mut q = intf::linear {
+            valid: 1,
+            ..Default::default()
+        };
+        let used: Vec<usize> = self.used().collect();
+        if used.len() > MODEL_TERMS {
+            return Err(QuantiseError::TooManyTerms(used.len()));
+        }
+        q.nr_terms = used.len() as u32;
+        for (term, &i) in used.iter().enumerate() {
+            let value = self.coef[i];
+            if !value.is_finite() || value.abs() > COEF_LIMIT {
                 return Err(QuantiseError::Coefficient {
                     feature: features::name(i),
-                    value: c,
+                    value,
                 });
             }
-            *to = (c * 65536.0).round() as i32;
+            q.feature[term] = i as u8;
+            q.coef_q16[term] = (value * 65536.0).round() as i32;
         }
         if !self.intercept.is_finite() || self.intercept.abs() > INTERCEPT_LIMIT {
             return Err(QuantiseError::Intercept(self.intercept));
@@ -98,14 +128,52 @@ fn margin_q16(name: &'static str, value: f64) -> Result<i32, QuantiseError> {
     Ok((value * 65536.0).round() as i32)
 }
 
+/// A bank of models, one a class of tasks; None: the base policy for that class.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Model {
+    pub classes: [Option<Linear>; NR_CLASSES],
+}
+
+impl Model {
+    /// Predicted log2(burst in ns) of a task of this class.
+    pub fn predict(&self, class: usize, x: &Features) -> Option<f64> {
+        Some(self.classes.get(class)?.as_ref()?.predict(x))
+    }
+
+    /// Samples that its models were fitted on.
+    pub fn samples(&self) -> usize {
+        self.classes.iter().flatten().map(|m| m.samples).sum()
+    }
+
+    /// Whether it has no model at all.
+    pub fn is_empty(&self) -> bool {
+        self.classes.iter().all(Option::is_none)
+    }
+
+    /// As the kernel reads it, with generation and expiry left 0.
+    ///
+    /// # Errors
+    /// See [`Linear::quantise`].
+    pub fn quantise(&self) -> Result<intf::model, QuantiseError> {
+        let mut q = intf::model::default();
+        for (to, linear) in q.linear.iter_mut().zip(&self.classes) {
+            let Some(linear) = linear else { continue };
+            *to = linear.quantise()?;
+            q.feature_mask |= linear.used().fold(0, |mask, i| mask | 1 << i);
+        }
+        Ok(q)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bpf::FEATURE_SLOTS;
     use crate::native;
     use proptest::prelude::*;
 
-    fn model(intercept: f64, coef: Features) -> Model {
-        Model {
+    fn linear(intercept: f64, coef: Features) -> Linear {
+        Linear {
             intercept,
             coef,
             sigma: 0.5,
@@ -116,28 +184,40 @@ mod tests {
         }
     }
 
+    /// Features in the kernel's array and as numbers.
+    fn both(x: &[i16]) -> ([i16; FEATURE_SLOTS], Features) {
+        let mut slots = [0; FEATURE_SLOTS];
+        slots[..NR_FEATURES].copy_from_slice(&x[..NR_FEATURES]);
+        let q8 = std::array::from_fn(|i| slots[i]);
+        (slots, features::from_q8(&q8))
+    }
+
     proptest! {
         #[test]
         fn the_kernel_predicts_within_the_stated_bound(
             intercept in -50.0..50.0f64,
-            coef in proptest::array::uniform13(-2.0..2.0f64),
-            x in proptest::array::uniform13(0i16..=(40 * 256)),
+            terms in proptest::collection::btree_map(0..NR_FEATURES, -2.0..2.0f64, 0..=MODEL_TERMS),
+            x in proptest::collection::vec(-40 * 256i16..=40 * 256, NR_FEATURES),
         ) {
-            let m = model(intercept, coef);
+            let mut coef = [0.0; NR_FEATURES];
+            terms.iter().for_each(|(&i, &c)| coef[i] = c);
+            let m = linear(intercept, coef);
             let q = m.quantise().expect("within limits");
-            let kernel = f64::from(native::predict_q16(&q, &x)) / 65536.0;
-            let float = m.predict(&features::from_q8(&x));
+            let (slots, x) = both(&x);
+            let kernel = f64::from(native::predict_q16(&q, &slots)) / 65536.0;
+            let float = m.predict(&x);
             prop_assert!((kernel - float).abs() <= QUANTISATION_BOUND, "{kernel} against {float}");
         }
 
         #[test]
         fn random_bytes_as_a_model_predict_inside_the_range(
-            intercept_q24 in any::<i64>(),
-            coef_q16 in proptest::array::uniform13(any::<i32>()),
-            x in proptest::array::uniform13(any::<i16>()),
+            bytes in proptest::collection::vec(any::<u8>(), size_of::<intf::linear>()),
+            x in proptest::collection::vec(any::<i16>(), FEATURE_SLOTS),
         ) {
-            let q = intf::model { intercept_q24, coef_q16, ..Default::default() };
-            let p = native::predict_q16(&q, &x);
+            // SAFETY: struct linear consists of integers, for which every bit pattern is a value.
+            let q = unsafe { bytes.as_ptr().cast::<intf::linear>().read_unaligned() };
+            let slots = std::array::from_fn(|i| x[i]);
+            let p = native::predict_q16(&q, &slots);
             prop_assert!((0..=40 << 16).contains(&p));
         }
     }
@@ -152,9 +232,9 @@ mod tests {
             -1e300,
         ] {
             let mut coef = [0.0; NR_FEATURES];
-            coef[2] = bad;
+            coef[3] = bad;
             assert!(matches!(
-                model(0.0, coef).quantise(),
+                linear(0.0, coef).quantise(),
                 Err(QuantiseError::Coefficient {
                     feature: "log_burst",
                     ..
@@ -162,13 +242,32 @@ mod tests {
             ));
         }
         assert!(matches!(
-            model(f64::NAN, [0.0; NR_FEATURES]).quantise(),
+            linear(f64::NAN, [0.0; NR_FEATURES]).quantise(),
             Err(QuantiseError::Intercept(_))
         ));
-        let m = Model {
+        assert_eq!(
+            linear(0.0, [1.0; NR_FEATURES]).quantise().err(),
+            Some(QuantiseError::TooManyTerms(NR_FEATURES))
+        );
+        let m = Linear {
             margin: -0.1,
-            ..model(0.0, [0.0; NR_FEATURES])
+            ..linear(0.0, [0.0; NR_FEATURES])
         };
         assert!(matches!(m.quantise(), Err(QuantiseError::Margin { .. })));
+    }
+
+    #[test]
+    fn a_bank_tells_the_kernel_which_features_it_uses() {
+        let mut coef = [0.0; NR_FEATURES];
+        (coef[0], coef[40]) = (1.0, 0.5);
+        let mut model = Model::default();
+        assert!(model.is_empty());
+        model.classes[2] = Some(linear(1.0, coef));
+        let q = model.quantise().expect("within limits");
+        assert_eq!(q.feature_mask, 1 | 1 << 40);
+        assert_eq!((q.linear[2].valid, q.linear[2].nr_terms), (1, 2));
+        assert_eq!((q.linear[0].valid, q.linear[0].nr_terms), (0, 0));
+        assert_eq!(model.predict(0, &[0.0; NR_FEATURES]), None);
+        assert_eq!(model.predict(2, &[2.0; NR_FEATURES]), Some(4.0));
     }
 }

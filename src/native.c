@@ -1,30 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The kernel's integer mathematics, compiled for the host: src/native.rs calls these wrappers. Nothing is computed
- * here; model.h and policy.h are the very text that the BPF scheduler is made of.
+ * here; model.h and policy.h are the very text that the BPF scheduler is made of, and the tables are those of record.h
+ * and intf.h.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include "policy.h"
 
-struct feature_desc {
+struct desc {
 	const char *name;
+	const char *type;
 	const char *unit;
+	const char *source;
 	const char *description;
+	unsigned int offset;
+	unsigned int size;
 };
 
-const struct feature_desc native_features[NR_FEATURES] = {
-#define X(id, name, unit, desc) {#name, unit, desc},
+const struct desc native_features[NR_FEATURES] = {
+#define X(id, name, unit, source, desc)                                                                                \
+	{#name, "s16", unit, source, desc, offsetof(struct burst_sample, feature_q8) + 2 * FEATURE_##id, 2},
 	SCX_ML_FEATURES(X)
 #undef X
 };
 
-struct counter_desc {
-	const char *name;
-	const char *description;
+const struct desc native_columns[] = {
+#define X(type, name, unit, source, desc)                                                                              \
+	{#name, #type, unit, source, desc, offsetof(struct burst_sample, name), sizeof(type)},
+	SCX_ML_COLUMNS(X)
+#undef X
+};
+const unsigned int native_nr_columns = sizeof(native_columns) / sizeof(native_columns[0]);
+
+const struct desc native_classes[NR_CLASSES] = {
+#define X(id, name, desc) {#name, "", "", "", desc, CLASS_##id, 0},
+	SCX_ML_CLASSES(X)
+#undef X
 };
 
-const struct counter_desc native_counters[] = {
-#define X(name, desc) {#name, desc},
+const struct desc native_counters[] = {
+#define X(name, desc) {#name, "u64", "", "", desc, offsetof(struct counters, name), 8},
 	SCX_ML_COUNTERS(X)
 #undef X
 };
@@ -45,9 +61,19 @@ u64 native_exp2_q16(s64 x_q16)
 	return exp2_q16(x_q16);
 }
 
-s32 native_predict_q16(const struct model *m, const s16 *feature_q8)
+s32 native_predict_q16(const struct linear *m, const s16 *feature_q8)
 {
-	return model_predict_q16(m, feature_q8);
+	return linear_predict_q16(m, feature_q8);
+}
+
+u32 native_task_class(bool kthread, u32 seen, s32 log_burst_q8)
+{
+	return task_class(kthread, seen, log_burst_q8);
+}
+
+void native_watch_add(struct watch *w, u64 generation, s64 err_model_q8, s64 err_avg_q8)
+{
+	watch_add(w, generation, err_model_q8, err_avg_q8);
 }
 
 u64 native_avg_quarter(u64 old, u64 new)

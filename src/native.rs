@@ -1,37 +1,45 @@
-//! The kernel's integer mathematics (`model.h`, `policy.h`), compiled for the host by `build.rs` from the same text.
+//! The kernel's integer mathematics (`model.h`, `policy.h`) and tables (`record.h`, `intf.h`), compiled for the host by
+//! `build.rs` from the same text.
 
 use std::ffi::{CStr, c_char};
+use std::sync::LazyLock;
 
-use crate::bpf::intf::{model, policy_params};
+use crate::bpf::intf::{linear, policy_params, watch};
+use crate::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
 
 #[repr(C)]
-struct RawFeature {
+struct RawDesc {
     name: *const c_char,
+    type_: *const c_char,
     unit: *const c_char,
+    source: *const c_char,
     description: *const c_char,
-}
-
-#[repr(C)]
-struct RawCounter {
-    name: *const c_char,
-    description: *const c_char,
+    offset: u32,
+    size: u32,
 }
 
 mod raw {
     use super::*;
 
     unsafe extern "C" {
-        pub static native_features: [RawFeature; crate::bpf::NR_FEATURES];
-        pub static native_counters: [RawCounter; 0];
+        pub static native_features: [RawDesc; 0];
+        pub static native_columns: [RawDesc; 0];
+        pub static native_nr_columns: u32;
+        pub static native_classes: [RawDesc; 0];
+        pub static native_counters: [RawDesc; 0];
         pub static native_nr_counters: u32;
 
         pub safe fn native_log2_q16(v: u64) -> u32;
         pub safe fn native_log2_q8(v: u64) -> i32;
         pub safe fn native_exp2_q16(x_q16: i64) -> u64;
-        pub safe fn native_predict_q16(
-            m: &model,
-            feature_q8: &[i16; crate::bpf::NR_FEATURES],
-        ) -> i32;
+        pub safe fn native_predict_q16(m: &linear, feature_q8: &[i16; FEATURE_SLOTS]) -> i32;
+        pub safe fn native_task_class(kthread: bool, seen: u32, log_burst_q8: i32) -> u32;
+        pub safe fn native_watch_add(
+            w: &mut watch,
+            generation: u64,
+            err_model_q8: i64,
+            err_avg_q8: i64,
+        );
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
         pub safe fn native_bound_vruntime(vruntime: u64, vclock: u64, vlag: u64) -> u64;
@@ -63,40 +71,69 @@ pub use raw::{
     native_log2_q16 as log2_q16, native_predict_q16 as predict_q16,
     native_quantile_left_ns as quantile_left_ns, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
-    native_vclock_step as vclock_step, native_virtual_ns as virtual_ns,
+    native_task_class as task_class, native_vclock_step as vclock_step,
+    native_virtual_ns as virtual_ns, native_watch_add as watch_add,
 };
 
-/// A string literal of the C side.
+/// A line of one of the C side's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Desc {
+    pub name: &'static str,
+    /// C type: u64, u32, s32 or s16.
+    pub c_type: &'static str,
+    pub unit: &'static str,
+    /// Where in the kernel it comes from.
+    pub source: &'static str,
+    pub description: &'static str,
+    /// Byte offset and size in its struct.
+    pub offset: usize,
+    pub size: usize,
+}
+
+/// The features, in the order of their indices.
+pub static FEATURES: LazyLock<Vec<Desc>> =
+    // SAFETY: the table has that many lines, constant and made of literals; the same for those below.
+    LazyLock::new(|| unsafe { read((&raw const raw::native_features).cast(), NR_FEATURES) });
+
+/// The other columns of a record, in the order of `struct burst_sample`.
+pub static COLUMNS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
+    read(
+        (&raw const raw::native_columns).cast(),
+        raw::native_nr_columns as usize,
+    )
+});
+
+/// The classes of tasks, each with a model of its own.
+pub static CLASSES: LazyLock<Vec<Desc>> =
+    LazyLock::new(|| unsafe { read((&raw const raw::native_classes).cast(), NR_CLASSES) });
+
+/// The kernel's counters, in the order of `struct counters`.
+pub static COUNTERS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
+    read(
+        (&raw const raw::native_counters).cast(),
+        raw::native_nr_counters as usize,
+    )
+});
+
+/// Copy a table.
 ///
 /// # Safety
-/// `s` must point to a NUL-terminated string that lives for ever.
-unsafe fn literal(s: *const c_char) -> &'static str {
-    // SAFETY: as the caller vouches; the literals are ASCII, anything else becomes a placeholder.
-    unsafe { CStr::from_ptr(s) }.to_str().unwrap_or("?")
-}
-
-/// Name, unit and description of each feature, in the order of coefficients, from the list in `intf.h`.
-pub fn features() -> [(&'static str, &'static str, &'static str); crate::bpf::NR_FEATURES] {
-    std::array::from_fn(|i| {
-        // SAFETY: the table is constant and holds string literals.
-        unsafe {
-            let f = &raw::native_features[i];
-            (literal(f.name), literal(f.unit), literal(f.description))
-        }
-    })
-}
-
-/// Name and description of each counter, in the order of `struct counters`.
-pub fn counters() -> Vec<(&'static str, &'static str)> {
-    // SAFETY: the table is constant, has native_nr_counters entries, and holds string literals.
-    unsafe {
-        let table = std::slice::from_raw_parts(
-            (&raw const raw::native_counters).cast::<RawCounter>(),
-            raw::native_nr_counters as usize,
-        );
-        table
-            .iter()
-            .map(|c| (literal(c.name), literal(c.description)))
-            .collect()
-    }
+/// `table` must point to `len` constant lines whose strings are literals.
+unsafe fn read(table: *const RawDesc, len: usize) -> Vec<Desc> {
+    // SAFETY: as the caller vouches. The literals are ASCII; anything else becomes a placeholder.
+    let literal =
+        |s: *const c_char| -> &'static str { unsafe { CStr::from_ptr(s) }.to_str().unwrap_or("?") };
+    // SAFETY: as the caller vouches.
+    unsafe { std::slice::from_raw_parts(table, len) }
+        .iter()
+        .map(|d| Desc {
+            name: literal(d.name),
+            c_type: literal(d.type_),
+            unit: literal(d.unit),
+            source: literal(d.source),
+            description: literal(d.description),
+            offset: d.offset as usize,
+            size: d.size as usize,
+        })
+        .collect()
 }

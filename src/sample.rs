@@ -47,7 +47,7 @@ impl Sample {
 
     /// What the task's moving average predicted at the wake-up, log2(ns).
     pub fn avg_prediction(&self) -> f64 {
-        f64::from(self.0.avg_q8) / 256.0
+        f64::from(self.0.avg_q16) / 65536.0
     }
 
     /// The generation of the model that predicted, and the prediction in log2(ns); None where no model was valid.
@@ -58,6 +58,11 @@ impl Sample {
                 f64::from(self.0.pred_q16) / 65536.0,
             )
         })
+    }
+
+    /// Class of the task, an index into [`crate::native::CLASSES`].
+    pub fn class(&self) -> usize {
+        self.0.class as usize
     }
 
     /// Whether the task's slice came from the prediction.
@@ -94,7 +99,7 @@ mod tests {
             pred_q16: 21 << 16,
             model_generation: 3,
             flags: sample_flags_SAMPLE_PREDICTED,
-            avg_q8: 19 * 256 + 128,
+            avg_q16: (19 << 16) + (1 << 15),
             ..Default::default()
         }
     }
@@ -105,7 +110,7 @@ mod tests {
         for (to, from) in record.comm.iter_mut().zip(b"worker") {
             *to = *from as _;
         }
-        // SAFETY: burst_sample has no padding, its size is asserted in intf.h.
+        // SAFETY: burst_sample consists of integers, its padding is a field.
         let sample = Sample::decode(unsafe { bytes_of(&record) }).expect("a whole record");
 
         assert_eq!(sample.log_burst(), 20.0);

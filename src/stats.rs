@@ -55,6 +55,7 @@ metrics! {
     no_model: "wake-ups for which no valid model was published",
     clamped_min: "predicted slices raised to the shortest allowed",
     clamped_max: "predicted slices cut to the longest allowed",
+    fallback: "wake-ups with a prediction that the watch did not let steer",
     judged: "bursts for which both predictors were judged",
     err_model_q8: "sum of |predicted - actual| log2 burst of the model",
     err_avg_q8: "sum of |predicted - actual| log2 burst of the moving average",
@@ -86,8 +87,8 @@ metrics! {
     drifts: u64 = "times that the model's error rose and a fit was brought forward, since the start",
     generation: u64 = "generation of the published model, 0 for none",
     model_samples: u64 = "samples that the published model was fitted on",
-    fit_us: u64 = "time that the last fit and judgement took, microseconds",
-    gate_candidate: f64 = "the candidate's mean |error| on newer samples at the last fit, octaves",
+    fit_us: u64 = "CPU time that the last fit and judgement took, microseconds",
+    gate_model: f64 = "mean |error| on newer samples at the last fit of what is published now, octaves",
     gate_avg: f64 = "the moving average's mean |error| on the same, octaves",
     parity_checked: u64 = "predictions of the kernel that were recomputed, since the start",
     parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
@@ -124,7 +125,7 @@ impl Metrics {
             generation: learner.generation,
             model_samples: learner.model_samples as u64,
             fit_us: learner.fit_us,
-            gate_candidate: learner.gate_candidate,
+            gate_model: learner.gate_model,
             gate_avg: learner.gate_avg,
             parity_checked: learner.parity.checked,
             parity_errors: learner.parity.errors,
@@ -263,7 +264,11 @@ mod tests {
 
     #[test]
     fn the_counters_are_those_of_the_kernel_part() {
-        assert_eq!(COUNTERS, crate::native::counters());
+        let kernel: Vec<_> = crate::native::COUNTERS
+            .iter()
+            .map(|c| (c.name, c.description))
+            .collect();
+        assert_eq!(COUNTERS, kernel);
     }
 
     #[test]

@@ -17,9 +17,6 @@ use crate::sample::Sample;
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// The learner must not compete with what it learns from.
-const NICE: i32 = 10;
-
 /// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
@@ -36,7 +33,6 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
-            lower_priority();
             let learner = Learner::new(config, status.clone());
             let outcome = catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink)));
             let what = match outcome {
@@ -78,16 +74,6 @@ fn train(
             "asked for by {FAULT_VARIABLE}"
         );
         learner.step(monotonic_ns(), sink)?;
-    }
-}
-
-fn lower_priority() {
-    // SAFETY: plain system call; on Linux, "process 0" is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        warn!(
-            "cannot lower the trainer's priority: {}",
-            std::io::Error::last_os_error()
-        );
     }
 }
 

@@ -2,7 +2,7 @@
 //! `src/bpf/model.h` and `src/bpf/policy.h` themselves, compiled for the host.
 
 use proptest::prelude::*;
-use scx_ml::bpf::intf::policy_params;
+use scx_ml::bpf::intf::{policy_params, watch};
 use scx_ml::native::*;
 
 const FRESH: u32 = 0;
@@ -156,4 +156,55 @@ fn a_slice_covers_what_is_left_of_the_quantile() {
     assert_eq!(quantile_left_ns(pred, 1 << 16, 0), 1 << 21);
     assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 20), 1 << 20);
     assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 21), 0);
+}
+
+/// A watch that has seen `n` bursts of these errors, in octaves.
+fn watched(w: &mut watch, n: usize, model: f64, avg: f64) {
+    for _ in 0..n {
+        watch_add(w, 1, (model * 256.0) as i64, (avg * 256.0) as i64);
+    }
+}
+
+#[test]
+fn the_watch_falls_back_from_a_bad_model_and_returns_to_a_good_one() {
+    let mut w = watch::default();
+    watched(&mut w, 64, 2.0, 1.0);
+    assert_eq!(w.fallback, 0, "too early to tell");
+    watched(&mut w, 1, 2.0, 1.0);
+    assert_eq!((w.fallback, w.fallbacks), (1, 1));
+    watched(&mut w, 500, 0.5, 1.0);
+    assert_eq!((w.fallback, w.returns), (0, 1));
+}
+
+#[test]
+fn the_watch_does_not_flap_between_equals() {
+    let mut w = watch::default();
+    for i in 0..10_000 {
+        watched(
+            &mut w,
+            1,
+            1.0 + f64::from(i % 7) * 0.02,
+            1.0 + f64::from(i % 5) * 0.02,
+        );
+    }
+    assert_eq!(w.fallbacks, 0);
+}
+
+proptest! {
+    #[test]
+    fn whatever_errors_it_sees_the_watch_stays_in_range(errors in proptest::collection::vec(any::<(i64, i64)>(), 0..300)) {
+        let mut w = watch::default();
+        for (model, avg) in errors {
+            watch_add(&mut w, 1, model, avg);
+            prop_assert!((0..=41 * 256 << 6).contains(&w.err_model_q8) && (0..=41 * 256 << 6).contains(&w.err_avg_q8));
+        }
+    }
+}
+
+#[test]
+fn classes_are_told_by_kind_history_and_burst() {
+    assert_eq!(task_class(true, 0, 0), 0);
+    assert_eq!(task_class(false, 4, 30 * 256), 1);
+    assert_eq!(task_class(false, 5, 20 * 256 - 1), 2);
+    assert_eq!(task_class(false, 5, 20 * 256), 3);
 }

@@ -1,189 +1,248 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A burst's life: begun at a wake-up (features, prediction), ended when the task blocks (label, history, judgement).
+ * Features: what is known about a task when it wakes, and the history that they come from.
  *
- * A burst is the CPU time from wake-up to voluntary block, over as many slices, preemptions and CPUs as it takes. A
- * run that a slice's end or a preemption cuts is not a burst; the burst goes on when the task runs again.
+ * A feature is computed only when somebody wants it: all of them for a burst that will be recorded, else those that
+ * the published model uses. History is kept for every burst; it is a few additions.
  */
 #ifndef __SCX_ML_FEATURES_BPF_H
 #define __SCX_ML_FEATURES_BPF_H
 
+#include <bpf_experimental.h>
 #include "samples.bpf.h"
 
+#define ALL_FEATURES (~0ULL)
+
+/* Mean log2 burst per name, from the process database in user space. Key: FNV-1a of the name. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NR_MODEL_SLOTS);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
 	__type(key, u32);
-	__type(value, struct model);
-} models SEC(".maps");
+	__type(value, s32); /* log2(ns) Q8 */
+} comm_bursts SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct model_ctl);
-} model_ctl SEC(".maps");
-
-/* The published model's slot, or NULL without a valid model. *generation is to be compared again after use. */
-static struct model *published_model(u64 *generation)
+/* FNV-1a of a task's name, up to its end. */
+static u32 comm_hash(const struct task_struct *p)
 {
-	struct model_ctl *ctl;
-	struct model *m;
-	u32 key = 0;
+	char comm[COMM_LEN];
+	u32 hash = 2166136261U;
 
-	ctl = bpf_map_lookup_elem(&model_ctl, &key);
-	if (!ctl)
-		return NULL;
-	*generation = READ_ONCE(ctl->generation);
-	if (!*generation)
-		return NULL;
-	key = *generation % NR_MODEL_SLOTS;
-	m = bpf_map_lookup_elem(&models, &key);
-	if (!m || READ_ONCE(m->generation) != *generation || bpf_ktime_get_ns() > m->expires_ns)
-		return NULL;
-	return m;
-}
-
-/* Predict the burst that begins. Leaves model_generation 0 where there is no valid model. */
-static void predict_burst(struct task_ctx *tctx)
-{
-	struct policy_params pp = policy_params();
-	u64 generation = 0;
-	struct model *m = published_model(&generation);
-
-	tctx->model_generation = 0;
-	tctx->sure_long = false;
-	if (!m) {
-		COUNT(no_model);
-		return;
+	if (bpf_probe_read_kernel_str(comm, sizeof(comm), p->comm) < 0)
+		return 0;
+	for (int i = 0; i < COMM_LEN; i++) {
+		if (!comm[i])
+			break;
+		hash = (hash ^ (u8)comm[i]) * 16777619U;
 	}
+	return hash;
+}
 
-	tctx->pred_q16 = model_predict_q16(m, tctx->feature_q8);
-	tctx->margin_q16 = m->margin_q16;
-	tctx->sure_long = mode == MODE_LEARN && policy_sure_long(&pp, tctx->pred_q16, m->long_margin_q16);
+/* Mean log2 burst of tasks with p's name, or `otherwise`. */
+static s32 comm_burst_q8(const struct task_struct *p, s32 otherwise)
+{
+	u32 hash = comm_hash(p);
+	s32 *known = bpf_map_lookup_elem(&comm_bursts, &hash);
 
-	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
-	barrier();
-	if (READ_ONCE(m->generation) != generation) {
-		tctx->sure_long = false;
-		COUNT(no_model);
-		return;
+	return known ? *known : otherwise;
+}
+
+static inline u64 saturating_sub(u64 a, u64 b)
+{
+	return a > b ? a - b : 0;
+}
+
+static inline s32 flag_q8(bool yes)
+{
+	return yes ? FEATURE_ONE_Q8 : 0;
+}
+
+static inline s32 count_q8(u64 n)
+{
+	return log2_q8(n + 1);
+}
+
+/* Time that p has been delayed by block I/O since it was forked, where the kernel accounts it. */
+static u64 block_io_ns(struct task_struct *p)
+{
+	struct task_delay_info *delays = p->delays;
+
+	return delays ? BPF_CORE_READ(delays, blkio_delay) : 0;
+}
+
+/* Who wakes p: the task in whose context the wake-up runs, unless that is an interrupt's, the idle task or p itself. */
+static struct task_struct *waker_of(struct task_struct *p)
+{
+	struct task_struct *waker = bpf_get_current_task_btf();
+
+	return !bpf_in_interrupt() && waker->pid && waker->pid != p->pid ? waker : NULL;
+}
+
+/* A feature's value, if it is wanted. */
+#define FEATURE(id, value)                                                                                             \
+	do {                                                                                                           \
+		if (wanted & (1ULL << FEATURE_##id))                                                                   \
+			tctx->feature_q8[FEATURE_##id] = (s16)(value);                                                 \
+	} while (0)
+
+/* What tells about the task itself. */
+static void fill_own_features(struct task_struct *p, struct task_ctx *tctx, u64 wanted, u64 now_ns)
+{
+	s32 log_burst_q8 = tctx->log_burst_q8;
+	u64 age_ns = saturating_sub(bpf_ktime_get_ns(), p->start_time);
+
+	FEATURE(LAST_BURST, tctx->seen ? log2_q8(tctx->last_burst_ns) : log_burst_q8);
+	FEATURE(PREV_BURST, tctx->seen > 1 ? log2_q8(tctx->prev_burst_ns) : log_burst_q8);
+	FEATURE(AVG_BURST, tctx->seen ? log2_q8(tctx->avg_burst_ns) : log_burst_q8);
+	FEATURE(LOG_BURST, log_burst_q8);
+	FEATURE(BURST_SPREAD, tctx->spread_q8);
+	FEATURE(SEEN, count_q8(tctx->seen));
+	FEATURE(LAST_SLEEP, log2_q8(tctx->last_sleep_ns));
+	FEATURE(AVG_SLEEP, log2_q8(tctx->avg_sleep_ns));
+	FEATURE(LAST_WAIT, log2_q8(tctx->last_wait_ns));
+	FEATURE(AVG_WAIT, log2_q8(tctx->avg_wait_ns));
+	FEATURE(IO_WAIT, flag_q8(tctx->io_wait));
+	if (wanted & (1ULL << FEATURE_BLOCK_IO)) {
+		u64 delay_ns = block_io_ns(p);
+
+		FEATURE(BLOCK_IO, log2_q8(delay_ns - tctx->block_io_ns));
+		tctx->block_io_ns = delay_ns;
 	}
-	tctx->model_generation = generation;
-	COUNT(predictions);
+	FEATURE(WAKES_MADE, count_q8(tctx->last_wakes_made));
+	FEATURE(SLICE_USED, log2_q8(tctx->used_ns) - log2_q8(tctx->granted_ns));
+	FEATURE(PREEMPTED, count_q8(tctx->last_preemptions));
+	FEATURE(MIGRATED, count_q8(tctx->last_migrations));
+	FEATURE(MINOR_FAULTS, count_q8(tctx->last_minor_faults));
+	FEATURE(MAJOR_FAULTS, count_q8(tctx->last_major_faults));
+	FEATURE(KTHREAD, flag_q8(p->flags & PF_KTHREAD));
+	FEATURE(VOLUNTARY, count_q8(p->nvcsw));
+	FEATURE(INVOLUNTARY, count_q8(p->nivcsw));
+	FEATURE(AGE_FORK, log2_q8(age_ns));
+	FEATURE(AGE_EXEC, log2_q8(tctx->exec_ns ? saturating_sub(now_ns, tctx->exec_ns) : age_ns));
+	FEATURE(THREADS, count_q8(p->signal->nr_threads));
+	FEATURE(WEIGHT, log2_q8(p->scx.weight));
+	if (wanted & (1ULL << FEATURE_COMM_BURST))
+		FEATURE(COMM_BURST, comm_burst_q8(p, log_burst_q8));
+	FEATURE(SYS_IO, count_q8(tctx->syscalls[0]));
+	FEATURE(SYS_NET, count_q8(tctx->syscalls[1]));
+	FEATURE(SYS_WAIT, count_q8(tctx->syscalls[2]));
+	FEATURE(SYS_SLEEP, count_q8(tctx->syscalls[3]));
+	FEATURE(SYS_FUTEX, count_q8(tctx->syscalls[4]));
+	FEATURE(SYS_MM, count_q8(tctx->syscalls[5]));
+	FEATURE(SYS_PROC, count_q8(tctx->syscalls[6]));
 }
 
-/* The features of p as it wakes. waker may be NULL. */
-static void fill_features(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, bool sync)
+#define WAKER_FEATURES                                                                                                 \
+	(1ULL << FEATURE_WAKER_BURST | 1ULL << FEATURE_WAKER_RAN | 1ULL << FEATURE_WAKER_PRED |                        \
+	 1ULL << FEATURE_WAKER_NONE | 1ULL << FEATURE_WAKER_KIN | 1ULL << FEATURE_SYNC_WAKE)
+
+/* What tells about the wake-up: who, and where. waker may be NULL. */
+static void fill_wakeup_features(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker,
+				 struct task_ctx *wctx, bool sync, u64 wanted, u64 now_ns)
 {
-	struct cpu_ctx *cctx = cpu_ctx_of(bpf_get_smp_processor_id());
-	struct task_ctx *wctx = NULL;
-	s16 *f = tctx->feature_q8;
-	u64 waker_ran_ns = 0;
+	struct cpu_ctx *cctx;
+	u64 ran_ns = 0;
 
-	if (waker && waker->pid && waker->pid != p->pid)
-		wctx = bpf_task_storage_get(&task_ctxs, waker, 0, 0);
-	/* se.sum_exec_runtime of a running task is as old as the last tick; the CPU knows when it was put there. */
-	if (wctx && cctx && cctx->run_start_ns)
-		waker_ran_ns = cctx->burst_before_ns + (tctx->wake_ns - cctx->run_start_ns);
+	if (wanted & WAKER_FEATURES) {
+		/* se.sum_exec_runtime of a running task is as old as the last tick; the CPU knows when it was put there. */
+		cctx = cpu_ctx_of(bpf_get_smp_processor_id());
+		if (wctx && cctx && cctx->run_start_ns)
+			ran_ns = cctx->burst_before_ns + saturating_sub(now_ns, cctx->run_start_ns);
 
-	f[FEATURE_LAST_BURST] = tctx->seen ? log2_q8(tctx->last_burst_ns) : tctx->log_burst_q8;
-	f[FEATURE_AVG_BURST] = tctx->seen ? log2_q8(tctx->avg_burst_ns) : tctx->log_burst_q8;
-	f[FEATURE_LOG_BURST] = tctx->log_burst_q8;
-	f[FEATURE_LAST_SLEEP] = log2_q8(tctx->last_sleep_ns);
-	f[FEATURE_AVG_SLEEP] = log2_q8(tctx->avg_sleep_ns);
-	f[FEATURE_AVG_WAIT] = log2_q8(tctx->avg_wait_ns);
-	f[FEATURE_WAKER_BURST] = wctx ? wctx->log_burst_q8 : tctx->log_burst_q8;
-	f[FEATURE_WAKER_RAN] = log2_q8(waker_ran_ns);
-	f[FEATURE_WAKER_NONE] = wctx ? 0 : FEATURE_ONE_Q8;
-	f[FEATURE_SYNC_WAKE] = sync ? FEATURE_ONE_Q8 : 0;
-	f[FEATURE_KTHREAD] = p->flags & PF_KTHREAD ? FEATURE_ONE_Q8 : 0;
-	f[FEATURE_WEIGHT] = log2_q8(p->scx.weight);
-	f[FEATURE_SEEN] = log2_q8(tctx->seen + 1);
+		FEATURE(WAKER_BURST, wctx ? wctx->log_burst_q8 : tctx->log_burst_q8);
+		FEATURE(WAKER_RAN, log2_q8(ran_ns));
+		FEATURE(WAKER_PRED, wctx && wctx->model_generation ? wctx->pred_q16 >> 8 : 0);
+		FEATURE(WAKER_NONE, flag_q8(!wctx));
+		FEATURE(WAKER_KIN, flag_q8(waker && waker->tgid == p->tgid));
+		FEATURE(SYNC_WAKE, flag_q8(sync));
+	}
+	if (wanted & (1ULL << FEATURE_QUEUE_DEPTH | 1ULL << FEATURE_CPU_LOAD)) {
+		u64 start_ns;
 
-	/* The moving average as a predictor of its own; a task without history gets the same prior as the model does. */
-	tctx->avg_pred_q8 = f[FEATURE_AVG_BURST];
+		cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
+		if (!cctx)
+			return;
+		start_ns = READ_ONCE(cctx->run_start_ns);
+		FEATURE(QUEUE_DEPTH, count_q8(cctx->nr_waiting));
+		FEATURE(CPU_LOAD, start_ns ? log2_q8(cctx->burst_before_ns + saturating_sub(now_ns, start_ns)) : 0);
+	}
 }
 
-/*
- * p wakes: begin its burst, unless ops.select_cpu has begun it already. waker is the task that this CPU executes in
- * the waker's context; queued wake-ups are not enabled, so it is the waker or what the waking interrupt interrupted.
- */
-static void begin_burst(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, bool sync)
+/* What a wake-up adds to the history. */
+static void note_wakeup(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
 {
-	u64 now_ns;
-
-	if (tctx->in_burst)
-		return;
-
-	now_ns = scx_bpf_now();
-	tctx->in_burst = true;
-	tctx->steered = false;
-	tctx->preemptions = 0;
-	tctx->wait_ns = 0;
-	tctx->slice_ns = 0;
-	tctx->model_generation = 0;
-	tctx->sure_long = false;
-	tctx->wake_ns = now_ns;
-	tctx->exec_at_wake_ns = p->se.sum_exec_runtime;
-
-	if (mode == MODE_BASE)
-		return;
-
-	if (tctx->blocked_ns && now_ns > tctx->blocked_ns) {
-		tctx->last_sleep_ns = now_ns - tctx->blocked_ns;
+	if (tctx->blocked_ns) {
+		tctx->last_sleep_ns = saturating_sub(now_ns, tctx->blocked_ns);
 		tctx->avg_sleep_ns = avg_quarter(tctx->avg_sleep_ns, tctx->last_sleep_ns);
 	}
-	fill_features(p, tctx, waker, sync);
-	predict_burst(tctx);
+	if (tctx->exec_id != p->self_exec_id) {
+		/* What was there before we looked is not news. */
+		tctx->exec_ns = tctx->seen ? now_ns : 0;
+		tctx->exec_id = p->self_exec_id;
+	}
+	tctx->minor_faults = p->min_flt;
+	tctx->major_faults = p->maj_flt;
 }
 
-/* p blocks: the burst's CPU time is the label. */
-static void end_burst(struct task_struct *p, struct task_ctx *tctx)
+/* What a burst that ends adds to the history. */
+static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, s32 label_q8, u64 now_ns)
 {
-	u64 now_ns = scx_bpf_now(), burst_ns;
-	s32 label_q8;
-
-	if (!tctx->in_burst)
-		return;
-	tctx->in_burst = false;
-	if (mode == MODE_BASE)
-		return;
-
-	burst_ns = burst_used_ns(p, tctx);
-	label_q8 = log2_q8(burst_ns);
-
-	sample_burst(p, tctx, burst_ns, now_ns);
-
-	if (tctx->model_generation && !is_own_task(p)) {
-		s32 err_model_q8 = ((tctx->pred_q16 + 128) >> 8) - label_q8;
-		s32 err_avg_q8 = tctx->avg_pred_q8 - label_q8;
-
-		COUNT(judged);
-		COUNT_ADD(err_model_q8, err_model_q8 < 0 ? -err_model_q8 : err_model_q8);
-		COUNT_ADD(err_avg_q8, err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8);
-	}
+	s32 off_q8 = label_q8 - tctx->log_burst_q8;
 
 	if (tctx->seen) {
 		tctx->avg_burst_ns = avg_quarter(tctx->avg_burst_ns, burst_ns);
 		tctx->log_burst_q8 = avg_quarter_s32(tctx->log_burst_q8, label_q8);
+		tctx->spread_q8 = avg_quarter_s32(tctx->spread_q8, off_q8 < 0 ? -off_q8 : off_q8);
 	} else {
 		tctx->avg_burst_ns = burst_ns;
 		tctx->log_burst_q8 = label_q8;
 	}
+	tctx->prev_burst_ns = tctx->last_burst_ns;
 	tctx->last_burst_ns = burst_ns;
+	tctx->last_wait_ns = tctx->wait_ns;
 	tctx->avg_wait_ns = avg_quarter(tctx->avg_wait_ns, tctx->wait_ns);
+	tctx->last_preemptions = tctx->preemptions;
+	tctx->last_migrations = tctx->migrations;
+	tctx->last_wakes_made = tctx->wakes_made;
+	tctx->last_minor_faults = saturating_sub(p->min_flt, tctx->minor_faults);
+	tctx->last_major_faults = saturating_sub(p->maj_flt, tctx->major_faults);
+	tctx->io_wait = p->in_iowait;
 	tctx->blocked_ns = now_ns;
-	if (tctx->seen < 255)
+	for (int i = 0; i < NR_SYSCALL_CLASSES; i++)
+		tctx->syscalls[i] >>= 1;
+	if (tctx->seen < ~0U)
 		tctx->seen++;
 }
 
 /* A new task: what its parent does is the best guess at what it will do. */
-static void init_history(struct task_ctx *tctx, struct task_struct *parent)
+static void init_history(struct task_struct *p, struct task_ctx *tctx, struct task_struct *parent)
 {
 	struct task_ctx *pctx = parent ? bpf_task_storage_get(&task_ctxs, parent, 0, 0) : NULL;
 
 	tctx->log_burst_q8 = pctx && pctx->seen ? pctx->log_burst_q8 : PRIOR_BURST_Q8;
+	tctx->exec_id = p->self_exec_id;
+	tctx->last_cpu = -1;
+}
+
+/*
+ * Any system call. Loaded only with --syscalls, because it costs every one of them. `current` is the caller.
+ */
+SEC("raw_tp/sys_enter")
+int BPF_PROG(ml_sys_enter, struct pt_regs *regs, long id)
+{
+	struct task_ctx *tctx;
+	u32 class;
+
+	if (id < 0 || id >= (long)sizeof(syscall_class))
+		return 0;
+	class = syscall_class[id];
+	if (!class)
+		return 0;
+	tctx = bpf_task_storage_get(&task_ctxs, bpf_get_current_task_btf(), 0, 0);
+	class = (class - 1) & 7;
+	if (tctx && tctx->syscalls[class] < 0xffff)
+		tctx->syscalls[class]++;
+	return 0;
 }
 
 #endif /* __SCX_ML_FEATURES_BPF_H */

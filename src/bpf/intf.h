@@ -23,35 +23,13 @@ typedef signed long long s64;
 #define SCX_ML_NSEC_PER_USEC 1000ULL
 #define SCX_ML_NSEC_PER_MSEC 1000000ULL
 
-/*
- * The features of a burst, as they were when the task woke: X(identifier, name, unit, description).
- * Values are log2 in Q8, or 0 / 256 (one in Q8) for a yes-or-no feature. The order is the order of coefficients.
- */
-#define SCX_ML_FEATURES(X)                                                                                             \
-	X(LAST_BURST, last_burst, "log2(ns)", "CPU time of the last burst")                                            \
-	X(AVG_BURST, avg_burst, "log2(ns)", "moving average (1/4) of burst CPU time, the predictor to beat")           \
-	X(LOG_BURST, log_burst, "log2(ns)", "moving average (1/4) of log2 of burst CPU time")                          \
-	X(LAST_SLEEP, last_sleep, "log2(ns)", "time blocked before this wake-up")                                      \
-	X(AVG_SLEEP, avg_sleep, "log2(ns)", "moving average (1/4) of time blocked")                                    \
-	X(AVG_WAIT, avg_wait, "log2(ns)", "moving average (1/4) of time runnable before running")                      \
-	X(WAKER_BURST, waker_burst, "log2(ns)", "the waker's moving average of log2 burst; the task's own if unknown") \
-	X(WAKER_RAN, waker_ran, "log2(ns)", "CPU time of the waker's own burst so far; 0 if unknown")                  \
-	X(WAKER_NONE, waker_none, "flag", "woken by the idle task or before the waker was known")                      \
-	X(SYNC_WAKE, sync_wake, "flag", "the waker said that it is about to block")                                    \
-	X(KTHREAD, kthread, "flag", "kernel thread")                                                                   \
-	X(WEIGHT, weight, "log2", "scheduling weight from nice, 100 is nice 0")                                        \
-	X(SEEN, seen, "log2(bursts)", "bursts seen of this task, counted up to 255")
-
-enum scx_ml_feature {
-#define X(id, name, unit, desc) FEATURE_##id,
-	SCX_ML_FEATURES(X)
-#undef X
-		NR_FEATURES,
-};
+#include "record.h"
 
 enum scx_ml_consts {
 	FEATURE_ONE_Q8 = 256, /* a set flag */
+	FEATURE_SLOTS = 64, /* features are stored in an array of this size, so that an index needs only a mask */
 	NR_MODEL_SLOTS = 2,
+	MODEL_TERMS = 16, /* features that one model may use */
 	COMM_LEN = 16,
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
 	PRIOR_BURST_Q8 = 19 * 256,
@@ -83,20 +61,61 @@ enum policy_lane {
 	NR_LANES = 2,
 };
 
+/* The models of a bank: which one predicts for a task depends on this, known at the wake-up for next to nothing. */
+#define SCX_ML_CLASSES(X)                                                                                              \
+	X(KTHREAD, kthread, "kernel threads")                                                                          \
+	X(YOUNG, young, "tasks with fewer than five bursts so far")                                                    \
+	X(INTERACTIVE, interactive, "tasks whose average burst is below a millisecond")                                \
+	X(BATCH, batch, "the rest")
+
+enum task_class {
+#define X(id, name, desc) CLASS_##id,
+	SCX_ML_CLASSES(X)
+#undef X
+		NR_CLASSES,
+};
+
+enum class_bounds {
+	YOUNG_BURSTS = 5,
+	BATCH_LOG2_Q8 = 20 * 256, /* 1.05 ms */
+};
+
+/* A linear model of log2(burst) on up to MODEL_TERMS features. All-zero is "no model". */
+struct linear {
+	s64 intercept_q24;
+	s32 margin_q16; /* prediction + margin is the slice's quantile */
+	s32 long_margin_q16; /* prediction - long_margin above the first quantum: confidently long */
+	u32 valid;
+	u32 nr_terms;
+	u8 feature[MODEL_TERMS];
+	s32 coef_q16[MODEL_TERMS];
+};
+_Static_assert(sizeof(struct linear) == 24 + MODEL_TERMS * 5, "struct linear has no padding");
+
 /*
- * A linear model of log2(burst), one slot. All-zero is "no model". The writer clears generation, writes the rest,
- * then sets generation again, so a reader that sees the same non-zero generation before and after has one whole model.
+ * One slot: a bank of models, one a class. The writer clears generation, writes the rest, then sets generation again,
+ * so a reader that sees the same non-zero generation before and after has one whole bank.
  */
 struct model {
 	u64 generation; /* 0: not valid */
 	u64 expires_ns; /* bpf_ktime_get_ns() after which this counts as no model; ~0: never */
-	s64 intercept_q24;
-	s32 coef_q16[NR_FEATURES];
-	s32 margin_q16; /* k * residual sigma in log2: mean + margin is the slice's quantile */
-	s32 long_margin_q16; /* mean - long_margin above the first quantum: confidently long */
-	u32 pad;
+	u64 feature_mask; /* features that any of the bank's models uses */
+	struct linear linear[NR_CLASSES];
 };
-_Static_assert(sizeof(struct model) == 24 + 4 * (NR_FEATURES + 3), "struct model has no padding but pad");
+
+/*
+ * The kernel's own watch over the model, per class: running |error| of model and moving average, and whether the base
+ * policy has taken over (policy.h, policy_watch()).
+ */
+struct watch {
+	s32 err_model_q8;
+	s32 err_avg_q8;
+	u32 count;
+	u32 fallback;
+	u32 fallbacks; /* how often it fell back */
+	u32 returns; /* how often it came back */
+	u64 generation; /* of the model that is watched */
+};
 
 /* Which of the two slots is the published one. */
 struct model_ctl {
@@ -108,31 +127,22 @@ enum sample_flags {
 	SAMPLE_STEERED = 1 << 1, /* the slice came from the prediction */
 	SAMPLE_KTHREAD = 1 << 2,
 	SAMPLE_FIRST = 1 << 3, /* the task's first burst: there was no history */
+	SAMPLE_FALLBACK = 1 << 4, /* there was a prediction, but the watch had the base policy take over */
+	SAMPLE_SYNC = 1 << 5, /* the waker said that it is about to block */
+	SAMPLE_IRQ = 1 << 6, /* woken from an interrupt */
 };
 
 /* One burst, wake-up to voluntary block. Sent through the ring buffer. */
 struct burst_sample {
-	u64 wake_ns; /* CLOCK_MONOTONIC */
-	u64 end_ns; /* CLOCK_MONOTONIC */
-	u64 burst_ns; /* the label: CPU time used */
-	u64 wait_ns; /* time runnable but not running during the burst */
-	u64 cgroup_id;
-	u64 model_generation; /* of the model that made the prediction */
-	u64 slice_ns; /* first slice granted */
-	u32 pid;
-	u32 tgid;
-	s32 cpu; /* where the burst ended */
-	u32 weight;
-	u32 preemptions; /* slices that ended without the task blocking */
-	u32 repeat; /* bursts this sample stands for, 1 or more (sampling) */
-	u32 flags;
-	s32 pred_q16; /* predicted log2(burst in ns) */
+#define X(type, name, unit, source, desc) type name;
+	SCX_ML_COLUMNS(X)
+#undef X
 	s16 feature_q8[NR_FEATURES];
-	s16 avg_q8; /* the moving average's prediction, log2(ns) */
 	char comm[COMM_LEN];
-	u8 pad[4];
+	/* Fills the last word: there are as many s16 as it takes. */
+	s16 pad[4 - (NR_FEATURES & 3)];
 };
-_Static_assert(sizeof(struct burst_sample) == 136, "the record's size is part of the interface");
+_Static_assert(sizeof(struct burst_sample) % 8 == 0, "the ring buffer's records are whole words");
 
 /*
  * A CPU. Written by the CPU itself (or for it, under its rq lock); read by others that look for one to preempt, so
@@ -177,6 +187,7 @@ _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache lin
 	X(no_model, "wake-ups for which no valid model was published")                                                 \
 	X(clamped_min, "predicted slices raised to the shortest allowed")                                              \
 	X(clamped_max, "predicted slices cut to the longest allowed")                                                  \
+	X(fallback, "wake-ups with a prediction that the watch did not let steer")                                     \
 	X(judged, "bursts for which both predictors were judged")                                                      \
 	X(err_model_q8, "sum of |predicted - actual| log2 burst of the model")                                         \
 	X(err_avg_q8, "sum of |predicted - actual| log2 burst of the moving average")                                  \

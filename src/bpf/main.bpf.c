@@ -2,13 +2,14 @@
 /*
  * scx_ml: the struct_ops. The mechanisms are in the headers, one subject each:
  *
- *   intf.h          shared with user space      task.bpf.h      state and counters
- *   model.h         prediction, integer maths   samples.bpf.h   records to user space
- *   policy.h        virtual time, slices        features.bpf.h  a burst from wake-up to block
- *   queues.bpf.h    lanes, placement            group.bpf.h     nice and cgroup weights
+ *   intf.h, record.h   shared with user space      task.bpf.h       state and counters
+ *   model.h            prediction, integer maths   features.bpf.h   what is known about a task
+ *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
+ *   queues.bpf.h       lanes, placement            samples.bpf.h    records to user space
+ *   group.bpf.h        nice and cgroup weights
  */
 #include "queues.bpf.h"
-#include "features.bpf.h"
+#include "burst.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -25,7 +26,7 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 	s32 cpu;
 
 	if (tctx)
-		begin_burst(p, tctx, bpf_get_current_task_btf(), wake_flags & SCX_WAKE_SYNC);
+		begin_burst(p, tctx, wake_flags & SCX_WAKE_SYNC);
 
 	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
 		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
@@ -78,9 +79,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	tctx->lane = lane;
 
 	if (lane == LANE_FRESH) {
-		bool predicted = mode == MODE_LEARN && tctx->model_generation;
-
-		key = now_ns + (predicted ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
+		key = now_ns + (tctx->steering ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
 		COUNT(queued_fresh);
 	} else {
 		key = fair_key(p, tctx);
@@ -190,7 +189,7 @@ void BPF_STRUCT_OPS(ml_runnable, struct task_struct *p, u64 enq_flags)
 		return;
 	tctx->queued_ns = now_ns;
 	group_task_runnable(p, tctx, now_ns);
-	begin_burst(p, tctx, bpf_get_current_task_btf(), false);
+	begin_burst(p, tctx, false);
 }
 
 /* p starts to run on scx_bpf_task_cpu(p), under its rq lock; possibly executed by another CPU. */
@@ -206,6 +205,10 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	join_llc(tctx, cctx->llc);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
+	if (tctx->last_cpu != scx_bpf_task_cpu(p)) {
+		tctx->migrations += tctx->last_cpu >= 0;
+		tctx->last_cpu = scx_bpf_task_cpu(p);
+	}
 	if (tctx->queued_ns) {
 		u64 wait_ns = now_ns > tctx->queued_ns ? now_ns - tctx->queued_ns : 0;
 
@@ -236,7 +239,8 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 		return;
 
 	WRITE_ONCE(cctx->run_start_ns, 0);
-	vused = policy_virtual_ns(p->se.sum_exec_runtime - tctx->exec_at_run_ns, tctx->inv_weight_q16);
+	tctx->used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
+	vused = policy_virtual_ns(tctx->used_ns, tctx->inv_weight_q16);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	tctx->vruntime += vused;
 
@@ -314,7 +318,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_ini
 	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
 	if (bpf_core_field_exists(args->cgroup))
 		tctx->cgroup_id = group_id(args->cgroup);
-	init_history(tctx, args->fork ? bpf_get_current_task_btf() : NULL);
+	init_history(p, tctx, args->fork ? bpf_get_current_task_btf() : NULL);
 	return 0;
 }
 

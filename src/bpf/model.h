@@ -104,20 +104,35 @@ static inline s64 clamp_s64(s64 x, s64 lo, s64 hi)
 }
 
 /*
- * Predicted log2(burst in ns) in Q16 from features in Q8. Range [0, LOG2_MAX_Q8 << 8].
+ * Predicted log2(burst in ns) in Q16 from features in Q8. Range [0, LOG2_MAX_Q8 << 8]. feature_q8 has FEATURE_SLOTS
+ * entries.
  *
- * The sum is exact in s64: |coef| is limited to COEF_LIMIT_Q16 (2^22), |feature| to 2^15, so each of the at most 2^4
- * products stays below 2^37, and the intercept is limited likewise.
+ * The sum is exact in s64: |coef| is limited to COEF_LIMIT_Q16 (2^22), |feature| to 2^15, so each of the 2^4 products
+ * stays below 2^37, and the intercept is limited likewise.
  */
-static inline s32 model_predict_q16(const struct model *m, const s16 *feature_q8)
+static inline s32 linear_predict_q16(const struct linear *m, const s16 *feature_q8)
 {
 	const s64 intercept_max_q24 = 1LL << 40;
 	s64 sum_q24 = clamp_s64(m->intercept_q24, -intercept_max_q24, intercept_max_q24);
 
-	for (int i = 0; i < NR_FEATURES; i++)
-		sum_q24 += clamp_s64(m->coef_q16[i], -(s64)COEF_LIMIT_Q16, COEF_LIMIT_Q16) * feature_q8[i];
+	for (u32 i = 0; i < MODEL_TERMS; i++) {
+		if (i >= m->nr_terms)
+			break;
+		sum_q24 += clamp_s64(m->coef_q16[i], -(s64)COEF_LIMIT_Q16, COEF_LIMIT_Q16) *
+			   feature_q8[m->feature[i] & (FEATURE_SLOTS - 1)];
+	}
 
 	return (s32)clamp_s64(sum_q24 >> 8, 0, (s64)LOG2_MAX_Q8 << 8);
+}
+
+/* The model of the bank that a task belongs to. */
+static inline u32 task_class(bool kthread, u32 seen, s32 log_burst_q8)
+{
+	if (kthread)
+		return CLASS_KTHREAD;
+	if (seen < YOUNG_BURSTS)
+		return CLASS_YOUNG;
+	return log_burst_q8 < BATCH_LOG2_Q8 ? CLASS_INTERACTIVE : CLASS_BATCH;
 }
 
 /* (3 * old + new) / 4, the moving average with weight 1/4 that sched_ext schedulers use. */
@@ -130,6 +145,42 @@ static inline u64 avg_quarter(u64 old, u64 new)
 static inline s32 avg_quarter_s32(s32 old, s32 new)
 {
 	return old + (new - old) / 4;
+}
+
+/* Errors to have seen of a new model before the watch judges it, and the weight of the newest in its running means. */
+#define WATCH_MIN_COUNT 64
+#define WATCH_SHIFT 6
+
+/*
+ * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the base policy takes over: it
+ * does when the model errs by an eighth more than the moving average, and the model comes back when it errs less. The
+ * gap between the two keeps it from flapping. Errors are limited to 40 octaves each, so that one absurd value does not
+ * decide. Concurrent updates may lose one; the means hardly notice.
+ */
+static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, s64 err_avg_q8)
+{
+	s32 model = (s32)clamp_s64(err_model_q8, 0, LOG2_MAX_Q8), avg = (s32)clamp_s64(err_avg_q8, 0, LOG2_MAX_Q8);
+
+	if (w->count == 0) {
+		/* In Q8 << WATCH_SHIFT, so that small errors do not vanish in the shift. */
+		w->err_model_q8 = model << WATCH_SHIFT;
+		w->err_avg_q8 = avg << WATCH_SHIFT;
+	} else {
+		w->err_model_q8 += model - (w->err_model_q8 >> WATCH_SHIFT);
+		w->err_avg_q8 += avg - (w->err_avg_q8 >> WATCH_SHIFT);
+	}
+	w->generation = generation;
+	if (w->count < WATCH_MIN_COUNT) {
+		w->count++;
+		return;
+	}
+	if (!w->fallback && w->err_model_q8 - (w->err_model_q8 >> 3) > w->err_avg_q8) {
+		w->fallback = 1;
+		w->fallbacks++;
+	} else if (w->fallback && w->err_model_q8 < w->err_avg_q8) {
+		w->fallback = 0;
+		w->returns++;
+	}
 }
 
 #endif /* __SCX_ML_MODEL_H */

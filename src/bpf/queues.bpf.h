@@ -117,7 +117,7 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	struct policy_params pp = policy_params();
 	u64 slice_ns;
 
-	if (mode == MODE_LEARN && tctx->model_generation) {
+	if (tctx->steering) {
 		slice_ns = policy_quantile_left_ns(tctx->pred_q16, tctx->margin_q16, burst_used_ns(p, tctx));
 		if (slice_ns) {
 			if (slice_ns < pp.slice_min_ns)
@@ -134,6 +134,7 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	tctx->steered = false;
 	slice_ns = policy_base_slice_ns(&pp, lane, nr_waiting);
 granted:
+	tctx->granted_ns = slice_ns;
 	if (!tctx->slice_ns)
 		tctx->slice_ns = slice_ns;
 	return slice_ns;
@@ -149,10 +150,9 @@ static u32 waiting_per_cpu(const struct llc_ctx *lctx, u32 nr_waiting)
 static u64 fair_key(struct task_struct *p, struct task_ctx *tctx)
 {
 	struct policy_params pp = policy_params();
-	bool predicted = mode == MODE_LEARN && tctx->model_generation;
 
 	return tctx->vruntime +
-	       policy_virtual_ns(policy_request_ns(&pp, predicted, tctx->pred_q16), tctx->inv_weight_q16);
+	       policy_virtual_ns(policy_request_ns(&pp, tctx->steering, tctx->pred_q16), tctx->inv_weight_q16);
 }
 
 /*

@@ -25,9 +25,17 @@ struct {
 	__uint(max_entries, 1 << 20);
 } samples SEC(".maps");
 
-/* Whether the burst that ends now on cctx's CPU is to be kept. */
-static bool sample_wanted(struct cpu_ctx *cctx, u64 now_ns)
+/*
+ * How many bursts the record of the burst that begins now is to stand for; 0 to leave it out. Decided at the wake-up,
+ * because the features of a burst that nobody records need not be computed. The budget spent is that of the executing
+ * CPU, which cannot be preempted meanwhile.
+ */
+static u32 sample_repeat(u64 now_ns)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(bpf_get_smp_processor_id());
+
+	if (!cctx)
+		return 0;
 	if (now_ns - cctx->window_ns >= SAMPLE_WINDOW_NS) {
 		u32 shift = 0, left = cctx->window_bursts;
 
@@ -43,21 +51,16 @@ static bool sample_wanted(struct cpu_ctx *cctx, u64 now_ns)
 
 	cctx->window_bursts++;
 	if (cctx->keep_shift && (bpf_get_prandom_u32() & ((1U << (cctx->keep_shift & 31)) - 1)))
-		return false;
+		return 0;
 	if (cctx->window_kept >= 2 * sample_budget)
-		return false;
+		return 0;
 	cctx->window_kept++;
-	return true;
+	return 1U << (cctx->keep_shift & 31);
 }
 
-/*
- * Account for a burst that ended, and send its record. To be called once per burst, from ops.quiescent; may run on
- * another CPU than the task's, so the CPU whose budget is spent is the executing one, under whose preemption-off
- * section this runs.
- */
+/* Account for a burst that ended, and send its record. Once per burst, from ops.quiescent. */
 static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, u64 now_ns)
 {
-	struct cpu_ctx *cctx = cpu_ctx_of(bpf_get_smp_processor_id());
 	struct burst_sample *s;
 	u64 mono_ns;
 
@@ -66,8 +69,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 		return;
 	}
 	COUNT(bursts);
-
-	if (!cctx || !sample_wanted(cctx, now_ns)) {
+	if (!tctx->repeat) {
 		COUNT(sampled_out);
 		return;
 	}
@@ -84,20 +86,23 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->wake_ns = mono_ns - (now_ns - tctx->wake_ns);
 	s->burst_ns = burst_ns;
 	s->wait_ns = tctx->wait_ns;
+	s->slice_ns = tctx->slice_ns;
 	s->cgroup_id = p->cgroups->dfl_cgrp->kn->id;
 	s->model_generation = tctx->model_generation;
-	s->slice_ns = tctx->slice_ns;
 	s->pid = p->pid;
 	s->tgid = p->tgid;
+	s->waker_pid = tctx->waker_pid;
+	s->waker_comm_hash = tctx->waker_comm_hash;
 	s->cpu = scx_bpf_task_cpu(p);
 	s->weight = p->scx.weight;
+	s->group_weight = (100ULL << 16) / (tctx->inv_weight_q16 ?: 1);
 	s->preemptions = tctx->preemptions;
-	s->repeat = 1U << (cctx->keep_shift & 31);
-	s->flags = (tctx->model_generation ? SAMPLE_PREDICTED : 0) | (tctx->steered ? SAMPLE_STEERED : 0) |
-		   (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST);
+	s->repeat = tctx->repeat;
+	s->flags = tctx->sample_flags | (tctx->steered ? SAMPLE_STEERED : 0);
+	s->class = tctx->class;
 	s->pred_q16 = tctx->pred_q16;
+	s->avg_q16 = tctx->avg_pred_q16;
 	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
-	s->avg_q8 = tctx->avg_pred_q8;
 	bpf_probe_read_kernel_str(s->comm, sizeof(s->comm), p->comm);
 	__builtin_memset(s->pad, 0, sizeof(s->pad));
 

@@ -23,9 +23,14 @@ const volatile u32 nr_llcs = 1;
 const volatile u32 nr_cpus = 1; /* CPU ids, as in nr_cpu_ids */
 const volatile u32 own_tgid; /* the learner: never sampled, or it would learn from itself */
 const volatile u64 sample_budget = 100; /* samples per CPU and window, see samples.bpf.h */
+const volatile u8 syscall_class[1024]; /* by number: 1 + class, 0 for a call that is not counted */
+
+/* Classes of system calls, counted where user space asks for it: X(feature, first of the row in syscall_class). */
+#define NR_SYSCALL_CLASSES (NR_FEATURES - FEATURE_SYS_IO)
 
 /*
- * A task. The first cache line is what every switch touches, the second what a wake-up touches.
+ * A task, ordered by who touches what: fairness at every switch, the burst at switches and wake-ups, history at
+ * wake-ups and blocks.
  */
 struct task_ctx {
 	/* fairness */
@@ -34,35 +39,65 @@ struct task_ctx {
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
 	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
 	u32 llc;
-	/* this burst */
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
-	u64 slice_ns; /* first slice of the burst, for the record */
-	u64 model_generation; /* 0: no prediction */
+	u64 queued_ns; /* runnable since; 0 while running or blocked */
 
+	/* this burst */
+	u64 wake_ns;
+	u64 wait_ns;
+	u64 slice_ns; /* first slice, for the record */
+	u64 granted_ns; /* last slice */
+	u64 used_ns; /* of the last slice */
+	u64 model_generation; /* 0: no prediction */
 	s32 pred_q16;
 	s32 margin_q16;
+	s32 avg_pred_q16;
+	u32 preemptions;
+	u32 migrations;
+	u32 wakes_made;
+	u32 repeat; /* bursts that the record stands for; 0: sampled out */
+	u32 waker_pid;
+	u32 waker_comm_hash;
+	u32 sample_flags;
+	u8 class;
+	u8 lane; /* where it was queued last */
 	u8 in_burst;
+	u8 steering; /* there is a prediction, and it may be used */
 	u8 sure_long;
 	u8 steered; /* the last slice came from the prediction */
-	u8 lane; /* where it was queued last */
-	u32 preemptions;
-	u64 wake_ns;
-	u64 queued_ns; /* runnable since; 0 while running or blocked */
-	u64 wait_ns; /* of this burst */
-	s16 feature_q8[NR_FEATURES];
-	s16 avg_pred_q8;
+	u8 io_wait; /* how the last burst ended */
+	u8 pad;
+	s32 last_cpu;
 
 	/* history */
+	u32 seen; /* bursts */
 	u64 blocked_ns; /* when it blocked; 0: never */
 	u64 last_burst_ns;
+	u64 prev_burst_ns;
 	u64 avg_burst_ns;
 	u64 last_sleep_ns;
 	u64 avg_sleep_ns;
+	u64 last_wait_ns;
 	u64 avg_wait_ns;
 	s32 log_burst_q8;
-	u32 seen; /* bursts, up to 255 */
+	s32 spread_q8;
+	u32 last_preemptions;
+	u32 last_migrations;
+	u32 last_wakes_made;
+	u32 last_minor_faults;
+	u32 last_major_faults;
+	u64 minor_faults; /* task_struct's counts at the wake-up */
+	u64 major_faults;
+	u64 block_io_ns; /* delay accounted up to the last wake-up */
+	u64 exec_id;
+	u64 exec_ns; /* when exec_id was first seen; 0: before we looked */
+	u16 syscalls[8]; /* decayed counts by class */
+
+	s16 feature_q8[FEATURE_SLOTS];
 };
+_Static_assert((int)NR_FEATURES <= (int)FEATURE_SLOTS, "a feature's index fits the array");
+_Static_assert(NR_SYSCALL_CLASSES <= 8, "a class's index fits the array");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

@@ -65,10 +65,10 @@ fn a_model_is_published_and_slices_come_from_it() {
         s.slices_predicted > 100 && s.judged > 100
     });
     assert!(stats.models_published >= 1, "{stats:#?}");
-    assert!(stats.gate_candidate < stats.gate_avg, "{stats:#?}");
+    assert!(stats.gate_model < stats.gate_avg, "{stats:#?}");
     load.end();
     let log = running.stop();
-    assert!(log.contains("published: |error|"), "{log}");
+    assert!(log.contains("published; |error|"), "{log}");
 }
 
 #[test]

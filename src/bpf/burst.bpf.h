@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A burst's life: begun at a wake-up (features, prediction), ended when the task blocks (label, judgement, record).
+ *
+ * A burst is the CPU time from wake-up to voluntary block, over as many slices, preemptions and CPUs as it takes. A
+ * run that a slice's end or a preemption cuts is not a burst; the burst goes on when the task runs again.
+ */
+#ifndef __SCX_ML_BURST_BPF_H
+#define __SCX_ML_BURST_BPF_H
+
+#include "features.bpf.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NR_MODEL_SLOTS);
+	__type(key, u32);
+	__type(value, struct model);
+} models SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct model_ctl);
+} model_ctl SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NR_CLASSES);
+	__type(key, u32);
+	__type(value, struct watch);
+} watches SEC(".maps");
+
+static inline struct watch *watch_of(u32 class)
+{
+	return bpf_map_lookup_elem(&watches, &class);
+}
+
+/* The published bank of models, or NULL without a valid one. *generation is to be compared again after use. */
+static struct model *published_model(u64 *generation)
+{
+	struct model_ctl *ctl;
+	struct model *m;
+	u32 key = 0;
+
+	ctl = bpf_map_lookup_elem(&model_ctl, &key);
+	if (!ctl)
+		return NULL;
+	*generation = READ_ONCE(ctl->generation);
+	if (!*generation)
+		return NULL;
+	key = *generation % NR_MODEL_SLOTS;
+	m = bpf_map_lookup_elem(&models, &key);
+	if (!m || READ_ONCE(m->generation) != *generation || bpf_ktime_get_ns() > m->expires_ns)
+		return NULL;
+	return m;
+}
+
+/* Predict the burst that begins from its features. Leaves model_generation 0 where there is no valid model. */
+static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation)
+{
+	struct policy_params pp = policy_params();
+	struct linear *linear;
+	struct watch *w;
+	u32 class = tctx->class;
+
+	if (!m || class >= NR_CLASSES)
+		goto no_model;
+	linear = &m->linear[class];
+	if (!linear->valid)
+		goto no_model;
+
+	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
+	tctx->margin_q16 = linear->margin_q16;
+	tctx->sure_long = policy_sure_long(&pp, tctx->pred_q16, linear->long_margin_q16);
+
+	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
+	barrier();
+	if (READ_ONCE(m->generation) != generation)
+		goto no_model;
+	tctx->model_generation = generation;
+	tctx->sample_flags |= SAMPLE_PREDICTED;
+	COUNT(predictions);
+
+	w = watch_of(class);
+	if (w && READ_ONCE(w->fallback)) {
+		tctx->sample_flags |= SAMPLE_FALLBACK;
+		COUNT(fallback);
+	} else {
+		tctx->steering = mode == MODE_LEARN;
+	}
+	tctx->sure_long &= tctx->steering;
+	return;
+
+no_model:
+	tctx->sure_long = false;
+	COUNT(no_model);
+}
+
+/*
+ * p wakes: begin its burst, unless ops.select_cpu has begun it already. Runs in the waker's context (queued wake-ups are
+ * not enabled).
+ */
+static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
+{
+	struct task_struct *waker;
+	struct task_ctx *wctx = NULL;
+	struct model *m;
+	u64 now_ns, generation = 0, wanted = 0;
+
+	if (tctx->in_burst)
+		return;
+
+	now_ns = scx_bpf_now();
+	tctx->in_burst = true;
+	tctx->steering = false;
+	tctx->steered = false;
+	tctx->sure_long = false;
+	tctx->preemptions = 0;
+	tctx->migrations = 0;
+	tctx->wakes_made = 0;
+	tctx->wait_ns = 0;
+	tctx->slice_ns = 0;
+	tctx->model_generation = 0;
+	tctx->wake_ns = now_ns;
+	tctx->exec_at_wake_ns = p->se.sum_exec_runtime;
+	if (mode == MODE_BASE)
+		return;
+
+	waker = waker_of(p);
+	if (waker)
+		wctx = bpf_task_storage_get(&task_ctxs, waker, 0, 0);
+	if (wctx)
+		wctx->wakes_made++;
+
+	note_wakeup(p, tctx, now_ns);
+	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
+	/* A task without history: the best guess is what others of its name do. Not for the moving average, though. */
+	if (tctx->seen == 0)
+		tctx->log_burst_q8 = comm_burst_q8(p, tctx->log_burst_q8);
+
+	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, tctx->log_burst_q8);
+	tctx->repeat = is_own_task(p) ? 0 : sample_repeat(now_ns);
+	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
+			     (sync ? SAMPLE_SYNC : 0) | (bpf_in_interrupt() ? SAMPLE_IRQ : 0);
+
+	m = published_model(&generation);
+	if (m)
+		wanted = m->feature_mask;
+	if (tctx->repeat) {
+		wanted = ALL_FEATURES;
+		tctx->waker_pid = waker ? waker->pid : 0;
+		tctx->waker_comm_hash = waker ? comm_hash(waker) : 0;
+	}
+	fill_own_features(p, tctx, wanted, now_ns);
+	fill_wakeup_features(p, tctx, waker, wctx, sync, wanted, now_ns);
+	predict_burst(tctx, m, generation);
+}
+
+/* p blocks: the burst's CPU time is the label. */
+static void end_burst(struct task_struct *p, struct task_ctx *tctx)
+{
+	u64 now_ns = scx_bpf_now(), burst_ns;
+	s32 label_q16;
+
+	if (!tctx->in_burst)
+		return;
+	tctx->in_burst = false;
+	if (mode == MODE_BASE)
+		return;
+
+	burst_ns = burst_used_ns(p, tctx);
+	label_q16 = (s32)log2_q16(burst_ns);
+	sample_burst(p, tctx, burst_ns, now_ns);
+
+	if (tctx->model_generation && !is_own_task(p)) {
+		s32 err_model_q8 = (tctx->pred_q16 - label_q16) >> 8;
+		s32 err_avg_q8 = (tctx->avg_pred_q16 - label_q16) >> 8;
+		struct watch *w = watch_of(tctx->class);
+
+		err_model_q8 = err_model_q8 < 0 ? -err_model_q8 : err_model_q8;
+		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
+		COUNT(judged);
+		COUNT_ADD(err_model_q8, err_model_q8);
+		COUNT_ADD(err_avg_q8, err_avg_q8);
+		/* Shared by all CPUs, so only as often as records are taken. */
+		if (w && tctx->repeat)
+			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8);
+	}
+	note_burst(p, tctx, burst_ns, (label_q16 + 128) >> 8, now_ns);
+}
+
+#endif /* __SCX_ML_BURST_BPF_H */
