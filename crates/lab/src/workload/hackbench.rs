@@ -53,7 +53,7 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { groups: 1, pairs: 10, messages: 50, channel: Channel::Pipe, tasks: Tasks::Threads }
+        Self { groups: 1, pairs: 10, messages: 200, channel: Channel::Pipe, tasks: Tasks::Threads }
     }
 }
 
