@@ -10,15 +10,15 @@ use crate::error::{LabError, Result};
 use crate::plan::{Cell, plan};
 use crate::provenance::{self, Provenance};
 use crate::report::table::{self, Detail};
-use crate::report::number;
-use crate::results::{CellRecord, Folder, Run, Status, write_json};
+use crate::report::{html, number};
+use crate::results::{CellRecord, Folder, Run, Status, write_json, write_whole};
 use crate::settings::{Experiment, Request, SchedulerSpec, WorkloadSpec};
 use crate::workload::{self, NoWindow};
 use crate::{kernel, parquet_file, scheduler};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How a command ended, for the exit status.
@@ -130,6 +130,9 @@ pub fn report(args: &ReportArgs) -> Result<Success> {
         run.provenance.iter().flat_map(|p| p.summary()).for_each(|l| println!("{l}"));
         print!("{}", table::render(&comparison, detail(args.all), colour()));
     }
+    if let Some(path) = &args.html {
+        write_whole(path, html::render(&run, &comparison)?.as_bytes())?;
+    }
     if let Some(path) = &args.parquet {
         parquet_file::write(&run, path)?;
     }
@@ -201,8 +204,9 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
     let ending = bench::run(&folder, &mut executor, &mut progress, interrupt, args.keep_going);
     progress.finish();
     let (run, comparison) = save_reports(&folder)?;
-    print!("{}", table::render(&comparison, detail(args.all), colour()));
-    println!("Results are in {}.", folder.path("").display());
+    let text = table::render(&comparison, detail(args.all), colour());
+    // The results are saved; a reader that is gone is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{text}Results are in {}.", folder.path("").display());
     conclude(&folder, &run, ending?)
 }
 
@@ -231,6 +235,7 @@ fn save_reports(folder: &Folder) -> Result<(Run, Comparison)> {
     let comparison = compare(&run);
     write_json(&folder.path("results.json"), &Everything { run: &run, comparison: &comparison })?;
     parquet_file::write(&run, &folder.path("results.parquet"))?;
+    write_whole(&folder.path("report.html"), html::render(&run, &comparison)?.as_bytes())?;
     Ok((run, comparison))
 }
 
@@ -321,9 +326,4 @@ impl Progress for Bar {
             }
         }
     }
-}
-
-/// Whether `path` is a folder with results.
-pub fn has_results(path: &Path) -> bool {
-    Folder::open(path).is_ok()
 }

@@ -4,6 +4,7 @@ use clap::Parser;
 use scx_lab::bench::Interrupt;
 use scx_lab::cli::{Action, Cli};
 use scx_lab::commands::{self, Success};
+use scx_lab::sys;
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Success> {
+    // A bench goes on to save its results even if nobody reads what it prints.
+    if !matches!(cli.command, Action::Bench(_)) {
+        sys::end_on_broken_pipe();
+    }
     Ok(match &cli.command {
         Action::Bench(args) => commands::bench(args, &on_interrupt()?)?,
         Action::List(args) => commands::list(args)?,

@@ -81,6 +81,11 @@ impl Running {
                     None => ops_matches(&ops, program),
                 };
                 let seq = self.sched_ext.enable_seq();
+                if seq.is_some() && seq == seq_before && Instant::now() < deadline {
+                    // The kernel counts just after it shows the state.
+                    std::thread::sleep(POLL);
+                    continue;
+                }
                 // Enabled once since we looked, or it was not (only) ours.
                 let once = seq.zip(seq_before).is_none_or(|(now, before)| now == before + 1);
                 if !expected || !once {

@@ -126,6 +126,12 @@ pub fn set_nice(nice: i32) -> Result<()> {
     if rc == 0 { Ok(()) } else { Err(LabError::last_os("setpriority")) }
 }
 
+/// End quietly when nobody reads the output any more, as other command-line tools do, instead of panicking.
+pub fn end_on_broken_pipe() {
+    // SAFETY: called before any other thread exists; SIG_DFL is always a valid disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Have the kernel send `signal` to this process when its parent dies. For use between fork and exec.
 pub fn die_with_parent(signal: libc::c_int) -> std::io::Result<()> {
     // SAFETY: takes numbers only, and is async-signal-safe.

@@ -154,9 +154,12 @@ impl Meter {
         }
         if self._accounting.is_some() {
             let programs = bpf::between(&before.programs, &after.programs, &self.known_programs);
-            let total: u64 = programs.iter().map(|p| p.run_ns).sum();
-            cost.bpf_ns_per_switch = Some(total as f64 / switches.max(1.0));
-            cost.bpf_cpu = Some(total as f64 / cpu_ns);
+            // The kernel's own scheduler has no programs, and then there is nothing to state.
+            if !programs.is_empty() {
+                let total: u64 = programs.iter().map(|p| p.run_ns).sum();
+                cost.bpf_ns_per_switch = Some(total as f64 / switches.max(1.0));
+                cost.bpf_cpu = Some(total as f64 / cpu_ns);
+            }
             cost.programs = programs
                 .into_iter()
                 .map(|p| ProgramCost { name: p.name, calls: p.calls, ns_per_call: p.run_ns as f64 / p.calls as f64 })

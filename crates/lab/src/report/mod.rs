@@ -1,5 +1,7 @@
 //! Reports: what people read.
 
+pub mod html;
+pub mod plot;
 pub mod table;
 
 /// A number with three significant digits, without an exponent where that stays readable.

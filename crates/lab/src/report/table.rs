@@ -4,7 +4,7 @@ use super::{number, ratio};
 use crate::compare::{Comparison, Row};
 use crate::metric::Better;
 use crate::stats::Verdict;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, TableComponent, presets};
 
 /// Which rows to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
 
 fn table(rows: &[&Row], baseline: &str, colour: bool) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(presets::NOTHING);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table.set_header(["metric", "scheduler", "median", "±iqr", "ratio", "95 %", "p", "verdict"]);
     let mut last = "";
     for r in rows {
