@@ -151,9 +151,9 @@ impl RealExecutor {
         let name = &task.spec.label;
         let failed = |why: String| LabError::workload(name, why);
         let argument = serde_json::to_string(task).map_err(|e| failed(e.to_string()))?;
-        let exe = std::env::current_exe().map_err(|source| LabError::Os { call: "finding this program".into(), source })?;
-        let mut command = Command::new(exe);
-        command.args(["run", "--as-cell", &argument]).stdin(Stdio::null()).stdout(Stdio::piped());
+        // This very program, even if its file was replaced by a newer build meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("scx_lab").args(["run", "--as-cell", &argument]).stdin(Stdio::null()).stdout(Stdio::piped());
         // A group of its own, so that Ctrl-C does not reach it and all of it can be ended.
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe, and the closure does nothing else.

@@ -8,6 +8,7 @@ use crate::compare::{Comparison, compare, merge};
 use crate::cost::{Accounting, Meter, Probe};
 use crate::error::{LabError, Result};
 use crate::plan::{Cell, plan};
+use crate::quick::{self, Baseline};
 use crate::provenance::{self, Provenance};
 use crate::report::table::{self, Detail};
 use crate::report::{html, number};
@@ -149,7 +150,11 @@ fn colour() -> bool {
 
 /// The experiment the command line and the configuration file ask for.
 fn experiment(args: &BenchArgs) -> Result<Experiment> {
-    let file = args.config.as_deref().map(Request::from_file).transpose()?.unwrap_or_default();
+    let file = match &args.config {
+        Some(path) => Request::from_file(path)?,
+        None if args.quick => quick::request()?,
+        None => Request::default(),
+    };
     let cli = Request {
         seed: args.seed,
         blocks: args.blocks,
@@ -207,7 +212,24 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
     let text = table::render(&comparison, detail(args.all), colour());
     // The results are saved; a reader that is gone is no reason to fail.
     let _ = writeln!(std::io::stdout(), "{text}Results are in {}.", folder.path("").display());
-    conclude(&folder, &run, ending?)
+    let success = conclude(&folder, &run, ending?)?;
+    if args.quick && success == Success::Yes { check_quick(args, &comparison) } else { Ok(success) }
+}
+
+/// Hold the run to the stored ratios, or store its own.
+fn check_quick(args: &BenchArgs, comparison: &Comparison) -> Result<Success> {
+    let stored = Baseline::parse(quick::STORED, "quick-baseline.toml")?;
+    if let Some(path) = &args.store_quick {
+        write_whole(path, Baseline::from_comparison(comparison, &stored).to_toml()?.as_bytes())?;
+        return Ok(Success::Yes);
+    }
+    if stored.expectations.is_empty() {
+        return Err(LabError::Report("no ratios are stored to check against".to_string()));
+    }
+    let regressions = stored.check(comparison);
+    regressions.iter().for_each(|r| eprintln!("scx_lab: regression: {}", r.0));
+    let _ = writeln!(std::io::stdout(), "{} of {} stored ratios hold.", stored.expectations.len() - regressions.len(), stored.expectations.len());
+    Ok(if regressions.is_empty() { Success::Yes } else { Success::No })
 }
 
 fn out_dir(args: &BenchArgs) -> PathBuf {

@@ -157,7 +157,9 @@ fn row(
     let effect = values.get(baseline).filter(|_| scheduler != baseline).and_then(|base| {
         let pairs: Vec<(f64, f64)> = mine.iter().filter_map(|(block, v)| Some((*base.get(block)?, *v))).collect();
         let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-        stats::compare(&a, &b, seed)
+        // The ratio of a cost that was not incurred at all says nothing; the values do.
+        let no_cost = def.name.starts_with("cost.") && a.iter().chain(&b).any(|v| *v == 0.0);
+        if no_cost { None } else { stats::compare(&a, &b, seed) }
     });
     let all: Vec<f64> = mine.values().copied().collect();
     Some(Row {

@@ -8,6 +8,7 @@
 //! - [`cell`], [`bench`]: one cell for real, and the loop over them behind a trait that tests replace
 //! - [`results`], [`provenance`], [`parquet_file`]: what is kept
 //! - [`stats`], [`compare`], [`report`]: what may be concluded from it, and how it is shown
+//! - [`quick`]: the regression check against stored ratios
 //! - [`cli`], [`commands`]: the command line
 //!
 //! Only [`sys`], [`cost`] and the workloads that need it hold `unsafe` code, each with its reason.
@@ -27,6 +28,7 @@ pub mod parquet_file;
 pub mod plan;
 mod probe_skel;
 pub mod provenance;
+pub mod quick;
 pub mod report;
 pub mod results;
 pub mod scheduler;

@@ -36,7 +36,8 @@ pub struct Cost {
     pub preemptions_per_s: Option<f64>,
     pub wakeups_per_s: Option<f64>,
     pub migrations_per_s: Option<f64>,
-    /// Share of all CPU time in which a CPU was idle while a movable task waited.
+    /// Share of all CPU time in which a CPU was idle while a movable task waited. The time an idle CPU takes to wake up
+    /// for a task is part of it, so a load of many short sleeps never shows 0.
     pub idle_while_runnable: Option<f64>,
     /// From wake-up to running, over all tasks of the machine, in µs; log2 resolution.
     pub delay_p50_us: Option<f64>,

@@ -165,7 +165,7 @@ fn section(h: &mut String, run: &Run, comparison: &Comparison, label: &str, kind
     }
     for name in histogram_names(run, label) {
         let histograms = joined(run, comparison, label, &name);
-        figure(h, plot::distribution(comparison, &format!("{name} latency"), &histograms)?, "All blocks together.");
+        figure(h, plot::distribution(comparison, &format!("Distribution of {name}"), &histograms)?, "All blocks together.");
     }
     let mut shown = String::new();
     for row in comparison.rows_of(label).filter(|r| r.metric.headline) {
@@ -333,7 +333,7 @@ mod tests {
         let html = render(&run, &compare(&run)).expect("drawn");
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(html.contains(">worse<") || html.contains("<br>worse"), "the slow one is called worse");
-        assert!(html.contains("no difference") && html.contains("wakeup latency") && html.contains("x_enqueue"));
+        assert!(html.contains("no difference") && html.contains("Distribution of wakeup") && html.contains("x_enqueue"));
         assert!(html.matches("<svg").count() >= 2 + 2 * 2, "ratios, cost, and for each workload CDF and values");
         for outside in ["http://", "https://", "<script", "src=", "@import"] {
             let found = html.replace("http://www.w3.org/2000/svg", "").contains(outside);

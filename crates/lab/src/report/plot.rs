@@ -60,6 +60,22 @@ fn nines(q: f64) -> f64 {
     -(1.0 - q).max(1e-9).log10()
 }
 
+/// A number for an axis: without trailing zeros, and empty where the labels of a logarithmic axis would run together.
+fn tick(v: f64, decades: f64) -> String {
+    let mantissa = v / 10f64.powf(v.abs().max(1e-12).log10().floor());
+    let keep = match decades {
+        d if d > 3.0 => &[1.0][..],
+        d if d > 0.7 => &[1.0, 2.0, 5.0][..],
+        _ => return trimmed(v),
+    };
+    if keep.iter().any(|k| (mantissa - k).abs() < 1e-6) { trimmed(v) } else { String::new() }
+}
+
+fn trimmed(v: f64) -> String {
+    let text = number(v);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
 fn nines_label(v: f64) -> String {
     match v.round() as i32 {
         0 => "0".to_string(),
@@ -98,7 +114,7 @@ pub fn distribution(
             .label_style(text(12))
             .x_desc("µs")
             .y_labels(top.ceil() as usize + 1)
-            .x_label_formatter(&|v| number(*v))
+            .x_label_formatter(&|v| tick(*v, (us(high) / us(low)).log10()))
             .y_label_formatter(&|v| if v.fract().abs() < 1e-6 { nines_label(*v) } else { String::new() })
             .draw()
             .map_err(failed)?;
@@ -142,6 +158,7 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
     let finite: Vec<f64> = ends.filter(|v| v.is_finite() && *v > 0.0).collect();
     let low = finite.iter().copied().fold(0.9, f64::min) * 0.9;
     let high = finite.iter().copied().fold(1.1, f64::max) * 1.1;
+    let decades = (high / low).log10();
     let line_height = 22;
     let height = 70 + line_height * rows.len() as u32;
     canvas(height, |area| {
@@ -160,7 +177,7 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(text(12))
-            .x_label_formatter(&|v| number(*v))
+            .x_label_formatter(&|v| tick(*v, decades))
             .draw()
             .map_err(failed)?;
         chart
@@ -252,8 +269,8 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
             .label_style(text(12))
             .x_desc("CPU time in the scheduler's BPF programs, % of the machine")
             .y_desc("headlines' gain, ×")
-            .x_label_formatter(&|v| number(*v))
-            .y_label_formatter(&|v| number(*v))
+            .x_label_formatter(&|v| tick(*v, (x1 * 2.5 / (x0 * 0.6)).log10()))
+            .y_label_formatter(&|v| tick(*v, (y1.max(1.1) / y0.min(0.9)).log10()))
             .draw()
             .map_err(failed)?;
         chart
@@ -312,7 +329,7 @@ pub fn values(comparison: &Comparison, rows: &[&Row]) -> Result<Option<String>> 
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(text(12))
-            .x_label_formatter(&|v| number(*v))
+            .x_label_formatter(&|v| trimmed(*v))
             .draw()
             .map_err(failed)?;
         for (i, row) in rows.iter().enumerate() {
@@ -342,6 +359,13 @@ mod tests {
         let labels: Vec<String> = (0..5).map(|n| nines_label(f64::from(n))).collect();
         assert_eq!(labels, ["0", "90 %", "99 %", "99.9 %", "99.99 %"]);
         assert!((nines(0.999) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn axis_labels_are_short_and_thinned_out() {
+        assert_eq!((tick(1.0, 0.3), tick(1.1, 0.3)), ("1".to_string(), "1.1".to_string()));
+        assert_eq!((tick(6.0, 1.5), tick(5.0, 1.5)), (String::new(), "5".to_string()));
+        assert_eq!((tick(200.0, 4.0), tick(1000.0, 4.0)), (String::new(), "1 000".to_string()));
     }
 
     #[test]
