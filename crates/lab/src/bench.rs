@@ -69,13 +69,21 @@ pub fn remaining(planned: &[Cell], saved: &[CellRecord], boot_id: &str) -> Resul
         }
     }
     let done = |c: &Cell| by_index.get(&c.index).is_some_and(|r| r.is_ok());
-    let unfinished: HashSet<u32> = planned.iter().filter(|c| !done(c)).map(|c| c.block).collect();
+    let unfinished: HashSet<u32> = planned
+        .iter()
+        .filter(|c| !done(c))
+        .map(|c| c.block)
+        .collect();
     let foreign: HashSet<u32> = saved
         .iter()
         .filter(|r| unfinished.contains(&r.cell.block) && r.boot_id != boot_id)
         .map(|r| r.cell.block)
         .collect();
-    Ok(planned.iter().filter(|c| !done(c) || foreign.contains(&c.block)).cloned().collect())
+    Ok(planned
+        .iter()
+        .filter(|c| !done(c) || foreign.contains(&c.block))
+        .cloned()
+        .collect())
 }
 
 /// Run what is left of the experiment in `folder`. With `keep_going` a failed cell does not end the run.
@@ -102,14 +110,22 @@ pub fn run(
         let record = match executor.run(cell) {
             Ok(record) => record,
             Err(_) if interrupt.now() => return Ok(Ending::Interrupted { left }),
-            Err(e) => return Ok(Ending::Stopped { why: e.to_string(), left }),
+            Err(e) => {
+                return Ok(Ending::Stopped {
+                    why: e.to_string(),
+                    left,
+                });
+            }
         };
         folder.save_cell(&record)?;
         progress.end(&record);
         if let Status::Failed { why } = &record.status {
             failed += 1;
             if !keep_going {
-                return Ok(Ending::Stopped { why: why.clone(), left });
+                return Ok(Ending::Stopped {
+                    why: why.clone(),
+                    left,
+                });
             }
         }
     }
@@ -132,9 +148,14 @@ pub mod tests {
         pub interrupt_after: Option<(usize, Interrupt)>,
     }
 
-    impl Fake {
-        pub fn new() -> Self {
-            Self { boot: "boot-1".to_string(), ran: Vec::new(), fail_at: None, interrupt_after: None }
+    impl Default for Fake {
+        fn default() -> Self {
+            Self {
+                boot: "boot-1".to_string(),
+                ran: Vec::new(),
+                fail_at: None,
+                interrupt_after: None,
+            }
         }
     }
 
@@ -151,15 +172,23 @@ pub mod tests {
             let failed = self.fail_at == Some(cell.index);
             Ok(CellRecord {
                 cell: cell.clone(),
-                status: if failed { Status::Failed { why: "ejected".to_string() } } else { Status::Ok },
+                status: if failed {
+                    Status::Failed {
+                        why: "ejected".to_string(),
+                    }
+                } else {
+                    Status::Ok
+                },
                 started: "2026-01-01T00:00:00Z".to_string(),
                 took: 1.0,
                 boot_id: self.boot.clone(),
                 ops: None,
                 outcome: Outcome {
                     metrics: vec![
-                        MetricDef::headline("latency_p99", "us", Better::Lower).measured(100.0 * factor * noise),
-                        MetricDef::new("ops", "1/s", Better::Higher).measured(10.0 / factor / noise),
+                        MetricDef::headline("latency_p99", "us", Better::Lower)
+                            .measured(100.0 * factor * noise),
+                        MetricDef::new("ops", "1/s", Better::Higher)
+                            .measured(10.0 / factor / noise),
                     ],
                     ..Outcome::default()
                 },
@@ -180,8 +209,14 @@ pub mod tests {
     pub fn experiment(blocks: u32) -> Experiment {
         Request {
             blocks: Some(blocks),
-            schedulers: ["eevdf", "slow", "same"].iter().map(|s| SchedulerSpec::from_command(s)).collect(),
-            workloads: ["timer", "fairness"].iter().map(|w| WorkloadSpec::parse(w).expect("valid")).collect(),
+            schedulers: ["eevdf", "slow", "same"]
+                .iter()
+                .map(|s| SchedulerSpec::from_command(s))
+                .collect(),
+            workloads: ["timer", "fairness"]
+                .iter()
+                .map(|w| WorkloadSpec::parse(w).expect("valid"))
+                .collect(),
             ..Request::default()
         }
         .resolve(|_| Ok(1))
@@ -190,7 +225,14 @@ pub mod tests {
 
     pub fn finished_run(dir: &Path, blocks: u32) -> Run {
         let folder = Folder::create(&dir.join("run"), &experiment(blocks)).expect("new");
-        let ending = run(&folder, &mut Fake::new(), &mut Quiet, &Interrupt::default(), false).expect("runs");
+        let ending = run(
+            &folder,
+            &mut Fake::default(),
+            &mut Quiet,
+            &Interrupt::default(),
+            false,
+        )
+        .expect("runs");
         assert_eq!(ending, Ending::Complete { failed: 0 });
         folder.load().expect("readable")
     }
@@ -204,14 +246,24 @@ pub mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let folder = Folder::create(dir.path(), &experiment(3)).expect("new");
         let interrupt = Interrupt::default();
-        let mut fake = Fake { interrupt_after: Some((5, interrupt.clone())), ..Fake::new() };
+        let mut fake = Fake {
+            interrupt_after: Some((5, interrupt.clone())),
+            ..Fake::default()
+        };
         let ending = run(&folder, &mut fake, &mut Quiet, &interrupt, false).expect("runs");
         assert_eq!(ending, Ending::Interrupted { left: 13 });
         assert_eq!(folder.cells().expect("readable").len(), 5);
 
-        let mut again = Fake::new();
+        let mut again = Fake::default();
         let folder = Folder::open(dir.path()).expect("exists");
-        let ending = run(&folder, &mut again, &mut Quiet, &Interrupt::default(), false).expect("runs");
+        let ending = run(
+            &folder,
+            &mut again,
+            &mut Quiet,
+            &Interrupt::default(),
+            false,
+        )
+        .expect("runs");
         assert_eq!(ending, Ending::Complete { failed: 0 });
         assert_eq!(again.ran, (5..18).collect::<Vec<_>>());
         assert_eq!(folder.cells().expect("readable").len(), 18);
@@ -222,33 +274,85 @@ pub mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let folder = Folder::create(dir.path(), &experiment(3)).expect("new");
         let interrupt = Interrupt::default();
-        let mut fake = Fake { interrupt_after: Some((8, interrupt.clone())), ..Fake::new() };
+        let mut fake = Fake {
+            interrupt_after: Some((8, interrupt.clone())),
+            ..Fake::default()
+        };
         run(&folder, &mut fake, &mut Quiet, &interrupt, false).expect("runs");
-        let mut again = Fake { boot: "boot-2".to_string(), ..Fake::new() };
-        run(&folder, &mut again, &mut Quiet, &Interrupt::default(), false).expect("runs");
-        assert_eq!(again.ran, (6..18).collect::<Vec<_>>(), "block 1 began with cell 6 in the other boot");
+        let mut again = Fake {
+            boot: "boot-2".to_string(),
+            ..Fake::default()
+        };
+        run(
+            &folder,
+            &mut again,
+            &mut Quiet,
+            &Interrupt::default(),
+            false,
+        )
+        .expect("runs");
+        assert_eq!(
+            again.ran,
+            (6..18).collect::<Vec<_>>(),
+            "block 1 began with cell 6 in the other boot"
+        );
     }
 
     #[test]
     fn a_failure_stops_the_run_is_recorded_and_tried_again() {
         let dir = tempfile::tempdir().expect("tempdir");
         let folder = Folder::create(dir.path(), &experiment(1)).expect("new");
-        let mut fake = Fake { fail_at: Some(2), ..Fake::new() };
-        let ending = run(&folder, &mut fake, &mut Quiet, &Interrupt::default(), false).expect("runs");
-        assert_eq!(ending, Ending::Stopped { why: "ejected".to_string(), left: 4 });
-        assert_eq!(folder.cells().expect("readable").iter().filter(|c| !c.is_ok()).count(), 1);
-        let mut again = Fake::new();
-        run(&folder, &mut again, &mut Quiet, &Interrupt::default(), false).expect("runs");
+        let mut fake = Fake {
+            fail_at: Some(2),
+            ..Fake::default()
+        };
+        let ending =
+            run(&folder, &mut fake, &mut Quiet, &Interrupt::default(), false).expect("runs");
+        assert_eq!(
+            ending,
+            Ending::Stopped {
+                why: "ejected".to_string(),
+                left: 4
+            }
+        );
+        assert_eq!(
+            folder
+                .cells()
+                .expect("readable")
+                .iter()
+                .filter(|c| !c.is_ok())
+                .count(),
+            1
+        );
+        let mut again = Fake::default();
+        run(
+            &folder,
+            &mut again,
+            &mut Quiet,
+            &Interrupt::default(),
+            false,
+        )
+        .expect("runs");
         assert_eq!(again.ran, vec![2, 3, 4, 5]);
-        assert!(folder.cells().expect("readable").iter().all(CellRecord::is_ok));
+        assert!(
+            folder
+                .cells()
+                .expect("readable")
+                .iter()
+                .all(CellRecord::is_ok)
+        );
     }
 
     #[test]
     fn with_keep_going_the_rest_is_run_and_the_failures_counted() {
         let dir = tempfile::tempdir().expect("tempdir");
         let folder = Folder::create(dir.path(), &experiment(1)).expect("new");
-        let mut fake = Fake { fail_at: Some(2), ..Fake::new() };
-        let ending = run(&folder, &mut fake, &mut Quiet, &Interrupt::default(), true).expect("runs");
+        let mut fake = Fake {
+            fail_at: Some(2),
+            ..Fake::default()
+        };
+        let ending =
+            run(&folder, &mut fake, &mut Quiet, &Interrupt::default(), true).expect("runs");
         assert_eq!(ending, Ending::Complete { failed: 1 });
     }
 
@@ -266,7 +370,11 @@ pub mod tests {
         let loaded = finished_run(dir.path(), 1);
         let folder = Folder::open(&dir.path().join("run")).expect("exists");
         let mut cell = loaded.cells[0].clone();
-        cell.cost = Some(crate::cost::Cost { seconds: 1.5, ring_lost: Some(3), ..Default::default() });
+        cell.cost = Some(crate::cost::Cost {
+            seconds: 1.5,
+            ring_lost: Some(3),
+            ..Default::default()
+        });
         folder.save_cell(&cell).expect("writable");
         assert_eq!(folder.cells().expect("readable")[0], cell);
         assert_eq!(loaded.experiment, experiment(1));

@@ -32,7 +32,10 @@ impl Calibration {
 pub fn burn(iterations: u64) -> u64 {
     let mut x = iterations | 1;
     for _ in 0..iterations {
-        x = std::hint::black_box(x.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F));
+        x = std::hint::black_box(
+            x.wrapping_mul(0x5851_F42D_4C95_7F2D)
+                .wrapping_add(0x1405_7B7E_F767_814F),
+        );
     }
     x
 }
@@ -50,13 +53,22 @@ pub fn measure() -> Calibration {
         n *= 2;
     }
     let fastest = (0..25).map(|_| timed(n)).min().unwrap_or(1);
-    Calibration { iterations_per_us: n as f64 * 1000.0 / fastest as f64 }
+    Calibration {
+        iterations_per_us: n as f64 * 1000.0 / fastest as f64,
+    }
 }
 
 fn cache_file(boot_id: &str) -> PathBuf {
-    let dir = if Path::new("/run").is_dir() { "/run" } else { "/tmp" };
+    let dir = if Path::new("/run").is_dir() {
+        "/run"
+    } else {
+        "/tmp"
+    };
     // The work loop may compile differently in another build, so the cache is for this build only.
-    Path::new(dir).join(format!("scx_lab-calibration-{}-{boot_id}.json", env!("CARGO_PKG_VERSION")))
+    Path::new(dir).join(format!(
+        "scx_lab-calibration-{}-{boot_id}.json",
+        env!("CARGO_PKG_VERSION")
+    ))
 }
 
 /// This boot's calibration: the cached one, or measured now and cached.
@@ -66,7 +78,9 @@ fn cache_file(boot_id: &str) -> PathBuf {
 pub fn for_this_boot() -> Result<Calibration> {
     let boot_id = kernel::boot_id();
     let path = cache_file(&boot_id);
-    if let Some(found) = std::fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str::<Calibration>(&t).ok())
+    if let Some(found) = std::fs::read_to_string(&path)
+        .ok()
+        .and_then(|t| serde_json::from_str::<Calibration>(&t).ok())
         && found.iterations_per_us > 0.0
     {
         return Ok(found);
@@ -111,7 +125,9 @@ mod tests {
 
     #[test]
     fn conversion_goes_both_ways() {
-        let c = Calibration { iterations_per_us: 250.0 };
+        let c = Calibration {
+            iterations_per_us: 250.0,
+        };
         assert_eq!(c.iterations(1000.0), 250_000);
         assert_eq!(c.nanoseconds(250_000), 1_000_000);
         assert_eq!(c.iterations(0.0), 1);

@@ -114,12 +114,24 @@ impl RealExecutor {
         calibration: Calibration,
         interrupt: Interrupt,
     ) -> Self {
-        Self { experiment, folder, meter, calibration, interrupt }
+        Self {
+            experiment,
+            folder,
+            meter,
+            calibration,
+            interrupt,
+        }
     }
 
     fn task(&self, cell: &Cell) -> Result<Task> {
-        let spec = self.experiment.workloads.iter().find(|w| w.label == cell.workload);
-        let spec = spec.ok_or_else(|| LabError::Fatal(format!("no workload `{}` in the experiment", cell.workload)))?;
+        let spec = self
+            .experiment
+            .workloads
+            .iter()
+            .find(|w| w.label == cell.workload);
+        let spec = spec.ok_or_else(|| {
+            LabError::Fatal(format!("no workload `{}` in the experiment", cell.workload))
+        })?;
         Ok(Task {
             spec: spec.clone(),
             seconds: spec.seconds.unwrap_or(self.experiment.seconds),
@@ -130,8 +142,17 @@ impl RealExecutor {
     }
 
     fn measure(&mut self, cell: &Cell) -> Result<(Option<String>, Outcome, Cost)> {
-        let spec = self.experiment.schedulers.iter().find(|s| s.label == cell.scheduler);
-        let spec = spec.ok_or_else(|| LabError::Fatal(format!("no scheduler `{}` in the experiment", cell.scheduler)))?;
+        let spec = self
+            .experiment
+            .schedulers
+            .iter()
+            .find(|s| s.label == cell.scheduler);
+        let spec = spec.ok_or_else(|| {
+            LabError::Fatal(format!(
+                "no scheduler `{}` in the experiment",
+                cell.scheduler
+            ))
+        })?;
         let task = self.task(cell)?;
         self.meter.before_scheduler();
         let mut scheduler = Running::start(spec, &self.folder.log(cell))?;
@@ -153,12 +174,19 @@ impl RealExecutor {
         let argument = serde_json::to_string(task).map_err(|e| failed(e.to_string()))?;
         // This very program, even if its file was replaced by a newer build meanwhile.
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("scx_lab").args(["run", "--as-cell", &argument]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .arg0("scx_lab")
+            .args(["run", "--as-cell", &argument])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         // A group of its own, so that Ctrl-C does not reach it and all of it can be ended.
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
         unsafe { command.pre_exec(|| sys::die_with_parent(libc::SIGKILL)) };
-        let mut child = command.spawn().map_err(|source| LabError::Os { call: "starting the workload".into(), source })?;
+        let mut child = command.spawn().map_err(|source| LabError::Os {
+            call: "starting the workload".into(),
+            source,
+        })?;
         let events = listen(child.stdout.take());
         let result = self.follow(task, scheduler, &events);
         end_group(&mut child);
@@ -166,7 +194,12 @@ impl RealExecutor {
     }
 
     /// Take readings as the child tells, until it is done or its time is up.
-    fn follow(&self, task: &Task, scheduler: Option<u32>, events: &Receiver<Event>) -> Result<(Outcome, Cost)> {
+    fn follow(
+        &self,
+        task: &Task,
+        scheduler: Option<u32>,
+        events: &Receiver<Event>,
+    ) -> Result<(Outcome, Cost)> {
         let failed = |why: String| LabError::workload(&task.spec.label, why);
         // Generous: starving a workload is something schedulers do, and emulated machines are slow.
         let limit = Duration::from_secs_f64(6.0 * (task.warmup + task.seconds) + 60.0);
@@ -179,7 +212,10 @@ impl RealExecutor {
                 Ok(Event::WindowEnd) => after = Some(self.meter.read(scheduler)),
                 Ok(Event::Done { outcome }) => {
                     let after = after.unwrap_or_else(|| self.meter.read(scheduler));
-                    return Ok((outcome, self.meter.cost(&before, &after, sys::allowed_cpus().len())));
+                    return Ok((
+                        outcome,
+                        self.meter.cost(&before, &after, sys::allowed_cpus().len()),
+                    ));
                 }
                 Ok(Event::Failed { why }) => return Err(failed(why)),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -189,7 +225,10 @@ impl RealExecutor {
                     return Err(LabError::Fatal("interrupted".to_string()));
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
-                    return Err(failed(format!("was not done after {:.0} s and was ended", limit.as_secs_f64())));
+                    return Err(failed(format!(
+                        "was not done after {:.0} s and was ended",
+                        limit.as_secs_f64()
+                    )));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -244,7 +283,9 @@ impl Executor for RealExecutor {
             cost: None,
         };
         match result {
-            Ok((ops, outcome, cost)) => (record.ops, record.outcome, record.cost) = (ops, outcome, Some(cost)),
+            Ok((ops, outcome, cost)) => {
+                (record.ops, record.outcome, record.cost) = (ops, outcome, Some(cost))
+            }
             Err(e @ LabError::Fatal(_)) => return Err(e),
             Err(e) => record.status = Status::Failed { why: e.to_string() },
         }

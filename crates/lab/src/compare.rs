@@ -25,6 +25,7 @@ pub struct Row {
     pub effect: Option<Effect>,
     /// Corrected p of the headline metrics.
     pub p_corrected: Option<f64>,
+    /// None for metrics that are no headlines, and where there are too few blocks for any.
     pub verdict: Option<Verdict>,
 }
 
@@ -47,7 +48,9 @@ impl Comparison {
 
     /// One row.
     pub fn row(&self, workload: &str, metric: &str, scheduler: &str) -> Option<&Row> {
-        self.rows.iter().find(|r| r.workload == workload && r.metric.name == metric && r.scheduler == scheduler)
+        self.rows
+            .iter()
+            .find(|r| r.workload == workload && r.metric.name == metric && r.scheduler == scheduler)
     }
 }
 
@@ -57,7 +60,9 @@ impl Comparison {
 /// If there is none, or the baselines differ.
 pub fn merge(runs: Vec<Run>) -> Result<Run> {
     let mut runs = runs.into_iter();
-    let mut all = runs.next().ok_or_else(|| LabError::Report("nothing to report".to_string()))?;
+    let mut all = runs
+        .next()
+        .ok_or_else(|| LabError::Report("nothing to report".to_string()))?;
     for run in runs {
         if run.experiment.baseline != all.experiment.baseline {
             return Err(LabError::BadValue {
@@ -71,12 +76,22 @@ pub fn merge(runs: Vec<Run>) -> Result<Run> {
         let (offset, first) = (all.experiment.blocks, all.cells.len());
         all.experiment.blocks += run.experiment.blocks;
         for s in run.experiment.schedulers {
-            if !all.experiment.schedulers.iter().any(|have| have.label == s.label) {
+            if !all
+                .experiment
+                .schedulers
+                .iter()
+                .any(|have| have.label == s.label)
+            {
                 all.experiment.schedulers.push(s);
             }
         }
         for w in run.experiment.workloads {
-            match all.experiment.workloads.iter().find(|have| have.label == w.label) {
+            match all
+                .experiment
+                .workloads
+                .iter()
+                .find(|have| have.label == w.label)
+            {
                 Some(have) if *have != w => {
                     return Err(LabError::BadValue {
                         place: "report".to_string(),
@@ -107,8 +122,11 @@ pub fn compare(run: &Run) -> Comparison {
     let workloads: Vec<String> = e.workloads.iter().map(|w| w.label.clone()).collect();
     let mut rows = Vec::new();
     for workload in &workloads {
-        let cells: Vec<&CellRecord> =
-            run.cells.iter().filter(|c| c.is_ok() && c.cell.workload == *workload).collect();
+        let cells: Vec<&CellRecord> = run
+            .cells
+            .iter()
+            .filter(|c| c.is_ok() && c.cell.workload == *workload)
+            .collect();
         for def in metrics_in_order(&cells) {
             let values = collect(&cells, &def.name);
             for scheduler in &schedulers {
@@ -116,7 +134,13 @@ pub fn compare(run: &Run) -> Comparison {
             }
         }
     }
-    let mut comparison = Comparison { baseline: e.baseline.clone(), schedulers, workloads, rows, warnings: Vec::new() };
+    let mut comparison = Comparison {
+        baseline: e.baseline.clone(),
+        schedulers,
+        workloads,
+        rows,
+        warnings: Vec::new(),
+    };
     decide(&mut comparison, e.min_effect);
     comparison.warnings = warnings(run, &comparison);
     comparison
@@ -139,7 +163,10 @@ fn collect<'a>(cells: &[&'a CellRecord], metric: &str) -> Values<'a> {
     let mut values: Values = HashMap::new();
     for c in cells {
         if let Some(m) = c.metrics().into_iter().find(|m| m.def.name == metric) {
-            values.entry(c.cell.scheduler.as_str()).or_default().insert(c.cell.block, m.value);
+            values
+                .entry(c.cell.scheduler.as_str())
+                .or_default()
+                .insert(c.cell.block, m.value);
         }
     }
     values
@@ -154,13 +181,23 @@ fn row(
     seed: u64,
 ) -> Option<Row> {
     let mine = values.get(scheduler)?;
-    let effect = values.get(baseline).filter(|_| scheduler != baseline).and_then(|base| {
-        let pairs: Vec<(f64, f64)> = mine.iter().filter_map(|(block, v)| Some((*base.get(block)?, *v))).collect();
-        let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-        // The ratio of a cost that was not incurred at all says nothing; the values do.
-        let no_cost = def.name.starts_with("cost.") && a.iter().chain(&b).any(|v| *v == 0.0);
-        if no_cost { None } else { stats::compare(&a, &b, seed) }
-    });
+    let effect = values
+        .get(baseline)
+        .filter(|_| scheduler != baseline)
+        .and_then(|base| {
+            let pairs: Vec<(f64, f64)> = mine
+                .iter()
+                .filter_map(|(block, v)| Some((*base.get(block)?, *v)))
+                .collect();
+            let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            // The ratio of a cost that was not incurred at all says nothing; the values do.
+            let no_cost = def.name.starts_with("cost.") && a.iter().chain(&b).any(|v| *v == 0.0);
+            if no_cost {
+                None
+            } else {
+                stats::compare(&a, &b, seed)
+            }
+        });
     let all: Vec<f64> = mine.values().copied().collect();
     Some(Row {
         workload: workload.to_string(),
@@ -181,16 +218,26 @@ fn decide(comparison: &mut Comparison, min_effect: f64) {
         let mut family: Vec<&mut Row> = comparison
             .rows
             .iter_mut()
-            .filter(|r| r.scheduler == scheduler && r.metric.headline && r.metric.better != Better::Neither)
+            .filter(|r| {
+                r.scheduler == scheduler && r.metric.headline && r.metric.better != Better::Neither
+            })
             .filter(|r| r.effect.is_some())
             .collect();
-        let p: Vec<f64> = family.iter().filter_map(|r| r.effect.as_ref().map(|e| e.p)).collect();
+        let p: Vec<f64> = family
+            .iter()
+            .filter_map(|r| r.effect.as_ref().map(|e| e.p))
+            .collect();
+        let tests = p.len();
         for (row, adjusted) in family.iter_mut().zip(stats::holm(&p)) {
             row.p_corrected = Some(adjusted);
-            row.verdict = row
-                .effect
-                .as_ref()
-                .map(|e| stats::verdict(e, adjusted, row.metric.better == Better::Lower, min_effect));
+            let pairs = row.effect.as_ref().map_or(0, |e| e.pairs);
+            if (pairs as u32) < stats::blocks_needed(tests) {
+                // Not even the clearest difference could be called one: to say "no difference" would be a claim.
+                continue;
+            }
+            row.verdict = row.effect.as_ref().map(|e| {
+                stats::verdict(e, adjusted, row.metric.better == Better::Lower, min_effect)
+            });
         }
     }
 }
@@ -201,7 +248,10 @@ fn warnings(run: &Run, comparison: &Comparison) -> Vec<String> {
     for c in &failed {
         if let Status::Failed { why } = &c.status {
             let first = why.lines().next().unwrap_or_default();
-            warnings.push(format!("{} under {} failed in block {}: {first}", c.cell.workload, c.cell.scheduler, c.cell.block));
+            warnings.push(format!(
+                "{} under {} failed in block {}: {first}",
+                c.cell.workload, c.cell.scheduler, c.cell.block
+            ));
         }
     }
     let tests = comparison
@@ -212,7 +262,12 @@ fn warnings(run: &Run, comparison: &Comparison) -> Vec<String> {
             *n.entry(r.scheduler.as_str()).or_default() += 1;
             n
         });
-    let pairs = comparison.rows.iter().filter_map(|r| r.effect.as_ref().map(|e| e.pairs)).min().unwrap_or(0) as u32;
+    let pairs = comparison
+        .rows
+        .iter()
+        .filter_map(|r| r.effect.as_ref().map(|e| e.pairs))
+        .min()
+        .unwrap_or(0) as u32;
     if let Some(tests) = tests.values().max() {
         let needed = stats::blocks_needed(*tests);
         if pairs < needed {
@@ -221,15 +276,31 @@ fn warnings(run: &Run, comparison: &Comparison) -> Vec<String> {
             ));
         }
     }
-    let steal = run.cells.iter().filter_map(|c| c.cost.as_ref()).map(|c| c.cpu_steal).fold(0.0, f64::max);
+    let steal = run
+        .cells
+        .iter()
+        .filter_map(|c| c.cost.as_ref())
+        .map(|c| c.cpu_steal)
+        .fold(0.0, f64::max);
     if steal > 0.02 {
-        warnings.push(format!("up to {:.1} % of the CPU time was stolen by the hypervisor's other guests", 100.0 * steal));
+        warnings.push(format!(
+            "up to {:.1} % of the CPU time was stolen by the hypervisor's other guests",
+            100.0 * steal
+        ));
     }
-    let lost: u64 = run.cells.iter().filter_map(|c| c.cost.as_ref()?.probe_lost).sum();
+    let lost: u64 = run
+        .cells
+        .iter()
+        .filter_map(|c| c.cost.as_ref()?.probe_lost)
+        .sum();
     if lost > 0 {
         warnings.push(format!("the measuring probe lost {lost} events"));
     }
-    if run.provenance.iter().any(|p| p.virtualisation.contains("emulated")) {
+    if run
+        .provenance
+        .iter()
+        .any(|p| p.virtualisation.contains("emulated"))
+    {
         warnings.push(
             "the machine was emulated: kernel paths are inflated and only ratios within a block mean anything".to_string(),
         );
@@ -238,7 +309,10 @@ fn warnings(run: &Run, comparison: &Comparison) -> Vec<String> {
     boots.sort_unstable();
     boots.dedup();
     if boots.len() > 1 {
-        warnings.push(format!("measured over {} boots; pairs are always within one", boots.len()));
+        warnings.push(format!(
+            "measured over {} boots; pairs are always within one",
+            boots.len()
+        ));
     }
     warnings
 }
@@ -257,8 +331,17 @@ mod tests {
         assert!((1.8..2.2).contains(&slow.effect.as_ref().expect("effect").ratio));
         let same = c.row("timer", "latency_p99", "same").expect("row");
         assert_eq!(same.verdict, Some(Verdict::NoDifference));
-        assert!(c.row("timer", "latency_p99", "eevdf").expect("row").effect.is_none());
-        assert_eq!(c.row("timer", "ops", "slow").expect("row").verdict, None, "not a headline");
+        assert!(
+            c.row("timer", "latency_p99", "eevdf")
+                .expect("row")
+                .effect
+                .is_none()
+        );
+        assert_eq!(
+            c.row("timer", "ops", "slow").expect("row").verdict,
+            None,
+            "not a headline"
+        );
         assert!(c.warnings.is_empty(), "{:?}", c.warnings);
     }
 
@@ -266,18 +349,37 @@ mod tests {
     fn too_few_blocks_are_warned_of_and_give_no_verdict() {
         let dir = tempfile::tempdir().expect("tempdir");
         let c = compare(&finished_run(dir.path(), 3));
-        assert!(c.warnings[0].contains("no verdict is possible"), "{:?}", c.warnings);
-        assert!(c.rows.iter().filter_map(|r| r.verdict).all(|v| v == Verdict::NoDifference));
+        assert!(
+            c.warnings[0].contains("no verdict is possible"),
+            "{:?}",
+            c.warnings
+        );
+        assert!(c.rows.iter().all(|r| r.verdict.is_none()));
     }
 
     #[test]
     fn merged_runs_pair_within_each() {
-        let (a, b) = (tempfile::tempdir().expect("tempdir"), tempfile::tempdir().expect("tempdir"));
-        let merged = merge(vec![finished_run(a.path(), 3), finished_run(b.path(), 3)]).expect("same baseline");
+        let (a, b) = (
+            tempfile::tempdir().expect("tempdir"),
+            tempfile::tempdir().expect("tempdir"),
+        );
+        let merged = merge(vec![finished_run(a.path(), 3), finished_run(b.path(), 3)])
+            .expect("same baseline");
         assert_eq!(merged.cells.len(), 36);
         let c = compare(&merged);
-        assert_eq!(c.row("timer", "latency_p99", "slow").expect("row").effect.as_ref().expect("effect").pairs, 6);
-        assert_eq!(c.row("timer", "latency_p99", "slow").expect("row").verdict, Some(Verdict::Worse));
+        assert_eq!(
+            c.row("timer", "latency_p99", "slow")
+                .expect("row")
+                .effect
+                .as_ref()
+                .expect("effect")
+                .pairs,
+            6
+        );
+        assert_eq!(
+            c.row("timer", "latency_p99", "slow").expect("row").verdict,
+            Some(Verdict::Worse)
+        );
     }
 
     #[test]

@@ -7,16 +7,27 @@ use std::path::PathBuf;
 pub enum LabError {
     /// A key that no configuration knows.
     #[error("unknown key `{key}` in {place}{}", suggestion(.nearest))]
-    UnknownKey { key: String, place: String, nearest: Option<String> },
+    UnknownKey {
+        key: String,
+        place: String,
+        nearest: Option<String>,
+    },
     /// A value that is of the wrong type or out of range.
     #[error("{place}: {why}")]
     BadValue { place: String, why: String },
     /// A workload the lab does not have.
     #[error("no workload is called `{name}`{}; `scx_lab list` shows all", suggestion(.nearest))]
-    UnknownWorkload { name: String, nearest: Option<String> },
+    UnknownWorkload {
+        name: String,
+        nearest: Option<String>,
+    },
     /// A program that is needed and is not installed.
     #[error("`{program}` was not found, and {needed_by} needs it; {hint}")]
-    MissingProgram { program: String, needed_by: String, hint: String },
+    MissingProgram {
+        program: String,
+        needed_by: String,
+        hint: String,
+    },
     /// The kernel or the machine lacks something.
     #[error("{what}: {why}")]
     Unsupported { what: String, why: String },
@@ -31,13 +42,19 @@ pub enum LabError {
     Workload { workload: String, why: String },
     /// A file could not be read or written.
     #[error("{path}: {source}")]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// A saved result cannot be understood.
     #[error("{path}: {why}")]
     Damaged { path: PathBuf, why: String },
     /// A system call failed.
     #[error("{call} failed: {source}")]
-    Os { call: String, source: std::io::Error },
+    Os {
+        call: String,
+        source: std::io::Error,
+    },
     /// The probe could not be loaded or read.
     #[error("measuring probe: {0}")]
     Probe(String),
@@ -64,17 +81,26 @@ impl LabError {
 
     /// The last OS error, with the call that set it.
     pub fn last_os(call: &str) -> Self {
-        Self::Os { call: call.to_string(), source: std::io::Error::last_os_error() }
+        Self::Os {
+            call: call.to_string(),
+            source: std::io::Error::last_os_error(),
+        }
     }
 
     /// A failed workload.
     pub fn workload(workload: &str, why: impl std::fmt::Display) -> Self {
-        Self::Workload { workload: workload.to_string(), why: why.to_string() }
+        Self::Workload {
+            workload: workload.to_string(),
+            why: why.to_string(),
+        }
     }
 
     /// An I/O error of a known file.
     pub fn file(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::File { path: path.into(), source }
+        Self::File {
+            path: path.into(),
+            source,
+        }
     }
 }
 

@@ -16,11 +16,15 @@ impl SchedExt {
 
     /// A tree with the same files somewhere else.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_path_buf() }
+        Self {
+            root: root.to_path_buf(),
+        }
     }
 
     fn read(&self, file: &str) -> Option<String> {
-        std::fs::read_to_string(self.root.join(file)).ok().map(|s| s.trim().to_string())
+        std::fs::read_to_string(self.root.join(file))
+            .ok()
+            .map(|s| s.trim().to_string())
     }
 
     /// Whether the kernel was built with sched_ext.
@@ -56,10 +60,14 @@ pub fn boot_id() -> String {
 
 /// Whether a kernel's ops name can be that of `program`: `scx_bpfland` registers as `bpfland_1.1.4_…`.
 pub fn ops_matches(ops: &str, program: &str) -> bool {
-    let base = Path::new(program).file_name().and_then(|n| n.to_str()).unwrap_or(program);
+    let base = Path::new(program)
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or(program);
     let stem = base.strip_prefix("scx_").unwrap_or(base);
     let ops = ops.strip_prefix("scx_").unwrap_or(ops);
-    ops.strip_prefix(stem).is_some_and(|rest| rest.chars().next().is_none_or(|c| !c.is_alphanumeric()))
+    ops.strip_prefix(stem)
+        .is_some_and(|rest| rest.chars().next().is_none_or(|c| !c.is_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -68,7 +76,10 @@ mod tests {
 
     #[test]
     fn ops_names_are_matched_whole() {
-        assert!(ops_matches("bpfland_1.1.4_x86_64_unknown_linux_gnu", "scx_bpfland"));
+        assert!(ops_matches(
+            "bpfland_1.1.4_x86_64_unknown_linux_gnu",
+            "scx_bpfland"
+        ));
         assert!(ops_matches("scx_ml", "/usr/bin/scx_ml"));
         assert!(ops_matches("ml", "scx_ml"));
         assert!(!ops_matches("mlx", "scx_ml"));
@@ -87,11 +98,18 @@ mod tests {
     fn a_loaded_scheduler_is_seen() {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir(dir.path().join("root")).expect("mkdir");
-        for (f, v) in [("state", "enabled\n"), ("root/ops", "flash_1.0\n"), ("enable_seq", "3\n")] {
+        for (f, v) in [
+            ("state", "enabled\n"),
+            ("root/ops", "flash_1.0\n"),
+            ("enable_seq", "3\n"),
+        ] {
             std::fs::write(dir.path().join(f), v).expect("write");
         }
         let s = SchedExt::at(dir.path());
         assert!(s.is_supported() && s.is_enabled());
-        assert_eq!((s.ops().as_deref(), s.enable_seq()), (Some("flash_1.0"), Some(3)));
+        assert_eq!(
+            (s.ops().as_deref(), s.enable_seq()),
+            (Some("flash_1.0"), Some(3))
+        );
     }
 }

@@ -17,7 +17,9 @@ fn main() -> ExitCode {
         Ok(Success::No) => ExitCode::from(FAILED),
         Err(e) => {
             eprintln!("scx_lab: {e:#}");
-            let usage = e.downcast_ref::<scx_lab::error::LabError>().is_some_and(|e| e.is_usage());
+            let usage = e
+                .downcast_ref::<scx_lab::error::LabError>()
+                .is_some_and(|e| e.is_usage());
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }

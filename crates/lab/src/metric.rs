@@ -26,17 +26,28 @@ pub struct MetricDef {
 
 impl MetricDef {
     pub fn new(name: &str, unit: &str, better: Better) -> Self {
-        Self { name: name.to_string(), unit: unit.to_string(), better, headline: false }
+        Self {
+            name: name.to_string(),
+            unit: unit.to_string(),
+            better,
+            headline: false,
+        }
     }
 
     /// The same, as one of the workload's headlines.
     pub fn headline(name: &str, unit: &str, better: Better) -> Self {
-        Self { headline: true, ..Self::new(name, unit, better) }
+        Self {
+            headline: true,
+            ..Self::new(name, unit, better)
+        }
     }
 
     /// This metric with a value.
     pub fn measured(&self, value: f64) -> Metric {
-        Metric { def: self.clone(), value }
+        Metric {
+            def: self.clone(),
+            value,
+        }
     }
 }
 
@@ -61,8 +72,15 @@ pub struct SavedHistogram {
 impl SavedHistogram {
     /// From an HDR histogram.
     pub fn from_hdr(name: &str, unit: &str, hdr: &Histogram<u64>) -> Self {
-        let points = hdr.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
-        Self { name: name.to_string(), unit: unit.to_string(), points }
+        let points = hdr
+            .iter_recorded()
+            .map(|v| (v.value_iterated_to(), v.count_at_value()))
+            .collect();
+        Self {
+            name: name.to_string(),
+            unit: unit.to_string(),
+            points,
+        }
     }
 
     pub fn total(&self) -> u64 {
@@ -109,7 +127,13 @@ pub fn percentiles_us(prefix: &str, hdr: &Histogram<u64>, headline: Option<&str>
     percentile_defs(prefix, headline)
         .into_iter()
         .zip([0.5, 0.99, 0.999])
-        .map(|(def, q)| def.measured(if hdr.is_empty() { f64::NAN } else { hdr.value_at_quantile(q) as f64 / 1000.0 }))
+        .map(|(def, q)| {
+            def.measured(if hdr.is_empty() {
+                f64::NAN
+            } else {
+                hdr.value_at_quantile(q) as f64 / 1000.0
+            })
+        })
         .collect()
 }
 
@@ -117,7 +141,10 @@ pub fn percentiles_us(prefix: &str, hdr: &Histogram<u64>, headline: Option<&str>
 pub fn percentile_defs(prefix: &str, headline: Option<&str>) -> Vec<MetricDef> {
     ["p50", "p99", "p99.9"]
         .into_iter()
-        .map(|p| MetricDef { headline: headline == Some(p), ..MetricDef::new(&format!("{prefix}_{p}"), "us", Better::Lower) })
+        .map(|p| MetricDef {
+            headline: headline == Some(p),
+            ..MetricDef::new(&format!("{prefix}_{p}"), "us", Better::Lower)
+        })
         .collect()
 }
 
@@ -140,8 +167,16 @@ mod tests {
 
     #[test]
     fn merged_histograms_keep_every_sample() {
-        let mut a = SavedHistogram { name: "h".into(), unit: "ns".into(), points: vec![(1, 2), (5, 1)] };
-        let b = SavedHistogram { name: "h".into(), unit: "ns".into(), points: vec![(3, 1), (5, 4)] };
+        let mut a = SavedHistogram {
+            name: "h".into(),
+            unit: "ns".into(),
+            points: vec![(1, 2), (5, 1)],
+        };
+        let b = SavedHistogram {
+            name: "h".into(),
+            unit: "ns".into(),
+            points: vec![(3, 1), (5, 4)],
+        };
         a.merge(&b);
         assert_eq!(a.points, vec![(1, 2), (3, 1), (5, 5)]);
         assert_eq!(a.total(), 8);

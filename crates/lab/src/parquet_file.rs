@@ -31,41 +31,77 @@ message results {
 /// # Errors
 /// If the file cannot be written.
 pub fn write(run: &Run, path: &Path) -> Result<()> {
-    let bytes = encode(run).map_err(|e| LabError::Damaged { path: path.to_path_buf(), why: e.to_string() })?;
+    let bytes = encode(run).map_err(|e| LabError::Damaged {
+        path: path.to_path_buf(),
+        why: e.to_string(),
+    })?;
     write_whole(path, &bytes)
 }
 
 /// The file's content.
 fn encode(run: &Run) -> std::result::Result<Vec<u8>, ParquetError> {
-    let kernels: Vec<(&str, &str)> =
-        run.provenance.iter().map(|p| (p.boot_id.as_str(), p.kernel.as_str())).collect();
+    let kernels: Vec<(&str, &str)> = run
+        .provenance
+        .iter()
+        .map(|p| (p.boot_id.as_str(), p.kernel.as_str()))
+        .collect();
     let rows: Vec<_> = run
         .cells
         .iter()
         .filter(|c| c.status == Status::Ok)
         .flat_map(|c| c.metrics().into_iter().map(move |m| (c, m)))
         .collect();
-    let kernel = |boot: &str| kernels.iter().find(|(b, _)| *b == boot).map_or("", |(_, k)| *k).to_string();
+    let kernel = |boot: &str| {
+        kernels
+            .iter()
+            .find(|(b, _)| *b == boot)
+            .map_or("", |(_, k)| *k)
+            .to_string()
+    };
     let text = |f: &dyn Fn(usize) -> String| -> Vec<ByteArray> {
-        (0..rows.len()).map(|i| ByteArray::from(f(i).into_bytes())).collect()
+        (0..rows.len())
+            .map(|i| ByteArray::from(f(i).into_bytes()))
+            .collect()
     };
 
     let schema = Arc::new(parse_message_type(SCHEMA)?);
     let mut out = Vec::new();
-    let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(WriterProperties::builder().build()))?;
+    let mut writer = SerializedFileWriter::new(
+        &mut out,
+        schema,
+        Arc::new(WriterProperties::builder().build()),
+    )?;
     let mut group = writer.next_row_group()?;
-    column::<Int32Type>(&mut group, &rows.iter().map(|(c, _)| c.cell.index as i32).collect::<Vec<_>>())?;
-    column::<Int32Type>(&mut group, &rows.iter().map(|(c, _)| c.cell.block as i32).collect::<Vec<_>>())?;
+    column::<Int32Type>(
+        &mut group,
+        &rows
+            .iter()
+            .map(|(c, _)| c.cell.index as i32)
+            .collect::<Vec<_>>(),
+    )?;
+    column::<Int32Type>(
+        &mut group,
+        &rows
+            .iter()
+            .map(|(c, _)| c.cell.block as i32)
+            .collect::<Vec<_>>(),
+    )?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.cell.scheduler.clone()))?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.cell.workload.clone()))?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].1.def.name.clone()))?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].1.def.unit.clone()))?;
-    column::<ByteArrayType>(&mut group, &text(&|i| format!("{:?}", rows[i].1.def.better).to_lowercase()))?;
+    column::<ByteArrayType>(
+        &mut group,
+        &text(&|i| format!("{:?}", rows[i].1.def.better).to_lowercase()),
+    )?;
     column::<parquet::data_type::BoolType>(
         &mut group,
         &rows.iter().map(|(_, m)| m.def.headline).collect::<Vec<_>>(),
     )?;
-    column::<DoubleType>(&mut group, &rows.iter().map(|(_, m)| m.value).collect::<Vec<_>>())?;
+    column::<DoubleType>(
+        &mut group,
+        &rows.iter().map(|(_, m)| m.value).collect::<Vec<_>>(),
+    )?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.boot_id.clone()))?;
     column::<ByteArrayType>(&mut group, &text(&|i| kernel(&rows[i].0.boot_id)))?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.started.clone()))?;
@@ -78,8 +114,9 @@ fn column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
     values: &[T::T],
 ) -> std::result::Result<(), ParquetError> {
-    let mut column =
-        group.next_column()?.ok_or_else(|| ParquetError::General("more columns than the schema has".to_string()))?;
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("more columns than the schema has".to_string()))?;
     column.typed::<T>().write_batch(values, None, None)?;
     column.close()
 }
@@ -97,9 +134,17 @@ mod tests {
         let run = finished_run(dir.path(), 2);
         let path = dir.path().join("r.parquet");
         write(&run, &path).expect("writable");
-        let reader = SerializedFileReader::new(std::fs::File::open(&path).expect("file")).expect("parquet");
-        let rows: Vec<_> = reader.get_row_iter(None).expect("rows").map(|r| r.expect("row")).collect();
-        assert_eq!(rows.len(), run.cells.iter().map(|c| c.metrics().len()).sum::<usize>());
+        let reader =
+            SerializedFileReader::new(std::fs::File::open(&path).expect("file")).expect("parquet");
+        let rows: Vec<_> = reader
+            .get_row_iter(None)
+            .expect("rows")
+            .map(|r| r.expect("row"))
+            .collect();
+        assert_eq!(
+            rows.len(),
+            run.cells.iter().map(|c| c.metrics().len()).sum::<usize>()
+        );
         let first = &run.cells[0];
         assert_eq!(rows[0].get_string(2).expect("text"), &first.cell.scheduler);
         assert_eq!(rows[0].get_double(8).expect("number"), metric_value(first));

@@ -70,8 +70,14 @@ mod tests {
         Request {
             seed: Some(seed),
             blocks: Some(blocks),
-            schedulers: ["eevdf", "a", "b"].iter().map(|s| SchedulerSpec::from_command(s)).collect(),
-            workloads: ["timer", "fairness"].iter().map(|w| WorkloadSpec::parse(w).expect("valid")).collect(),
+            schedulers: ["eevdf", "a", "b"]
+                .iter()
+                .map(|s| SchedulerSpec::from_command(s))
+                .collect(),
+            workloads: ["timer", "fairness"]
+                .iter()
+                .map(|w| WorkloadSpec::parse(w).expect("valid"))
+                .collect(),
             ..Request::default()
         }
         .resolve(|_| Ok(1))
@@ -82,7 +88,10 @@ mod tests {
     fn every_combination_occurs_once_a_block_and_blocks_come_in_turn() {
         let cells = plan(&experiment(1, 4));
         assert_eq!(cells.len(), 24);
-        let all: HashSet<_> = cells.iter().map(|c| (c.block, &c.scheduler, &c.workload)).collect();
+        let all: HashSet<_> = cells
+            .iter()
+            .map(|c| (c.block, &c.scheduler, &c.workload))
+            .collect();
         assert_eq!(all.len(), 24);
         assert!(cells.is_sorted_by_key(|c| c.block));
         assert!(cells.iter().enumerate().all(|(i, c)| c.index == i));
@@ -93,7 +102,11 @@ mod tests {
         assert_eq!(plan(&experiment(1, 4)), plan(&experiment(1, 4)));
         assert_ne!(plan(&experiment(1, 4)), plan(&experiment(2, 4)));
         let order = |b| -> Vec<String> {
-            plan(&experiment(1, 8)).into_iter().filter(|c| c.block == b).map(|c| c.scheduler + &c.workload).collect()
+            plan(&experiment(1, 8))
+                .into_iter()
+                .filter(|c| c.block == b)
+                .map(|c| c.scheduler + &c.workload)
+                .collect()
         };
         assert!((1..8).any(|b| order(b) != order(0)));
     }
@@ -107,7 +120,10 @@ mod tests {
     fn schedulers_of_a_block_share_the_workloads_seed() {
         let mut seeds: HashMap<(u32, String), HashSet<u64>> = HashMap::new();
         for c in plan(&experiment(1, 3)) {
-            seeds.entry((c.block, c.workload)).or_default().insert(c.seed);
+            seeds
+                .entry((c.block, c.workload))
+                .or_default()
+                .insert(c.seed);
         }
         assert!(seeds.values().all(|s| s.len() == 1));
         assert_eq!(seeds.values().flatten().collect::<HashSet<_>>().len(), 6);

@@ -46,13 +46,18 @@ pub struct Provenance {
 impl Provenance {
     /// Gather it now.
     pub fn gather(experiment: &Experiment, calibration: Option<Calibration>) -> Result<Self> {
-        let read = |p: &str| std::fs::read_to_string(p).ok().map(|s| s.trim().to_string());
+        let read = |p: &str| {
+            std::fs::read_to_string(p)
+                .ok()
+                .map(|s| s.trim().to_string())
+        };
         let cpuinfo = read("/proc/cpuinfo").unwrap_or_default();
         let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
         let config = kernel_config(&release);
         let option = |name: &str| {
             let text = config.as_ref()?;
-            text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=').map(str::to_string))
+            text.lines()
+                .find_map(|l| l.strip_prefix(name)?.strip_prefix('=').map(str::to_string))
         };
         let exe = std::env::current_exe().ok();
         Ok(Self {
@@ -74,12 +79,16 @@ impl Provenance {
                 .collect::<Vec<_>>(),
             tools: tools(experiment),
             seed: experiment.seed,
-            kernel: format!("{release} {}", read("/proc/sys/kernel/version").unwrap_or_default()),
+            kernel: format!(
+                "{release} {}",
+                read("/proc/sys/kernel/version").unwrap_or_default()
+            ),
             kernel_config: config.as_ref().map(|c| hex(&Sha256::digest(c))),
             hz: option("CONFIG_HZ").and_then(|v| v.parse().ok()),
             preemption: preemption(config.as_deref()),
             boot_id: kernel::boot_id(),
-            cpu_model: field(&cpuinfo, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_string()),
+            cpu_model: field(&cpuinfo, "model name")
+                .unwrap_or_else(|| std::env::consts::ARCH.to_string()),
             cpus: sys::allowed_cpus().len(),
             memory_mib: field(&read("/proc/meminfo").unwrap_or_default(), "MemTotal")
                 .and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok())
@@ -96,11 +105,25 @@ impl Provenance {
     pub fn summary(&self) -> Vec<String> {
         let mut lines = vec![
             format!("{}, Linux {}", self.date, self.kernel),
-            format!("{} CPUs ({}), virtualisation: {}", self.cpus, self.cpu_model, self.virtualisation),
+            format!(
+                "{} CPUs ({}), virtualisation: {}",
+                self.cpus, self.cpu_model, self.virtualisation
+            ),
         ];
-        for p in std::iter::once(&self.lab).chain(&self.schedulers).chain(&self.tools) {
-            let hash = p.sha256.as_deref().map(|h| format!(", sha256 {}", &h[..h.len().min(12)])).unwrap_or_default();
-            lines.push(format!("{} {}{hash}", p.name, p.version.as_deref().unwrap_or("(version unknown)")));
+        for p in std::iter::once(&self.lab)
+            .chain(&self.schedulers)
+            .chain(&self.tools)
+        {
+            let hash = p
+                .sha256
+                .as_deref()
+                .map(|h| format!(", sha256 {}", &h[..h.len().min(12)]))
+                .unwrap_or_default();
+            lines.push(format!(
+                "{} {}{hash}",
+                p.name,
+                p.version.as_deref().unwrap_or("(version unknown)")
+            ));
         }
         lines
     }
@@ -110,22 +133,33 @@ impl Provenance {
 pub fn now() -> String {
     let t = time::OffsetDateTime::now_utc();
     let t = t.replace_nanosecond(0).unwrap_or(t);
-    t.format(&time::format_description::well_known::Rfc3339).unwrap_or_else(|_| t.unix_timestamp().to_string())
+    t.format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_else(|_| t.unix_timestamp().to_string())
 }
 
 fn program(name: &str) -> Program {
     let path = sys::find_program(name);
     Program {
-        name: Path::new(name).file_name().map_or_else(|| name.to_string(), |n| n.to_string_lossy().into_owned()),
+        name: Path::new(name)
+            .file_name()
+            .map_or_else(|| name.to_string(), |n| n.to_string_lossy().into_owned()),
         version: path.as_deref().and_then(version),
         sha256: path.as_deref().and_then(hash_file),
     }
 }
 
 fn version(path: &Path) -> Option<String> {
-    let out = Command::new(path).arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let out = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&out.stdout);
-    text.lines().next().map(|l| l.trim().to_string()).filter(|l| out.status.success() && !l.is_empty())
+    text.lines()
+        .next()
+        .map(|l| l.trim().to_string())
+        .filter(|l| out.status.success() && !l.is_empty())
 }
 
 /// The foreign programs the workloads run.
@@ -136,8 +170,20 @@ fn tools(experiment: &Experiment) -> Vec<Program> {
         .filter_map(|w| match w.name.as_str() {
             "stress-ng" => Some("stress-ng".to_string()),
             "schbench" => Some("schbench".to_string()),
-            "cc-build" => Some(w.params.get("compiler").and_then(|c| c.as_str()).unwrap_or("cc").to_string()),
-            "command" => w.params.get("command")?.as_str().and_then(shlex::split)?.into_iter().next(),
+            "cc-build" => Some(
+                w.params
+                    .get("compiler")
+                    .and_then(|c| c.as_str())
+                    .unwrap_or("cc")
+                    .to_string(),
+            ),
+            "command" => w
+                .params
+                .get("command")?
+                .as_str()
+                .and_then(shlex::split)?
+                .into_iter()
+                .next(),
             _ => None,
         })
         .collect();
@@ -148,7 +194,11 @@ fn tools(experiment: &Experiment) -> Vec<Program> {
         // A user's command may do anything when run with --version: only its hash is taken.
         .map(|n| match n.as_str() {
             "stress-ng" | "cc" | "gcc" | "clang" => program(n),
-            _ => Program { name: n.clone(), version: None, sha256: sys::find_program(n).as_deref().and_then(hash_file) },
+            _ => Program {
+                name: n.clone(),
+                version: None,
+                sha256: sys::find_program(n).as_deref().and_then(hash_file),
+            },
         })
         .collect()
 }
@@ -164,11 +214,23 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The running kernel's configuration, from where distributions and kernels keep it.
 fn kernel_config(release: &str) -> Option<String> {
-    let plain = [format!("/boot/config-{release}"), format!("/usr/lib/modules/{release}/config")];
-    plain.iter().find_map(|p| std::fs::read_to_string(p).ok()).or_else(|| {
-        let out = Command::new("gzip").args(["-dc", "/proc/config.gz"]).stderr(Stdio::null()).output().ok()?;
-        String::from_utf8(out.stdout).ok().filter(|t| out.status.success() && !t.is_empty())
-    })
+    let plain = [
+        format!("/boot/config-{release}"),
+        format!("/usr/lib/modules/{release}/config"),
+    ];
+    plain
+        .iter()
+        .find_map(|p| std::fs::read_to_string(p).ok())
+        .or_else(|| {
+            let out = Command::new("gzip")
+                .args(["-dc", "/proc/config.gz"])
+                .stderr(Stdio::null())
+                .output()
+                .ok()?;
+            String::from_utf8(out.stdout)
+                .ok()
+                .filter(|t| out.status.success() && !t.is_empty())
+        })
 }
 
 fn preemption(config: Option<&str>) -> Option<String> {
@@ -177,8 +239,17 @@ fn preemption(config: Option<&str>) -> Option<String> {
     if let Some(chosen) = dynamic.as_deref().and_then(|t| t.split(['(', ')']).nth(1)) {
         return Some(chosen.to_string());
     }
-    let names = ["PREEMPT_RT", "PREEMPT_LAZY", "PREEMPT_VOLUNTARY", "PREEMPT_NONE", "PREEMPT"];
-    names.iter().find(|n| config.is_some_and(|c| c.lines().any(|l| l == format!("CONFIG_{n}=y")))).map(ToString::to_string)
+    let names = [
+        "PREEMPT_RT",
+        "PREEMPT_LAZY",
+        "PREEMPT_VOLUNTARY",
+        "PREEMPT_NONE",
+        "PREEMPT",
+    ];
+    names
+        .iter()
+        .find(|n| config.is_some_and(|c| c.lines().any(|l| l == format!("CONFIG_{n}=y"))))
+        .map(ToString::to_string)
 }
 
 /// The value of `key` in a file of `key : value` lines.
@@ -199,7 +270,9 @@ fn virtualisation(cpuinfo: &str) -> String {
     }
     if cpuinfo.contains("QEMU TCG") {
         "emulated by QEMU (TCG)".to_string()
-    } else if field(cpuinfo, "flags").is_some_and(|f| f.split_whitespace().any(|w| w == "hypervisor")) {
+    } else if field(cpuinfo, "flags")
+        .is_some_and(|f| f.split_whitespace().any(|w| w == "hypervisor"))
+    {
         "hypervisor, unnamed".to_string()
     } else {
         "none".to_string()
@@ -216,8 +289,16 @@ fn hypervisor_signature() -> Option<String> {
     if features.ecx & (1 << 31) == 0 {
         return None;
     }
-    let bytes: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].iter().flat_map(|r| r.to_le_bytes()).collect();
-    Some(String::from_utf8_lossy(&bytes).trim_matches(char::from(0)).trim().to_string())
+    let bytes: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx]
+        .iter()
+        .flat_map(|r| r.to_le_bytes())
+        .collect();
+    Some(
+        String::from_utf8_lossy(&bytes)
+            .trim_matches(char::from(0))
+            .trim()
+            .to_string(),
+    )
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -232,7 +313,10 @@ mod tests {
     #[test]
     fn fields_are_found_by_their_whole_name() {
         let text = "model\t\t: 6\nmodel name\t: QEMU TCG CPU version 2.5+\n";
-        assert_eq!(field(text, "model name").as_deref(), Some("QEMU TCG CPU version 2.5+"));
+        assert_eq!(
+            field(text, "model name").as_deref(),
+            Some("QEMU TCG CPU version 2.5+")
+        );
         assert_eq!(field(text, "mode"), None);
     }
 
@@ -242,7 +326,10 @@ mod tests {
         let f = dir.path().join("abc");
         std::fs::write(&f, "abc").expect("write");
         let h = hash_file(&f).expect("readable");
-        assert_eq!(h, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            h,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 
     #[test]

@@ -29,8 +29,14 @@ pub fn request() -> Result<Request> {
         blocks: Some(2),
         seconds: Some(4.0),
         warmup: Some(1.0),
-        schedulers: SCHEDULERS.iter().map(|s| SchedulerSpec::from_command(s)).collect(),
-        workloads: WORKLOADS.iter().map(|w| WorkloadSpec::parse(w)).collect::<Result<_>>()?,
+        schedulers: SCHEDULERS
+            .iter()
+            .map(|s| SchedulerSpec::from_command(s))
+            .collect(),
+        workloads: WORKLOADS
+            .iter()
+            .map(|w| WorkloadSpec::parse(w))
+            .collect::<Result<_>>()?,
         ..Request::default()
     })
 }
@@ -66,15 +72,41 @@ impl Baseline {
     /// # Errors
     /// If a key is unknown or a value out of range.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
-        let bad = |why: String| LabError::BadValue { place: place.to_string(), why };
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let bad = |why: String| LabError::BadValue {
+            place: place.to_string(),
+            why,
+        };
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| bad(e.to_string()))?;
         strict::check_keys(&table, &["margin", "expect"], place)?;
-        for entry in table.get("expect").and_then(|e| e.as_array()).into_iter().flatten().filter_map(|e| e.as_table()) {
-            strict::check_keys(entry, &["scheduler", "workload", "metric", "ratio", "margin"], place)?;
+        for entry in table
+            .get("expect")
+            .and_then(|e| e.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.as_table())
+        {
+            strict::check_keys(
+                entry,
+                &["scheduler", "workload", "metric", "ratio", "margin"],
+                place,
+            )?;
         }
-        let baseline: Self = toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| bad(e.to_string()))?;
-        let margins = baseline.expectations.iter().filter_map(|e| e.margin).chain([baseline.margin]);
-        if margins.into_iter().any(|m| m.is_nan() || m <= 0.0) || baseline.expectations.iter().any(|e| !(e.ratio > 0.0)) {
+        let baseline: Self = toml::Value::Table(table)
+            .try_into()
+            .map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let margins = baseline
+            .expectations
+            .iter()
+            .filter_map(|e| e.margin)
+            .chain([baseline.margin]);
+        if margins.into_iter().any(|m| m.is_nan() || m <= 0.0)
+            || baseline
+                .expectations
+                .iter()
+                .any(|e| e.ratio.is_nan() || e.ratio <= 0.0)
+        {
             return Err(bad("margins and ratios must be positive".to_string()));
         }
         Ok(baseline)
@@ -88,10 +120,11 @@ impl Baseline {
             .filter(|r| r.metric.headline && r.metric.better != Better::Neither)
             .filter_map(|r| {
                 let e = r.effect.as_ref()?;
-                let old = previous
-                    .expectations
-                    .iter()
-                    .find(|x| x.scheduler == r.scheduler && x.workload == r.workload && x.metric == r.metric.name);
+                let old = previous.expectations.iter().find(|x| {
+                    x.scheduler == r.scheduler
+                        && x.workload == r.workload
+                        && x.metric == r.metric.name
+                });
                 Some(Expectation {
                     scheduler: r.scheduler.clone(),
                     workload: r.workload.clone(),
@@ -101,7 +134,10 @@ impl Baseline {
                 })
             })
             .collect();
-        Self { margin: previous.margin, expectations }
+        Self {
+            margin: previous.margin,
+            expectations,
+        }
     }
 
     /// Check a comparison against the stored ratios. A metric that is missing counts as a regression too: a check that
@@ -113,7 +149,10 @@ impl Baseline {
                 let row = comparison.row(&x.workload, &x.metric, &x.scheduler);
                 let found = row.and_then(|r| Some((r.metric.better, r.effect.as_ref()?.ratio)));
                 let Some((better, ratio)) = found else {
-                    return Some(Regression(format!("{}: {} under {} was not measured", x.workload, x.metric, x.scheduler)));
+                    return Some(Regression(format!(
+                        "{}: {} under {} was not measured",
+                        x.workload, x.metric, x.scheduler
+                    )));
                 };
                 let margin = 1.0 + x.margin.unwrap_or(self.margin);
                 let (limit, broken) = match better {
@@ -136,8 +175,10 @@ impl Baseline {
     /// # Errors
     /// If it cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
-        let body = toml::to_string(self)
-            .map_err(|e| LabError::BadValue { place: "quick baseline".to_string(), why: e.to_string() })?;
+        let body = toml::to_string(self).map_err(|e| LabError::BadValue {
+            place: "quick baseline".to_string(),
+            why: e.to_string(),
+        })?;
         Ok(format!(
             "# Ratios to eevdf of scx_ml's modes in `scx_lab bench --quick` under `vng/run --icount --cpus 1`.\n\
              # The check fails when a ratio is worse than stored by more than the margin (a share).\n\
@@ -170,8 +211,14 @@ mod tests {
         let stored = Baseline::parse(STORED, "quick-baseline.toml").expect("valid");
         let request = request().expect("valid");
         for x in &stored.expectations {
-            assert!(request.schedulers.iter().any(|s| s.label == x.scheduler), "{x:?}");
-            assert!(request.workloads.iter().any(|w| w.label == x.workload), "{x:?}");
+            assert!(
+                request.schedulers.iter().any(|s| s.label == x.scheduler),
+                "{x:?}"
+            );
+            assert!(
+                request.workloads.iter().any(|w| w.label == x.workload),
+                "{x:?}"
+            );
         }
     }
 
@@ -182,7 +229,10 @@ mod tests {
         assert_eq!(expecting(2.0).check(&c), vec![]);
         assert_eq!(expecting(1.7).check(&c), vec![], "within the margin");
         let found = expecting(1.0).check(&c);
-        assert!(found.len() == 1 && found[0].0.contains("limit ×1.300"), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].0.contains("limit ×1.300"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -204,7 +254,11 @@ mod tests {
         assert_eq!(new.expectations.len(), 4);
         let back = Baseline::parse(&new.to_toml().expect("TOML"), "test").expect("valid");
         assert_eq!(back, new);
-        let kept = back.expectations.iter().find(|x| x.workload == "timer" && x.scheduler == "slow").expect("there");
+        let kept = back
+            .expectations
+            .iter()
+            .find(|x| x.workload == "timer" && x.scheduler == "slow")
+            .expect("there");
         assert_eq!(kept.margin, Some(0.9));
         assert!(Baseline::parse("margin = 0.3\nexpct = 1", "test").is_err());
     }

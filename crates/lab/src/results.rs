@@ -79,14 +79,20 @@ impl Folder {
     /// # Errors
     /// If there already is an experiment, or it cannot be written.
     pub fn create(root: &Path, experiment: &Experiment) -> Result<Self> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if folder.experiment_file().exists() {
             return Err(LabError::BadValue {
                 place: root.display().to_string(),
                 why: "there is an experiment here already; continue it with --resume, or give another --out".to_string(),
             });
         }
-        for dir in [folder.root.clone(), folder.root.join("cells"), folder.root.join("logs")] {
+        for dir in [
+            folder.root.clone(),
+            folder.root.join("cells"),
+            folder.root.join("logs"),
+        ] {
             std::fs::create_dir_all(&dir).map_err(|e| LabError::file(&dir, e))?;
         }
         write_whole(&folder.experiment_file(), experiment.to_toml()?.as_bytes())?;
@@ -98,7 +104,9 @@ impl Folder {
     /// # Errors
     /// If there is no experiment in it.
     pub fn open(root: &Path) -> Result<Self> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if !folder.experiment_file().is_file() {
             return Err(LabError::BadValue {
                 place: root.display().to_string(),
@@ -160,19 +168,29 @@ impl Folder {
 
     pub fn provenance(&self) -> Result<Vec<Provenance>> {
         let path = self.path("provenance.json");
-        if path.exists() { read_json(&path) } else { Ok(Vec::new()) }
+        if path.exists() {
+            read_json(&path)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Everything.
     pub fn load(&self) -> Result<Run> {
-        Ok(Run { experiment: self.experiment()?, provenance: self.provenance()?, cells: self.cells()? })
+        Ok(Run {
+            experiment: self.experiment()?,
+            provenance: self.provenance()?,
+            cells: self.cells()?,
+        })
     }
 }
 
 /// Write a value as JSON, whole or not at all.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value)
-        .map_err(|e| LabError::Damaged { path: path.to_path_buf(), why: e.to_string() })?;
+    let text = serde_json::to_vec_pretty(value).map_err(|e| LabError::Damaged {
+        path: path.to_path_buf(),
+        why: e.to_string(),
+    })?;
     write_whole(path, &text)
 }
 
@@ -187,5 +205,8 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(|e| LabError::file(path, e))?;
-    serde_json::from_str(&text).map_err(|e| LabError::Damaged { path: path.to_path_buf(), why: e.to_string() })
+    serde_json::from_str(&text).map_err(|e| LabError::Damaged {
+        path: path.to_path_buf(),
+        why: e.to_string(),
+    })
 }

@@ -45,29 +45,56 @@ impl Running {
             )));
         }
         if spec.is_kernel() {
-            return Ok(Self { label: spec.label.clone(), sched_ext, process: None });
+            return Ok(Self {
+                label: spec.label.clone(),
+                sched_ext,
+                process: None,
+            });
         }
         check(spec)?;
         let argv = spec.argv()?;
-        let failed = |why: String| LabError::Scheduler { scheduler: spec.label.clone(), why };
+        let failed = |why: String| LabError::Scheduler {
+            scheduler: spec.label.clone(),
+            why,
+        };
         let seq_before = sched_ext.enable_seq();
         let program = sys::find_program(&argv[0]).ok_or_else(|| missing(spec, &argv[0]))?;
         let out = File::create(log).map_err(|e| LabError::file(log, e))?;
         let err = out.try_clone().map_err(|e| LabError::file(log, e))?;
         let mut command = Command::new(program);
-        command.args(&argv[1..]).stdin(Stdio::null()).stdout(out).stderr(err);
+        command
+            .args(&argv[1..])
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err);
         // Its own process group: Ctrl-C in the terminal is for the lab, which stops the scheduler in its own time.
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
         unsafe { command.pre_exec(|| sys::die_with_parent(libc::SIGINT)) };
-        let child = command.spawn().map_err(|e| failed(format!("did not start: {e}")))?;
-        let process = Process { child, ops: String::new(), enable_seq: None, log: log.to_path_buf() };
-        let mut running = Self { label: spec.label.clone(), sched_ext, process: Some(process) };
+        let child = command
+            .spawn()
+            .map_err(|e| failed(format!("did not start: {e}")))?;
+        let process = Process {
+            child,
+            ops: String::new(),
+            enable_seq: None,
+            log: log.to_path_buf(),
+        };
+        let mut running = Self {
+            label: spec.label.clone(),
+            sched_ext,
+            process: Some(process),
+        };
         running.wait_enabled(spec, &argv[0], seq_before)?;
         Ok(running)
     }
 
-    fn wait_enabled(&mut self, spec: &SchedulerSpec, program: &str, seq_before: Option<u64>) -> Result<()> {
+    fn wait_enabled(
+        &mut self,
+        spec: &SchedulerSpec,
+        program: &str,
+        seq_before: Option<u64>,
+    ) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.exited() {
@@ -87,7 +114,9 @@ impl Running {
                     continue;
                 }
                 // Enabled once since we looked, or it was not (only) ours.
-                let once = seq.zip(seq_before).is_none_or(|(now, before)| now == before + 1);
+                let once = seq
+                    .zip(seq_before)
+                    .is_none_or(|(now, before)| now == before + 1);
                 if !expected || !once {
                     return Err(self.failure(&format!(
                         "the loaded scheduler calls itself `{ops}`{}; if that is the right one, give its name as `ops` \
@@ -101,21 +130,37 @@ impl Running {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(self.failure(&format!("was not loaded within {} s", START_TIMEOUT.as_secs())));
+                return Err(self.failure(&format!(
+                    "was not loaded within {} s",
+                    START_TIMEOUT.as_secs()
+                )));
             }
             std::thread::sleep(POLL);
         }
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
-        self.process.as_mut().and_then(|p| p.child.try_wait().ok().flatten())
+        self.process
+            .as_mut()
+            .and_then(|p| p.child.try_wait().ok().flatten())
     }
 
     /// An error with the end of the scheduler's output.
     fn failure(&self, why: &str) -> LabError {
-        let tail = self.process.as_ref().map(|p| tail(&p.log)).unwrap_or_default();
-        let why = if tail.is_empty() { why.to_string() } else { format!("{why}; its last words:\n{tail}") };
-        LabError::Scheduler { scheduler: self.label.clone(), why }
+        let tail = self
+            .process
+            .as_ref()
+            .map(|p| tail(&p.log))
+            .unwrap_or_default();
+        let why = if tail.is_empty() {
+            why.to_string()
+        } else {
+            format!("{why}; its last words:\n{tail}")
+        };
+        LabError::Scheduler {
+            scheduler: self.label.clone(),
+            why,
+        }
     }
 
     /// The scheduler's process, if it has one.
@@ -140,18 +185,24 @@ impl Running {
             } else {
                 Err(LabError::Fatal(format!(
                     "a sched_ext scheduler ({}) was loaded while the kernel's own was measured",
-                    self.sched_ext.ops().unwrap_or_else(|| "unnamed".to_string())
+                    self.sched_ext
+                        .ops()
+                        .unwrap_or_else(|| "unnamed".to_string())
                 )))
             };
         };
         if state != "enabled" {
             return Err(self.failure(&format!("was ejected or left (state {state})")));
         }
-        if self.sched_ext.ops().as_deref() != Some(p.ops.as_str()) || self.sched_ext.enable_seq() != p.enable_seq {
+        if self.sched_ext.ops().as_deref() != Some(p.ops.as_str())
+            || self.sched_ext.enable_seq() != p.enable_seq
+        {
             return Err(self.failure("was reloaded or replaced during the measurement"));
         }
         if let Some(status) = self.exited() {
-            return Err(self.failure(&format!("its process ended during the measurement ({status})")));
+            return Err(self.failure(&format!(
+                "its process ended during the measurement ({status})"
+            )));
         }
         Ok(())
     }
@@ -165,7 +216,9 @@ impl Running {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        let Some(mut p) = self.process.take() else { return Ok(()) };
+        let Some(mut p) = self.process.take() else {
+            return Ok(());
+        };
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
             if matches!(p.child.try_wait(), Ok(Some(_))) {
                 break;
@@ -225,13 +278,17 @@ fn missing(spec: &SchedulerSpec, program: &str) -> LabError {
     LabError::MissingProgram {
         program: program.to_string(),
         needed_by: format!("scheduler `{}`", spec.label),
-        hint: format!("install it, for instance by `cargo install {program}`, or write `eevdf` for the kernel's own"),
+        hint: format!(
+            "install it, for instance by `cargo install {program}`, or write `eevdf` for the kernel's own"
+        ),
     }
 }
 
 /// Schedulers found on the PATH and beside this program: names that begin with `scx_`.
 pub fn installed() -> Vec<String> {
-    let beside = std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_path_buf));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|p| p.parent().map(Path::to_path_buf));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut names: Vec<String> = beside
         .into_iter()
@@ -250,7 +307,9 @@ pub fn installed() -> Vec<String> {
 
 /// The last lines of a log.
 fn tail(log: &Path) -> String {
-    let text = std::fs::read(log).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    let text = std::fs::read(log)
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
@@ -263,7 +322,10 @@ mod tests {
     fn a_missing_scheduler_is_a_clear_error_before_anything_runs() {
         let err = check(&SchedulerSpec::from_command("scx_nonsuch --fast")).expect_err("must fail");
         assert!(err.is_usage());
-        assert!(err.to_string().starts_with("`scx_nonsuch` was not found"), "{err}");
+        assert!(
+            err.to_string().starts_with("`scx_nonsuch` was not found"),
+            "{err}"
+        );
     }
 
     #[test]
@@ -275,7 +337,11 @@ mod tests {
     fn only_the_end_of_a_log_is_quoted() {
         let dir = tempfile::tempdir().expect("tempdir");
         let log = dir.path().join("log");
-        std::fs::write(&log, (0..100).map(|i| format!("line {i}\n")).collect::<String>()).expect("write");
+        std::fs::write(
+            &log,
+            (0..100).map(|i| format!("line {i}\n")).collect::<String>(),
+        )
+        .expect("write");
         let t = tail(&log);
         assert!(t.starts_with("line 88") && t.ends_with("line 99"));
     }

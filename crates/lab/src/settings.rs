@@ -41,7 +41,11 @@ pub struct SchedulerSpec {
 impl SchedulerSpec {
     /// A scheduler from its command alone.
     pub fn from_command(command: &str) -> Self {
-        Self { label: command.trim().to_string(), command: command.trim().to_string(), ops: None }
+        Self {
+            label: command.trim().to_string(),
+            command: command.trim().to_string(),
+            ops: None,
+        }
     }
 
     /// Whether this is the kernel's own scheduler, for which nothing has to be started.
@@ -54,10 +58,15 @@ impl SchedulerSpec {
     /// # Errors
     /// If the command is empty or its quotes do not match.
     pub fn argv(&self) -> Result<Vec<String>> {
-        shlex::split(&self.command).filter(|v| !v.is_empty()).ok_or_else(|| LabError::BadValue {
-            place: format!("scheduler `{}`", self.label),
-            why: format!("cannot split `{}` into a command and its arguments", self.command),
-        })
+        shlex::split(&self.command)
+            .filter(|v| !v.is_empty())
+            .ok_or_else(|| LabError::BadValue {
+                place: format!("scheduler `{}`", self.label),
+                why: format!(
+                    "cannot split `{}` into a command and its arguments",
+                    self.command
+                ),
+            })
     }
 }
 
@@ -91,20 +100,34 @@ impl WorkloadSpec {
             })?;
             params.insert(key.trim().to_string(), parse_value(value.trim()));
         }
-        let mut spec = Self { label: text.trim().to_string(), name: name.trim().to_string(), seconds: None, params };
+        let mut spec = Self {
+            label: text.trim().to_string(),
+            name: name.trim().to_string(),
+            seconds: None,
+            params,
+        };
         spec.take_common(text)?;
         Ok(spec)
     }
 
     /// Move the keys every workload has out of the parameters.
     fn take_common(&mut self, place: &str) -> Result<()> {
-        let bad = |why: &str| LabError::BadValue { place: format!("workload `{place}`"), why: why.to_string() };
+        let bad = |why: &str| LabError::BadValue {
+            place: format!("workload `{place}`"),
+            why: why.to_string(),
+        };
         if let Some(v) = self.params.remove("seconds") {
-            let s = v.as_float().or_else(|| v.as_integer().map(|i| i as f64)).filter(|s| *s > 0.0);
+            let s = v
+                .as_float()
+                .or_else(|| v.as_integer().map(|i| i as f64))
+                .filter(|s| *s > 0.0);
             self.seconds = Some(s.ok_or_else(|| bad("`seconds` must be a positive number"))?);
         }
         if let Some(v) = self.params.remove("label") {
-            self.label = v.as_str().ok_or_else(|| bad("`label` must be text"))?.to_string();
+            self.label = v
+                .as_str()
+                .ok_or_else(|| bad("`label` must be text"))?
+                .to_string();
         }
         Ok(())
     }
@@ -181,8 +204,13 @@ impl Request {
 
     /// Read a configuration from its text. `place` names it in errors.
     pub fn from_toml(text: &str, place: &str) -> Result<Self> {
-        let bad = |why: String| LabError::BadValue { place: place.to_string(), why };
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+        let bad = |why: String| LabError::BadValue {
+            place: place.to_string(),
+            why,
+        };
+        let table: toml::Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| bad(e.to_string()))?;
         strict::check_keys(&table, &FILE_KEYS, place)?;
         let mut request = Self {
             seed: number(&table, "seed", place)?.map(|s| s as u64),
@@ -211,11 +239,18 @@ impl Request {
         }
         for (i, entry) in tables(&table, "workload", place)?.iter().enumerate() {
             let at = format!("{place}, workload {}", i + 1);
-            let name = text_at(entry, "name", &at)?
-                .ok_or_else(|| LabError::BadValue { place: at.clone(), why: "`name` is missing".to_string() })?;
+            let name = text_at(entry, "name", &at)?.ok_or_else(|| LabError::BadValue {
+                place: at.clone(),
+                why: "`name` is missing".to_string(),
+            })?;
             let mut params = entry.clone();
             params.remove("name");
-            let mut spec = WorkloadSpec { label: String::new(), name, seconds: None, params };
+            let mut spec = WorkloadSpec {
+                label: String::new(),
+                name,
+                seconds: None,
+                params,
+            };
             // The resolved form, as saved with results, has the parameters in a table of their own.
             if let Some(toml::Value::Table(nested)) = spec.params.remove("params") {
                 spec.params.extend(nested);
@@ -240,8 +275,16 @@ impl Request {
             min_effect: self.min_effect.or(other.min_effect),
             probe: self.probe.or(other.probe),
             bpf_stats: self.bpf_stats.or(other.bpf_stats),
-            schedulers: if self.schedulers.is_empty() { other.schedulers } else { self.schedulers },
-            workloads: if self.workloads.is_empty() { other.workloads } else { self.workloads },
+            schedulers: if self.schedulers.is_empty() {
+                other.schedulers
+            } else {
+                self.schedulers
+            },
+            workloads: if self.workloads.is_empty() {
+                other.workloads
+            } else {
+                self.workloads
+            },
         }
     }
 
@@ -251,12 +294,20 @@ impl Request {
     /// # Errors
     /// If there is nothing to run, a number is out of range or the baseline is not among the schedulers.
     pub fn resolve(self, headlines: impl Fn(&WorkloadSpec) -> Result<usize>) -> Result<Experiment> {
-        let bad = |place: &str, why: &str| LabError::BadValue { place: place.to_string(), why: why.to_string() };
+        let bad = |place: &str, why: &str| LabError::BadValue {
+            place: place.to_string(),
+            why: why.to_string(),
+        };
         if self.workloads.is_empty() {
-            return Err(bad("workloads", "none given; name one with --workload (see `scx_lab list`)"));
+            return Err(bad(
+                "workloads",
+                "none given; name one with --workload (see `scx_lab list`)",
+            ));
         }
         let mut schedulers = self.schedulers;
-        let baseline = self.baseline.unwrap_or_else(|| KERNEL_SCHEDULER.to_string());
+        let baseline = self
+            .baseline
+            .unwrap_or_else(|| KERNEL_SCHEDULER.to_string());
         // The baseline is in every block, asked for or not.
         if !schedulers.iter().any(|s| s.label == baseline) {
             schedulers.insert(0, SchedulerSpec::from_command(&baseline));
@@ -270,7 +321,9 @@ impl Request {
         }
         let experiment = Experiment {
             seed: self.seed.unwrap_or(1),
-            blocks: self.blocks.unwrap_or_else(|| crate::stats::blocks_needed(tests).max(5)),
+            blocks: self
+                .blocks
+                .unwrap_or_else(|| crate::stats::blocks_needed(tests).max(5)),
             seconds: self.seconds.unwrap_or(10.0),
             warmup: self.warmup.unwrap_or(2.0),
             baseline,
@@ -305,8 +358,10 @@ impl Experiment {
     /// # Errors
     /// If a parameter cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self)
-            .map_err(|e| LabError::BadValue { place: "experiment".to_string(), why: e.to_string() })
+        toml::to_string(self).map_err(|e| LabError::BadValue {
+            place: "experiment".to_string(),
+            why: e.to_string(),
+        })
     }
 
     /// The number of headline comparisons each scheduler is judged by.
@@ -324,7 +379,11 @@ fn default_label(spec: &WorkloadSpec) -> String {
             other => format!("{k}={other}"),
         })
         .collect();
-    if params.is_empty() { spec.name.clone() } else { format!("{}:{}", spec.name, params.join(",")) }
+    if params.is_empty() {
+        spec.name.clone()
+    } else {
+        format!("{}:{}", spec.name, params.join(","))
+    }
 }
 
 /// Number repeated labels: `eevdf`, `eevdf#2`. Comparing a scheduler with itself is a fair thing to ask for.
@@ -340,7 +399,10 @@ fn make_unique<'a>(labels: impl Iterator<Item = &'a mut String>) {
 }
 
 fn wrong(place: &str, key: &str, want: &str) -> LabError {
-    LabError::BadValue { place: place.to_string(), why: format!("`{key}` must be {want}") }
+    LabError::BadValue {
+        place: place.to_string(),
+        why: format!("`{key}` must be {want}"),
+    }
 }
 
 fn number(table: &toml::Table, key: &str, place: &str) -> Result<Option<f64>> {
@@ -373,7 +435,11 @@ fn tables(table: &toml::Table, key: &str, place: &str) -> Result<Vec<toml::Table
         None => Ok(Vec::new()),
         Some(toml::Value::Array(a)) => a
             .iter()
-            .map(|v| v.as_table().cloned().ok_or_else(|| wrong(place, key, "a list of tables: [[…]]")))
+            .map(|v| {
+                v.as_table()
+                    .cloned()
+                    .ok_or_else(|| wrong(place, key, "a list of tables: [[…]]"))
+            })
             .collect(),
         Some(_) => Err(wrong(place, key, "a list of tables: [[…]]")),
     }

@@ -22,7 +22,9 @@ const FILE: &str = r#"
 
 #[test]
 fn a_file_is_resolved_with_the_baseline_added() {
-    let e = Request::from_toml(FILE, "f").and_then(|r| r.resolve(one_headline)).expect("valid");
+    let e = Request::from_toml(FILE, "f")
+        .and_then(|r| r.resolve(one_headline))
+        .expect("valid");
     let labels: Vec<&str> = e.schedulers.iter().map(|s| s.label.as_str()).collect();
     assert_eq!(labels, ["eevdf", "base"]);
     assert_eq!(e.workloads[0].label, "open-loop:load=0.7");
@@ -38,8 +40,15 @@ fn a_file_is_resolved_with_the_baseline_added() {
 
 #[test]
 fn the_command_line_goes_over_the_file() {
-    let cli = Request { seed: Some(9), workloads: vec![WorkloadSpec::parse("timer").expect("valid")], ..Request::default() };
-    let e = cli.over(Request::from_toml(FILE, "f").expect("valid")).resolve(one_headline).expect("valid");
+    let cli = Request {
+        seed: Some(9),
+        workloads: vec![WorkloadSpec::parse("timer").expect("valid")],
+        ..Request::default()
+    };
+    let e = cli
+        .over(Request::from_toml(FILE, "f").expect("valid"))
+        .resolve(one_headline)
+        .expect("valid");
     assert_eq!((e.seed, e.seconds), (9, 3.0));
     assert_eq!(e.workloads.len(), 1);
 }
@@ -48,10 +57,15 @@ fn the_command_line_goes_over_the_file() {
 fn unknown_keys_are_refused_at_every_level() {
     for (text, want) in [
         ("secnods = 3", "did you mean `seconds`?"),
-        ("[[scheduler]]\ncommand = 'eevdf'\nlable = 'x'", "did you mean `label`?"),
+        (
+            "[[scheduler]]\ncommand = 'eevdf'\nlable = 'x'",
+            "did you mean `label`?",
+        ),
         ("[[workloads]]\nname = 'x'", "did you mean `workload`?"),
     ] {
-        let err = Request::from_toml(text, "f").expect_err("must fail").to_string();
+        let err = Request::from_toml(text, "f")
+            .expect_err("must fail")
+            .to_string();
         assert!(err.contains(want), "{err}");
     }
 }
@@ -60,17 +74,23 @@ fn unknown_keys_are_refused_at_every_level() {
 fn a_saved_experiment_reads_back_the_same() {
     let mut r = Request::from_toml(FILE, "f").expect("valid");
     r.schedulers.push(SchedulerSpec::from_command("eevdf"));
-    r.workloads.push(WorkloadSpec::parse("open-loop:workers=shared,load=0.5").expect("valid"));
+    r.workloads
+        .push(WorkloadSpec::parse("open-loop:workers=shared,load=0.5").expect("valid"));
     let e = r.resolve(one_headline).expect("valid");
     let text = e.to_toml().expect("writable");
-    let back = Request::from_toml(&text, "saved").and_then(|r| r.resolve(one_headline)).expect("readable");
+    let back = Request::from_toml(&text, "saved")
+        .and_then(|r| r.resolve(one_headline))
+        .expect("readable");
     assert_eq!(back, e);
 }
 
 #[test]
 fn a_scheduler_against_itself_gets_two_labels() {
     let r = Request {
-        schedulers: vec![SchedulerSpec::from_command("eevdf"), SchedulerSpec::from_command("eevdf")],
+        schedulers: vec![
+            SchedulerSpec::from_command("eevdf"),
+            SchedulerSpec::from_command("eevdf"),
+        ],
         workloads: vec![WorkloadSpec::parse("timer").expect("valid")],
         ..Request::default()
     };
@@ -81,7 +101,8 @@ fn a_scheduler_against_itself_gets_two_labels() {
 
 #[test]
 fn parameters_on_the_command_line_are_typed() {
-    let w = WorkloadSpec::parse("open-loop:load=0.9,slots=3,workers=shared,seconds=4,label=x").expect("valid");
+    let w = WorkloadSpec::parse("open-loop:load=0.9,slots=3,workers=shared,seconds=4,label=x")
+        .expect("valid");
     assert_eq!(w.params["load"].as_float(), Some(0.9));
     assert_eq!(w.params["slots"].as_integer(), Some(3));
     assert_eq!(w.params["workers"].as_str(), Some("shared"));
@@ -91,7 +112,13 @@ fn parameters_on_the_command_line_are_typed() {
 
 #[test]
 fn more_headlines_ask_for_more_blocks() {
-    let r = Request { workloads: vec![WorkloadSpec::parse("timer").expect("valid")], ..Request::default() };
+    let r = Request {
+        workloads: vec![WorkloadSpec::parse("timer").expect("valid")],
+        ..Request::default()
+    };
     let e = r.resolve(|_| Ok(20)).expect("valid");
-    assert_eq!(e.blocks, 6, "with 20 comparisons five blocks could never give a verdict");
+    assert_eq!(
+        e.blocks, 6,
+        "with 20 comparisons five blocks could never give a verdict"
+    );
 }

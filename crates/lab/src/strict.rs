@@ -50,7 +50,10 @@ pub fn check_keys(table: &toml::Table, known: &[&str], place: &str) -> Result<()
 }
 
 /// Read `table` into `T`, refusing unknown keys and wrong types. Absent keys keep their defaults.
-pub fn read<T: Serialize + DeserializeOwned + Default>(table: &toml::Table, place: &str) -> Result<T> {
+pub fn read<T: Serialize + DeserializeOwned + Default>(
+    table: &toml::Table,
+    place: &str,
+) -> Result<T> {
     let known = known_keys::<T>();
     let names: Vec<&str> = known.iter().map(|(k, _)| k.as_str()).collect();
     check_keys(table, &names, place)?;
@@ -69,7 +72,10 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(table: &toml::Table, plac
     }
     toml::Value::Table(merged)
         .try_into()
-        .map_err(|e: toml::de::Error| LabError::BadValue { place: place.to_string(), why: e.message().to_string() })
+        .map_err(|e: toml::de::Error| LabError::BadValue {
+            place: place.to_string(),
+            why: e.message().to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -86,7 +92,11 @@ mod tests {
 
     impl Default for Params {
         fn default() -> Self {
-            Self { load: 0.8, workers: 4, extra: None }
+            Self {
+                load: 0.8,
+                workers: 4,
+                extra: None,
+            }
         }
     }
 
@@ -97,7 +107,14 @@ mod tests {
     #[test]
     fn absent_keys_keep_their_defaults_and_integers_do_for_floats() {
         let p: Params = read(&table("load = 1"), "test").expect("valid");
-        assert_eq!(p, Params { load: 1.0, workers: 4, extra: None });
+        assert_eq!(
+            p,
+            Params {
+                load: 1.0,
+                workers: 4,
+                extra: None
+            }
+        );
     }
 
     #[test]
@@ -109,7 +126,10 @@ mod tests {
     #[test]
     fn a_misspelt_key_is_an_error_with_the_nearest_one() {
         let err = read::<Params>(&table("wrokers = 3"), "workload `x`").expect_err("must fail");
-        assert_eq!(err.to_string(), "unknown key `wrokers` in workload `x`; did you mean `workers`?");
+        assert_eq!(
+            err.to_string(),
+            "unknown key `wrokers` in workload `x`; did you mean `workers`?"
+        );
     }
 
     #[test]
@@ -120,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_wrong_type_says_where() {
-        let err = read::<Params>(&table("workers = 'many'"), "workload `x`").expect_err("must fail");
+        let err =
+            read::<Params>(&table("workers = 'many'"), "workload `x`").expect_err("must fail");
         assert!(err.to_string().starts_with("workload `x`: "), "{err}");
     }
 }

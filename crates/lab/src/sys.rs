@@ -15,7 +15,10 @@ pub fn thread_cpu_ns() -> u64 {
 }
 
 fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: ts is a valid timespec to write to. The two clocks used here always exist, so there is no error to see.
     unsafe { libc::clock_gettime(clock, &mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
@@ -23,11 +26,19 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
 
 /// Sleep until the monotonic clock shows `at_ns`. Returns at once if it already does.
 pub fn sleep_until(at_ns: u64) {
-    let ts = libc::timespec { tv_sec: (at_ns / 1_000_000_000) as i64, tv_nsec: (at_ns % 1_000_000_000) as i64 };
+    let ts = libc::timespec {
+        tv_sec: (at_ns / 1_000_000_000) as i64,
+        tv_nsec: (at_ns % 1_000_000_000) as i64,
+    };
     loop {
         // SAFETY: ts is a valid timespec; no remainder is asked for, since the time is absolute.
         let rc = unsafe {
-            libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &ts, std::ptr::null_mut())
+            libc::clock_nanosleep(
+                libc::CLOCK_MONOTONIC,
+                libc::TIMER_ABSTIME,
+                &ts,
+                std::ptr::null_mut(),
+            )
         };
         if rc != libc::EINTR {
             return;
@@ -43,8 +54,13 @@ pub fn set_exact_timers() {
 
 /// Block while `word` holds `expected`, until woken or `timeout` passes. May return early for no reason.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
-    let ts = timeout.map(|t| libc::timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
-    let ts_ptr = ts.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
+    let ts = timeout.map(|t| libc::timespec {
+        tv_sec: t.as_secs() as i64,
+        tv_nsec: i64::from(t.subsec_nanos()),
+    });
+    let ts_ptr = ts
+        .as_ref()
+        .map_or(std::ptr::null(), |t| t as *const libc::timespec);
     // SAFETY: word outlives the call, and ts_ptr is null or points to ts, which does too.
     unsafe {
         libc::syscall(
@@ -61,7 +77,12 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
 pub fn futex_wake(word: &AtomicU32, count: u32) {
     // SAFETY: word is a valid address; the kernel only uses it as a key.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            count,
+        );
     }
 }
 
@@ -97,7 +118,9 @@ pub fn allowed_cpus() -> Vec<usize> {
         set
     };
     // SAFETY: the index stays below CPU_SETSIZE.
-    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect()
 }
 
 /// Restrict the calling thread to `cpus`.
@@ -113,7 +136,11 @@ pub fn pin_to(cpus: &[usize]) -> Result<()> {
         }
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
-    if rc == 0 { Ok(()) } else { Err(LabError::last_os("sched_setaffinity")) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(LabError::last_os("sched_setaffinity"))
+    }
 }
 
 /// Set the nice value of the calling thread (a thread, not the process: Linux keeps it per task).
@@ -123,7 +150,11 @@ pub fn pin_to(cpus: &[usize]) -> Result<()> {
 pub fn set_nice(nice: i32) -> Result<()> {
     // SAFETY: takes numbers only; 0 is the calling thread.
     let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-    if rc == 0 { Ok(()) } else { Err(LabError::last_os("setpriority")) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(LabError::last_os("setpriority"))
+    }
 }
 
 /// End quietly when nobody reads the output any more, as other command-line tools do, instead of panicking.
@@ -136,7 +167,11 @@ pub fn end_on_broken_pipe() {
 pub fn die_with_parent(signal: libc::c_int) -> std::io::Result<()> {
     // SAFETY: takes numbers only, and is async-signal-safe.
     let rc = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong) };
-    if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 /// Send a signal to a process this program started.
@@ -155,15 +190,22 @@ pub fn signal_group(pgid: u32, signal: libc::c_int) {
 pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let runnable = |p: &std::path::Path| {
-        p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+        p.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
     if name.contains('/') {
         let path = std::path::PathBuf::from(name);
         return runnable(&path).then_some(path);
     }
-    let beside = std::env::current_exe().ok().and_then(|p| p.parent().map(std::path::Path::to_path_buf));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|p| p.parent().map(std::path::Path::to_path_buf));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    beside.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|p| runnable(p))
+    beside
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|dir| dir.join(name))
+        .find(|p| runnable(p))
 }
 
 #[cfg(test)]

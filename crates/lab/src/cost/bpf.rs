@@ -22,11 +22,16 @@ impl Accounting {
         if fd < 0 {
             return Err(LabError::Unsupported {
                 what: "accounting BPF run time".to_string(),
-                why: format!("{}; run as root, or without it (--no-bpf-stats)", std::io::Error::from_raw_os_error(-fd)),
+                why: format!(
+                    "{}; run as root, or without it (--no-bpf-stats)",
+                    std::io::Error::from_raw_os_error(-fd)
+                ),
             });
         }
         // SAFETY: fd is fresh, valid and owned by nobody else.
-        Ok(Self { _fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        Ok(Self {
+            _fd: unsafe { OwnedFd::from_raw_fd(fd) },
+        })
     }
 }
 
@@ -43,7 +48,14 @@ pub fn programs() -> BTreeMap<u32, ProgramTime> {
     ProgInfoIter::default()
         .map(|p| {
             let name = p.name.to_string_lossy().into_owned();
-            (p.id, ProgramTime { name, run_ns: p.run_time_ns, calls: p.run_cnt })
+            (
+                p.id,
+                ProgramTime {
+                    name,
+                    run_ns: p.run_time_ns,
+                    calls: p.run_cnt,
+                },
+            )
         })
         .collect()
 }
@@ -60,7 +72,10 @@ pub fn between(
         entry.0 += p.run_ns;
         entry.1 += p.calls;
     }
-    for (_, p) in before.iter().filter(|(id, _)| !known.contains(id) && after.contains_key(id)) {
+    for (_, p) in before
+        .iter()
+        .filter(|(id, _)| !known.contains(id) && after.contains_key(id))
+    {
         if let Some(entry) = by_name.get_mut(p.name.as_str()) {
             entry.0 = entry.0.saturating_sub(p.run_ns);
             entry.1 = entry.1.saturating_sub(p.calls);
@@ -69,7 +84,11 @@ pub fn between(
     by_name
         .into_iter()
         .filter(|(_, (_, calls))| *calls > 0)
-        .map(|(name, (run_ns, calls))| ProgramTime { name: name.to_string(), run_ns, calls })
+        .map(|(name, (run_ns, calls))| ProgramTime {
+            name: name.to_string(),
+            run_ns,
+            calls,
+        })
         .collect()
 }
 
@@ -78,7 +97,11 @@ mod tests {
     use super::*;
 
     fn p(name: &str, run_ns: u64, calls: u64) -> ProgramTime {
-        ProgramTime { name: name.to_string(), run_ns, calls }
+        ProgramTime {
+            name: name.to_string(),
+            run_ns,
+            calls,
+        }
     }
 
     #[test]
@@ -91,6 +114,9 @@ mod tests {
             (8, p("ml_enqueue", 30, 1)),
             (9, p("ml_exit", 0, 0)),
         ]);
-        assert_eq!(between(&before, &after, &known), vec![p("ml_enqueue", 330, 4)]);
+        assert_eq!(
+            between(&before, &after, &known),
+            vec![p("ml_enqueue", 330, 4)]
+        );
     }
 }

@@ -62,21 +62,63 @@ impl Cost {
         let mut all = Vec::new();
         let mut push = |name: &str, unit: &str, better, value: Option<f64>| {
             let value = value.filter(|v| v.is_finite());
-            all.extend(value.map(|v| MetricDef::new(&format!("cost.{name}"), unit, better).measured(v)));
+            all.extend(
+                value.map(|v| MetricDef::new(&format!("cost.{name}"), unit, better).measured(v)),
+            );
         };
-        push("context_switches", "1/s", Better::Neither, Some(self.context_switches_per_s));
-        push("preemptions", "1/s", Better::Neither, self.preemptions_per_s);
+        push(
+            "context_switches",
+            "1/s",
+            Better::Neither,
+            Some(self.context_switches_per_s),
+        );
+        push(
+            "preemptions",
+            "1/s",
+            Better::Neither,
+            self.preemptions_per_s,
+        );
         push("wakeups", "1/s", Better::Neither, self.wakeups_per_s);
         push("migrations", "1/s", Better::Neither, self.migrations_per_s);
-        push("idle_while_runnable", "%", Better::Lower, self.idle_while_runnable.map(|v| 100.0 * v));
+        push(
+            "idle_while_runnable",
+            "%",
+            Better::Lower,
+            self.idle_while_runnable.map(|v| 100.0 * v),
+        );
         push("delay_p50", "us", Better::Lower, self.delay_p50_us);
         push("delay_p99", "us", Better::Lower, self.delay_p99_us);
-        push("bpf_per_switch", "ns", Better::Lower, self.bpf_ns_per_switch);
-        push("bpf_cpu", "%", Better::Lower, self.bpf_cpu.map(|v| 100.0 * v));
-        push("user_cpu", "%", Better::Lower, self.user_cpu.map(|v| 100.0 * v));
+        push(
+            "bpf_per_switch",
+            "ns",
+            Better::Lower,
+            self.bpf_ns_per_switch,
+        );
+        push(
+            "bpf_cpu",
+            "%",
+            Better::Lower,
+            self.bpf_cpu.map(|v| 100.0 * v),
+        );
+        push(
+            "user_cpu",
+            "%",
+            Better::Lower,
+            self.user_cpu.map(|v| 100.0 * v),
+        );
         push("rss", "KiB", Better::Lower, self.rss_kib.map(|v| v as f64));
-        push("ring_lost", "records", Better::Lower, self.ring_lost.map(|v| v as f64));
-        push("cpu_idle", "%", Better::Neither, Some(100.0 * self.cpu_idle));
+        push(
+            "ring_lost",
+            "records",
+            Better::Lower,
+            self.ring_lost.map(|v| v as f64),
+        );
+        push(
+            "cpu_idle",
+            "%",
+            Better::Neither,
+            Some(100.0 * self.cpu_idle),
+        );
         push("steal", "%", Better::Neither, Some(100.0 * self.cpu_steal));
         all
     }
@@ -102,7 +144,11 @@ pub struct Reading {
 impl Meter {
     /// A meter with the given parts.
     pub fn new(probe: Option<Probe>, accounting: Option<Accounting>) -> Self {
-        let mut meter = Self { probe, _accounting: accounting, known_programs: HashSet::new() };
+        let mut meter = Self {
+            probe,
+            _accounting: accounting,
+            known_programs: HashSet::new(),
+        };
         meter.before_scheduler();
         meter
     }
@@ -118,7 +164,11 @@ impl Meter {
             at_ns: sys::now_ns(),
             machine: process::machine(),
             counters: self.probe.as_ref().and_then(|p| p.read().ok()),
-            programs: if self._accounting.is_some() { bpf::programs() } else { BTreeMap::new() },
+            programs: if self._accounting.is_some() {
+                bpf::programs()
+            } else {
+                BTreeMap::new()
+            },
             process: scheduler.and_then(process::process),
             ring_lost: scheduler.and_then(|_| ring_losses()),
         }
@@ -128,7 +178,9 @@ impl Meter {
     pub fn cost(&self, before: &Reading, after: &Reading, cpus: usize) -> Cost {
         let seconds = after.at_ns.saturating_sub(before.at_ns).max(1) as f64 / 1e9;
         let cpu_ns = seconds * 1e9 * cpus as f64;
-        let delta = |f: fn(&process::Machine) -> u64| f(&after.machine).saturating_sub(f(&before.machine)) as f64;
+        let delta = |f: fn(&process::Machine) -> u64| {
+            f(&after.machine).saturating_sub(f(&before.machine)) as f64
+        };
         let (busy, idle, steal) = (delta(|m| m.busy), delta(|m| m.idle), delta(|m| m.steal));
         let ticks = (busy + idle + steal).max(1.0);
         let switches = delta(|m| m.context_switches);
@@ -163,11 +215,16 @@ impl Meter {
             }
             cost.programs = programs
                 .into_iter()
-                .map(|p| ProgramCost { name: p.name, calls: p.calls, ns_per_call: p.run_ns as f64 / p.calls as f64 })
+                .map(|p| ProgramCost {
+                    name: p.name,
+                    calls: p.calls,
+                    ns_per_call: p.run_ns as f64 / p.calls as f64,
+                })
                 .collect();
         }
         if let (Some((b, _)), Some((a, rss))) = (before.process, after.process) {
-            cost.user_cpu = Some(a.saturating_sub(b) as f64 / process::ticks_per_second() / seconds);
+            cost.user_cpu =
+                Some(a.saturating_sub(b) as f64 / process::ticks_per_second() / seconds);
             cost.rss_kib = Some(rss);
         }
         cost.ring_lost = match (before.ring_lost, after.ring_lost) {
@@ -180,8 +237,17 @@ impl Meter {
 }
 
 fn saved(name: &str, hist: &[u64]) -> SavedHistogram {
-    let points = hist.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (1u64 << (i + 1), *n)).collect();
-    SavedHistogram { name: name.to_string(), unit: "ns".to_string(), points }
+    let points = hist
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| **n > 0)
+        .map(|(i, n)| (1u64 << (i + 1), *n))
+        .collect();
+    SavedHistogram {
+        name: name.to_string(),
+        unit: "ns".to_string(),
+        points,
+    }
 }
 
 /// Records lost by the scheduler's ring buffers, from its scx_stats socket. Any number whose name speaks of loss counts;
@@ -195,9 +261,13 @@ fn ring_losses() -> Option<u64> {
 }
 
 fn lost_in(value: &serde_json::Value, total: &mut Option<u64>) {
-    let serde_json::Value::Object(map) = value else { return };
+    let serde_json::Value::Object(map) = value else {
+        return;
+    };
     for (name, v) in map {
-        let speaks_of_loss = ["lost", "dropped", "losses", "drops"].iter().any(|w| name.split('_').any(|n| n == *w));
+        let speaks_of_loss = ["lost", "dropped", "losses", "drops"]
+            .iter()
+            .any(|w| name.split('_').any(|n| n == *w));
         match v.as_u64() {
             Some(n) if speaks_of_loss => *total = Some(total.unwrap_or(0) + n),
             _ => lost_in(v, total),
@@ -211,7 +281,8 @@ mod tests {
 
     #[test]
     fn losses_are_found_by_name_at_any_depth() {
-        let v = serde_json::json!({"nr_lost": 3, "sub": {"ring_dropped": 4, "lostness": 100}, "x": 9});
+        let v =
+            serde_json::json!({"nr_lost": 3, "sub": {"ring_dropped": 4, "lostness": 100}, "x": 9});
         let mut total = None;
         lost_in(&v, &mut total);
         assert_eq!(total, Some(7));
@@ -228,7 +299,13 @@ mod tests {
         let b = meter.read(Some(std::process::id()));
         let c = meter.cost(&a, &b, 2);
         assert!(c.seconds >= 0.05 && c.context_switches_per_s > 0.0);
-        assert!(c.rss_kib.is_some() && c.bpf_ns_per_switch.is_none() && c.preemptions_per_s.is_none());
-        assert!(c.metrics().iter().all(|m| m.def.name.starts_with("cost.") && !m.def.headline));
+        assert!(
+            c.rss_kib.is_some() && c.bpf_ns_per_switch.is_none() && c.preemptions_per_s.is_none()
+        );
+        assert!(
+            c.metrics()
+                .iter()
+                .all(|m| m.def.name.starts_with("cost.") && !m.def.headline)
+        );
     }
 }

@@ -38,15 +38,24 @@ impl Counters {
         self.untracked += c.untracked;
         self.wake_hist.resize(BUCKETS, 0);
         self.requeue_hist.resize(BUCKETS, 0);
-        self.wake_hist.iter_mut().zip(&c.wake_hist).for_each(|(a, b)| *a += b);
-        self.requeue_hist.iter_mut().zip(&c.requeue_hist).for_each(|(a, b)| *a += b);
+        self.wake_hist
+            .iter_mut()
+            .zip(&c.wake_hist)
+            .for_each(|(a, b)| *a += b);
+        self.requeue_hist
+            .iter_mut()
+            .zip(&c.requeue_hist)
+            .for_each(|(a, b)| *a += b);
     }
 
     /// What was counted between `earlier` and this.
     pub fn since(&self, earlier: &Counters) -> Counters {
         let sub = |a: u64, b: u64| a.saturating_sub(b);
         let sub_all = |a: &[u64], b: &[u64]| {
-            a.iter().enumerate().map(|(i, v)| sub(*v, b.get(i).copied().unwrap_or(0))).collect()
+            a.iter()
+                .enumerate()
+                .map(|(i, v)| sub(*v, b.get(i).copied().unwrap_or(0)))
+                .collect()
         };
         Counters {
             switches: sub(self.switches, earlier.switches),
@@ -69,11 +78,12 @@ pub fn log2_quantile(hist: &[u64], q: f64) -> Option<u64> {
     let total: u64 = hist.iter().sum();
     let wanted = (total as f64 * q).ceil().max(1.0) as u64;
     let mut seen = 0;
-    hist.iter().position(|n| {
-        seen += n;
-        total > 0 && seen >= wanted
-    })
-    .map(|i| 1u64 << (i + 1))
+    hist.iter()
+        .position(|n| {
+            seen += n;
+            total > 0 && seen >= wanted
+        })
+        .map(|i| 1u64 << (i + 1))
 }
 
 /// The probe, attached from [`Probe::load`] until it is dropped.
@@ -89,9 +99,14 @@ impl Probe {
     pub fn load() -> Result<Self> {
         let failed = |what: &str, e: libbpf_rs::Error| LabError::Probe(format!("{what}: {e}"));
         // Lives as long as the program: there is one probe in a run, and the skeleton wants to borrow its object.
-        let object: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-        let open: OpenProbeSkel = ProbeSkelBuilder::default().open(object).map_err(|e| failed("opening", e))?;
-        let mut skel = open.load().map_err(|e| failed("loading (root and a kernel with BTF are needed)", e))?;
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let open: OpenProbeSkel = ProbeSkelBuilder::default()
+            .open(object)
+            .map_err(|e| failed("opening", e))?;
+        let mut skel = open
+            .load()
+            .map_err(|e| failed("loading (root and a kernel with BTF are needed)", e))?;
         skel.attach().map_err(|e| failed("attaching", e))?;
         let probe = Self { skel };
         probe.visit_cpus();
@@ -117,7 +132,12 @@ impl Probe {
     /// If the map cannot be read.
     pub fn read(&self) -> Result<Counters> {
         let failed = |e: libbpf_rs::Error| LabError::Probe(format!("reading: {e}"));
-        let values = self.skel.maps.counters.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(failed)?;
+        let values = self
+            .skel
+            .maps
+            .counters
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(failed)?;
         let mut sum = Counters::default();
         for bytes in values.unwrap_or_default() {
             if bytes.len() >= size_of::<lab_counters>() {
@@ -146,8 +166,16 @@ mod tests {
 
     #[test]
     fn the_difference_of_two_readings_is_what_happened_between() {
-        let before = Counters { switches: 10, wake_hist: vec![1, 2], ..Counters::default() };
-        let after = Counters { switches: 25, wake_hist: vec![1, 7], ..Counters::default() };
+        let before = Counters {
+            switches: 10,
+            wake_hist: vec![1, 2],
+            ..Counters::default()
+        };
+        let after = Counters {
+            switches: 25,
+            wake_hist: vec![1, 7],
+            ..Counters::default()
+        };
         let d = after.since(&before);
         assert_eq!((d.switches, d.wake_hist), (15, vec![0, 5]));
     }

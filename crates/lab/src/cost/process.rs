@@ -18,7 +18,9 @@ pub fn parse_stat(text: &str) -> Machine {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
-            Some("ctxt") => m.context_switches = words.next().and_then(|v| v.parse().ok()).unwrap_or(0),
+            Some("ctxt") => {
+                m.context_switches = words.next().and_then(|v| v.parse().ok()).unwrap_or(0)
+            }
             Some("cpu") => {
                 let v: Vec<u64> = words.map_while(|w| w.parse().ok()).collect();
                 let at = |i: usize| v.get(i).copied().unwrap_or(0);
@@ -35,7 +37,9 @@ pub fn parse_stat(text: &str) -> Machine {
 
 /// The machine now.
 pub fn machine() -> Machine {
-    std::fs::read_to_string("/proc/stat").map(|t| parse_stat(&t)).unwrap_or_default()
+    std::fs::read_to_string("/proc/stat")
+        .map(|t| parse_stat(&t))
+        .unwrap_or_default()
 }
 
 /// CPU time (user and system, in clock ticks) from /proc/PID/stat's text. The name in it may hold spaces and brackets.
@@ -48,7 +52,12 @@ pub fn parse_pid_stat(text: &str) -> Option<u64> {
 
 /// Resident memory in KiB from /proc/PID/status's text.
 pub fn parse_rss(text: &str) -> Option<u64> {
-    text.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+    text.lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// CPU time in ticks and resident KiB of a process; `None` once it is gone.
@@ -72,8 +81,18 @@ mod tests {
 
     #[test]
     fn proc_stat_is_read() {
-        let m = parse_stat("cpu  100 5 50 1000 20 1 2 7 0 0\ncpu0 1 2 3\nintr 1 2 3\nctxt 12345\nbtime 1\n");
-        assert_eq!(m, Machine { context_switches: 12345, busy: 158, idle: 1020, steal: 7 });
+        let m = parse_stat(
+            "cpu  100 5 50 1000 20 1 2 7 0 0\ncpu0 1 2 3\nintr 1 2 3\nctxt 12345\nbtime 1\n",
+        );
+        assert_eq!(
+            m,
+            Machine {
+                context_switches: 12345,
+                busy: 158,
+                idle: 1020,
+                steal: 7
+            }
+        );
     }
 
     #[test]

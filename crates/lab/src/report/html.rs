@@ -23,7 +23,10 @@ details{margin:.6em 0}summary{cursor:pointer;color:#0a58a8}pre{background:#f6f6f
 
 /// Text made safe for HTML.
 fn esc(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 fn class(verdict: Option<Verdict>) -> &'static str {
@@ -47,10 +50,18 @@ pub fn render(run: &Run, comparison: &Comparison) -> Result<String> {
     }
     h.push_str("<h2>Verdicts</h2>");
     verdicts(&mut h, comparison);
-    figure(&mut h, plot::ratios(comparison)?, "Left of the line is less than the baseline, right of it more; the arrow after \
-        the metric says which is better. Where the interval crosses the line nothing can be said.");
-    figure(&mut h, plot::cost_benefit(comparison)?, "Up is better, left is cheaper. Gain is the geometric mean of a \
-        workload's headline ratios, turned so that more is better.");
+    figure(
+        &mut h,
+        plot::ratios(comparison)?,
+        "Left of the line is less than the baseline, right of it more; the arrow after \
+        the metric says which is better. Where the interval crosses the line nothing can be said.",
+    );
+    figure(
+        &mut h,
+        plot::cost_benefit(comparison)?,
+        "Up is better, left is cheaper. Gain is the geometric mean of a \
+        workload's headline ratios, turned so that more is better.",
+    );
     for w in &run.experiment.workloads {
         section(&mut h, run, comparison, &w.label, &w.name)?;
     }
@@ -100,20 +111,31 @@ fn head(h: &mut String, run: &Run, comparison: &Comparison) {
 
 /// A matrix: headlines down, schedulers across.
 fn verdicts(h: &mut String, comparison: &Comparison) {
-    let others: Vec<&String> = comparison.schedulers.iter().filter(|s| **s != comparison.baseline).collect();
+    let others: Vec<&String> = comparison
+        .schedulers
+        .iter()
+        .filter(|s| **s != comparison.baseline)
+        .collect();
     h.push_str("<div class=scroll><table><tr><th>workload<th>metric");
     put(h, format_args!("<th>{}", esc(&comparison.baseline)));
-    others.iter().for_each(|s| put(h, format_args!("<th>{}", esc(s))));
+    others
+        .iter()
+        .for_each(|s| put(h, format_args!("<th>{}", esc(s))));
     h.push_str("</tr>");
     for workload in &comparison.workloads {
         let mut shown = "";
-        let headlines: Vec<&Row> = comparison.rows_of(workload).filter(|r| r.metric.headline).collect();
+        let headlines: Vec<&Row> = comparison
+            .rows_of(workload)
+            .filter(|r| r.metric.headline)
+            .collect();
         for row in &headlines {
             if shown == row.metric.name {
                 continue;
             }
             shown = &row.metric.name;
-            let base = comparison.row(workload, shown, &comparison.baseline).map_or(f64::NAN, |r| r.median);
+            let base = comparison
+                .row(workload, shown, &comparison.baseline)
+                .map_or(f64::NAN, |r| r.median);
             put(
                 h,
                 format_args!(
@@ -126,7 +148,10 @@ fn verdicts(h: &mut String, comparison: &Comparison) {
                 ),
             );
             for s in &others {
-                match comparison.row(workload, shown, s).map(|r| (r.verdict, r.effect.as_ref())) {
+                match comparison
+                    .row(workload, shown, s)
+                    .map(|r| (r.verdict, r.effect.as_ref()))
+                {
                     Some((verdict, Some(e))) => put(
                         h,
                         format_args!(
@@ -135,7 +160,7 @@ fn verdicts(h: &mut String, comparison: &Comparison) {
                             ratio(e.ratio),
                             ratio(e.low),
                             ratio(e.high),
-                            verdict.map_or("", verdict_text)
+                            verdict.map_or("too few blocks", verdict_text)
                         ),
                     ),
                     _ => h.push_str("<td>–"),
@@ -153,26 +178,53 @@ fn verdicts(h: &mut String, comparison: &Comparison) {
 
 fn figure(h: &mut String, svg: Option<String>, caption: &str) {
     if let Some(svg) = svg {
-        put(h, format_args!("<figure>{svg}<figcaption>{caption}</figcaption></figure>"));
+        put(
+            h,
+            format_args!("<figure>{svg}<figcaption>{caption}</figcaption></figure>"),
+        );
     }
 }
 
-fn section(h: &mut String, run: &Run, comparison: &Comparison, label: &str, kind: &str) -> Result<()> {
+fn section(
+    h: &mut String,
+    run: &Run,
+    comparison: &Comparison,
+    label: &str,
+    kind: &str,
+) -> Result<()> {
     put(h, format_args!("<h2>{}</h2>", esc(label)));
     if let Ok(k) = workload::kind(kind) {
         let text = k.measures.split_whitespace().collect::<Vec<_>>().join(" ");
-        put(h, format_args!("<details><summary>What is measured</summary><p>{}: {}</p></details>", esc(k.about), esc(&text)));
+        put(
+            h,
+            format_args!(
+                "<details><summary>What is measured</summary><p>{}: {}</p></details>",
+                esc(k.about),
+                esc(&text)
+            ),
+        );
     }
     for name in histogram_names(run, label) {
         let histograms = joined(run, comparison, label, &name);
-        figure(h, plot::distribution(comparison, &format!("Distribution of {name}"), &histograms)?, "All blocks together.");
+        figure(
+            h,
+            plot::distribution(comparison, &format!("Distribution of {name}"), &histograms)?,
+            "All blocks together.",
+        );
     }
     let mut shown = String::new();
     for row in comparison.rows_of(label).filter(|r| r.metric.headline) {
         if row.metric.name != shown {
             shown = row.metric.name.clone();
-            let rows: Vec<&Row> = comparison.rows_of(label).filter(|r| r.metric.name == shown).collect();
-            figure(h, plot::values(comparison, &rows)?, "Each point is a block, the bar the median.");
+            let rows: Vec<&Row> = comparison
+                .rows_of(label)
+                .filter(|r| r.metric.name == shown)
+                .collect();
+            figure(
+                h,
+                plot::values(comparison, &rows)?,
+                "Each point is a block, the bar the median.",
+            );
         }
     }
     h.push_str("<details><summary>All numbers</summary>");
@@ -189,7 +241,11 @@ fn rows_table<'a>(h: &mut String, comparison: &Comparison, rows: impl Iterator<I
     for r in rows {
         let e = r.effect.as_ref();
         let show = |f: &dyn Fn(&crate::stats::Effect) -> String| e.map(f).unwrap_or_default();
-        let spread = if r.spread.is_finite() { format!("{:.0} %", 100.0 * r.spread) } else { "–".to_string() };
+        let spread = if r.spread.is_finite() {
+            format!("{:.0} %", 100.0 * r.spread)
+        } else {
+            "–".to_string()
+        };
         put(
             h,
             format_args!(
@@ -201,7 +257,11 @@ fn rows_table<'a>(h: &mut String, comparison: &Comparison, rows: impl Iterator<I
                 direction(r.metric.better),
                 esc(&r.scheduler),
                 number(r.median),
-                if r.scheduler == comparison.baseline { "1".to_string() } else { show(&|e| ratio(e.ratio)) },
+                if r.scheduler == comparison.baseline {
+                    "1".to_string()
+                } else {
+                    show(&|e| ratio(e.ratio))
+                },
                 show(&|e| format!("{}–{}", ratio(e.low), ratio(e.high))),
                 show(&|e| format!("{:.3}", e.p)),
                 r.p_corrected.map(|p| format!("{p:.3}")).unwrap_or_default(),
@@ -215,7 +275,11 @@ fn rows_table<'a>(h: &mut String, comparison: &Comparison, rows: impl Iterator<I
 
 fn histogram_names(run: &Run, workload: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for c in run.cells.iter().filter(|c| c.is_ok() && c.cell.workload == workload) {
+    for c in run
+        .cells
+        .iter()
+        .filter(|c| c.is_ok() && c.cell.workload == workload)
+    {
         for hist in &c.outcome.histograms {
             if !names.contains(&hist.name) {
                 names.push(hist.name.clone());
@@ -226,7 +290,12 @@ fn histogram_names(run: &Run, workload: &str) -> Vec<String> {
 }
 
 /// A histogram of a workload for each scheduler, over all blocks.
-fn joined(run: &Run, comparison: &Comparison, workload: &str, name: &str) -> Vec<(String, SavedHistogram)> {
+fn joined(
+    run: &Run,
+    comparison: &Comparison,
+    workload: &str,
+    name: &str,
+) -> Vec<(String, SavedHistogram)> {
     comparison
         .schedulers
         .iter()
@@ -234,7 +303,13 @@ fn joined(run: &Run, comparison: &Comparison, workload: &str, name: &str) -> Vec
             run.cells
                 .iter()
                 .filter(|c| c.is_ok() && c.cell.workload == workload && c.cell.scheduler == *s)
-                .filter_map(|c| c.outcome.histograms.iter().find(|x| x.name == name).cloned())
+                .filter_map(|c| {
+                    c.outcome
+                        .histograms
+                        .iter()
+                        .find(|x| x.name == name)
+                        .cloned()
+                })
                 .reduce(|mut a, b| {
                     a.merge(&b);
                     a
@@ -249,8 +324,13 @@ fn costs(h: &mut String, run: &Run, comparison: &Comparison) {
     h.push_str("<h2>Cost by BPF program</h2>");
     let mut any = false;
     for s in &comparison.schedulers {
-        let mut by_name: std::collections::BTreeMap<&str, (u64, f64)> = std::collections::BTreeMap::new();
-        let costs = run.cells.iter().filter(|c| c.is_ok() && c.cell.scheduler == *s).filter_map(|c| c.cost.as_ref());
+        let mut by_name: std::collections::BTreeMap<&str, (u64, f64)> =
+            std::collections::BTreeMap::new();
+        let costs = run
+            .cells
+            .iter()
+            .filter(|c| c.is_ok() && c.cell.scheduler == *s)
+            .filter_map(|c| c.cost.as_ref());
         for p in costs.flat_map(|c| &c.programs) {
             let entry = by_name.entry(&p.name).or_default();
             entry.0 += p.calls;
@@ -260,7 +340,13 @@ fn costs(h: &mut String, run: &Run, comparison: &Comparison) {
             continue;
         }
         any = true;
-        put(h, format_args!("<h3>{}</h3><table><tr><th>program<th>calls<th>ns a call<th>share</tr>", esc(s)));
+        put(
+            h,
+            format_args!(
+                "<h3>{}</h3><table><tr><th>program<th>calls<th>ns a call<th>share</tr>",
+                esc(s)
+            ),
+        );
         let total: f64 = by_name.values().map(|v| v.1).sum();
         let mut sorted: Vec<_> = by_name.into_iter().collect();
         sorted.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
@@ -322,21 +408,40 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let mut run = finished_run(dir.path(), 5);
         for c in &mut run.cells {
-            c.outcome.histograms =
-                vec![SavedHistogram { name: "wakeup".into(), unit: "ns".into(), points: vec![(1000, 90), (50_000, 10)] }];
+            c.outcome.histograms = vec![SavedHistogram {
+                name: "wakeup".into(),
+                unit: "ns".into(),
+                points: vec![(1000, 90), (50_000, 10)],
+            }];
             c.cost = Some(crate::cost::Cost {
                 bpf_cpu: (c.cell.scheduler != "eevdf").then_some(0.01),
-                programs: vec![crate::cost::ProgramCost { name: "x_enqueue".into(), calls: 5, ns_per_call: 300.0 }],
+                programs: vec![crate::cost::ProgramCost {
+                    name: "x_enqueue".into(),
+                    calls: 5,
+                    ns_per_call: 300.0,
+                }],
                 ..Default::default()
             });
         }
         let html = render(&run, &compare(&run)).expect("drawn");
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
-        assert!(html.contains(">worse<") || html.contains("<br>worse"), "the slow one is called worse");
-        assert!(html.contains("no difference") && html.contains("Distribution of wakeup") && html.contains("x_enqueue"));
-        assert!(html.matches("<svg").count() >= 2 + 2 * 2, "ratios, cost, and for each workload CDF and values");
+        assert!(
+            html.contains(">worse<") || html.contains("<br>worse"),
+            "the slow one is called worse"
+        );
+        assert!(
+            html.contains("no difference")
+                && html.contains("Distribution of wakeup")
+                && html.contains("x_enqueue")
+        );
+        assert!(
+            html.matches("<svg").count() >= 2 + 2 * 2,
+            "ratios, cost, and for each workload CDF and values"
+        );
         for outside in ["http://", "https://", "<script", "src=", "@import"] {
-            let found = html.replace("http://www.w3.org/2000/svg", "").contains(outside);
+            let found = html
+                .replace("http://www.w3.org/2000/svg", "")
+                .contains(outside);
             assert!(!found, "{outside} reaches outside the file");
         }
     }

@@ -34,7 +34,11 @@ fn group_thousands(v: f64) -> String {
 
 /// A ratio: three significant digits around 1.
 pub fn ratio(v: f64) -> String {
-    if v >= 10.0 { number(v) } else { format!("{v:.3}") }
+    if v >= 10.0 {
+        number(v)
+    } else {
+        format!("{v:.3}")
+    }
 }
 
 #[cfg(test)]

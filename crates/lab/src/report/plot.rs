@@ -34,7 +34,10 @@ pub fn colour(comparison: &Comparison, scheduler: &str) -> RGBColor {
     if scheduler == comparison.baseline {
         return COLOURS[0];
     }
-    let others = comparison.schedulers.iter().filter(|s| **s != comparison.baseline);
+    let others = comparison
+        .schedulers
+        .iter()
+        .filter(|s| **s != comparison.baseline);
     let at = others.into_iter().position(|s| s == scheduler).unwrap_or(0);
     COLOURS[1 + at % (COLOURS.len() - 1)]
 }
@@ -48,7 +51,11 @@ fn canvas(height: u32, draw: impl FnOnce(&Area) -> Result<()>) -> Result<String>
         area.present().map_err(failed)?;
     }
     // Scale with the page.
-    Ok(svg.replacen("<svg ", "<svg role=\"img\" style=\"max-width:100%;height:auto\" ", 1))
+    Ok(svg.replacen(
+        "<svg ",
+        "<svg role=\"img\" style=\"max-width:100%;height:auto\" ",
+        1,
+    ))
 }
 
 fn text(size: u32) -> TextStyle<'static> {
@@ -68,12 +75,20 @@ fn tick(v: f64, decades: f64) -> String {
         d if d > 0.7 => &[1.0, 2.0, 5.0][..],
         _ => return trimmed(v),
     };
-    if keep.iter().any(|k| (mantissa - k).abs() < 1e-6) { trimmed(v) } else { String::new() }
+    if keep.iter().any(|k| (mantissa - k).abs() < 1e-6) {
+        trimmed(v)
+    } else {
+        String::new()
+    }
 }
 
 fn trimmed(v: f64) -> String {
     let text = number(v);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    } else {
+        text
+    }
 }
 
 fn nines_label(v: f64) -> String {
@@ -93,8 +108,12 @@ pub fn distribution(
     histograms: &[(String, SavedHistogram)],
 ) -> Result<Option<String>> {
     let filled: Vec<_> = histograms.iter().filter(|(_, h)| h.total() > 1).collect();
-    let ends = filled.iter().flat_map(|(_, h)| h.points.iter().map(|p| p.0));
-    let (Some(low), Some(high)) = (ends.clone().min(), ends.max()) else { return Ok(None) };
+    let ends = filled
+        .iter()
+        .flat_map(|(_, h)| h.points.iter().map(|p| p.0));
+    let (Some(low), Some(high)) = (ends.clone().min(), ends.max()) else {
+        return Ok(None);
+    };
     let us = |ns: u64| (ns.max(1)) as f64 / 1000.0;
     let most = filled.iter().map(|(_, h)| h.total()).max().unwrap_or(1);
     let top = (most as f64).log10().clamp(1.0, 5.0);
@@ -114,8 +133,15 @@ pub fn distribution(
             .label_style(text(12))
             .x_desc("µs")
             .y_labels(top.ceil() as usize + 1)
+            .x_labels(24)
             .x_label_formatter(&|v| tick(*v, (us(high) / us(low)).log10()))
-            .y_label_formatter(&|v| if v.fract().abs() < 1e-6 { nines_label(*v) } else { String::new() })
+            .y_label_formatter(&|v| {
+                if v.fract().abs() < 1e-6 {
+                    nines_label(*v)
+                } else {
+                    String::new()
+                }
+            })
             .draw()
             .map_err(failed)?;
         for (scheduler, h) in &filled {
@@ -150,11 +176,18 @@ pub fn distribution(
 /// Ratios to the baseline with their intervals, one line for each headline metric and scheduler, best direction left or
 /// right as the metric has it; lines are grouped by workload. `None` if there is nothing to compare.
 pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
-    let rows: Vec<&Row> = comparison.rows.iter().filter(|r| r.metric.headline && r.effect.is_some()).collect();
+    let rows: Vec<&Row> = comparison
+        .rows
+        .iter()
+        .filter(|r| r.metric.headline && r.effect.is_some())
+        .collect();
     if rows.is_empty() {
         return Ok(None);
     }
-    let ends = rows.iter().filter_map(|r| r.effect.as_ref()).flat_map(|e| [e.low, e.high]);
+    let ends = rows
+        .iter()
+        .filter_map(|r| r.effect.as_ref())
+        .flat_map(|e| [e.low, e.high]);
     let finite: Vec<f64> = ends.filter(|v| v.is_finite() && *v > 0.0).collect();
     let low = finite.iter().copied().fold(0.9, f64::min) * 0.9;
     let high = finite.iter().copied().fold(1.1, f64::max) * 1.1;
@@ -163,7 +196,13 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
     let height = 70 + line_height * rows.len() as u32;
     canvas(height, |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption(format!("Ratio to {} (median over blocks, 95 % interval)", comparison.baseline), text(16))
+            .caption(
+                format!(
+                    "Ratio to {} (median over blocks, 95 % interval)",
+                    comparison.baseline
+                ),
+                text(16),
+            )
             .margin(10)
             .x_label_area_size(26)
             .y_label_area_size(400)
@@ -177,25 +216,41 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(text(12))
+            .x_labels(24)
             .x_label_formatter(&|v| tick(*v, decades))
             .draw()
             .map_err(failed)?;
         chart
-            .draw_series(std::iter::once(PathElement::new([(1.0, 0.0), (1.0, rows.len() as f64)], INK.stroke_width(1))))
+            .draw_series(std::iter::once(PathElement::new(
+                [(1.0, 0.0), (1.0, rows.len() as f64)],
+                INK.stroke_width(1),
+            )))
             .map_err(failed)?;
         for (i, row) in rows.iter().enumerate() {
             let Some(e) = &row.effect else { continue };
             let y = (rows.len() - i) as f64 - 0.5;
             let c = colour(comparison, &row.scheduler);
             chart
-                .draw_series([PathElement::new([(e.low.max(low), y), (e.high.min(high), y)], c.stroke_width(3))])
+                .draw_series([PathElement::new(
+                    [(e.low.max(low), y), (e.high.min(high), y)],
+                    c.stroke_width(3),
+                )])
                 .map_err(failed)?;
-            chart.draw_series([Circle::new((e.ratio.clamp(low, high), y), 4, c.filled())]).map_err(failed)?;
+            chart
+                .draw_series([Circle::new((e.ratio.clamp(low, high), y), 4, c.filled())])
+                .map_err(failed)?;
             let arrow = super::table::direction(row.metric.better);
-            let label = shorten(&format!("{} {} {arrow} · {}", row.workload, row.metric.name, row.scheduler), 64);
+            let label = shorten(
+                &format!(
+                    "{} {} {arrow} · {}",
+                    row.workload, row.metric.name, row.scheduler
+                ),
+                64,
+            );
             let style = text(12).pos(Pos::new(HPos::Right, VPos::Center));
             let at = chart.backend_coord(&(low, y));
-            area.draw(&Text::new(label, (at.0 - 8, at.1), style)).map_err(failed)?;
+            area.draw(&Text::new(label, (at.0 - 8, at.1), style))
+                .map_err(failed)?;
         }
         Ok(())
     })
@@ -235,9 +290,16 @@ pub fn improvement(comparison: &Comparison, workload: &str, scheduler: &str) -> 
 pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
     let mut points = Vec::new();
     for workload in &comparison.workloads {
-        for scheduler in comparison.schedulers.iter().filter(|s| **s != comparison.baseline) {
+        for scheduler in comparison
+            .schedulers
+            .iter()
+            .filter(|s| **s != comparison.baseline)
+        {
             let cost = |name: &str| comparison.row(workload, name, scheduler).map(|r| r.median);
-            if let (Some(bpf), Some(gain)) = (cost("cost.bpf_cpu"), improvement(comparison, workload, scheduler)) {
+            if let (Some(bpf), Some(gain)) = (
+                cost("cost.bpf_cpu"),
+                improvement(comparison, workload, scheduler),
+            ) {
                 points.push((bpf.max(0.001), gain, scheduler, workload));
             }
         }
@@ -245,11 +307,11 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
     if points.is_empty() {
         return Ok(None);
     }
-    let range = |f: &dyn Fn(&(f64, f64, &String, &String)) -> f64| {
-        let (lo, hi) = points.iter().map(f).fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
-        (lo, hi)
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(v), h.max(v)))
     };
-    let ((x0, x1), (y0, y1)) = (range(&|p| p.0), range(&|p| p.1));
+    let (x0, x1) = range(&mut points.iter().map(|p| p.0));
+    let (y0, y1) = range(&mut points.iter().map(|p| p.1));
     canvas(380, |area| {
         let mut chart = ChartBuilder::on(area)
             .caption("Cost and benefit, a point for each workload", text(16))
@@ -269,14 +331,23 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
             .label_style(text(12))
             .x_desc("CPU time in the scheduler's BPF programs, % of the machine")
             .y_desc("headlines' gain, ×")
+            .x_labels(24)
             .x_label_formatter(&|v| tick(*v, (x1 * 2.5 / (x0 * 0.6)).log10()))
+            .y_labels(24)
             .y_label_formatter(&|v| tick(*v, (y1.max(1.1) / y0.min(0.9)).log10()))
             .draw()
             .map_err(failed)?;
         chart
-            .draw_series([PathElement::new([(x0 * 0.6, 1.0), (x1 * 2.5, 1.0)], INK.stroke_width(1))])
+            .draw_series([PathElement::new(
+                [(x0 * 0.6, 1.0), (x1 * 2.5, 1.0)],
+                INK.stroke_width(1),
+            )])
             .map_err(failed)?;
-        for scheduler in comparison.schedulers.iter().filter(|s| **s != comparison.baseline) {
+        for scheduler in comparison
+            .schedulers
+            .iter()
+            .filter(|s| **s != comparison.baseline)
+        {
             let c = colour(comparison, scheduler);
             let mine = || points.iter().filter(|p| p.2 == scheduler);
             chart
@@ -305,9 +376,15 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
 
 /// Every value of a metric, by scheduler, block after block: the spread a median hides.
 pub fn values(comparison: &Comparison, rows: &[&Row]) -> Result<Option<String>> {
-    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
     let all: Vec<f64> = rows.iter().flat_map(|r| r.values.iter().copied()).collect();
-    let (low, high) = all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let (low, high) = all
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(*v), h.max(*v))
+        });
     if !(low.is_finite() && high.is_finite()) {
         return Ok(None);
     }
@@ -315,7 +392,10 @@ pub fn values(comparison: &Comparison, rows: &[&Row]) -> Result<Option<String>> 
     let line_height = 24;
     canvas(70 + line_height * rows.len() as u32, |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption(format!("{} [{}], every block", first.metric.name, first.metric.unit), text(14))
+            .caption(
+                format!("{} [{}], every block", first.metric.name, first.metric.unit),
+                text(14),
+            )
             .margin(8)
             .x_label_area_size(26)
             .y_label_area_size(220)
@@ -336,14 +416,26 @@ pub fn values(comparison: &Comparison, rows: &[&Row]) -> Result<Option<String>> 
             let y = (rows.len() - i) as f64 - 0.5;
             let c = colour(comparison, &row.scheduler);
             chart
-                .draw_series(row.values.iter().map(|v| Circle::new((*v, y), 4, c.mix(0.5).filled())))
+                .draw_series(
+                    row.values
+                        .iter()
+                        .map(|v| Circle::new((*v, y), 4, c.mix(0.5).filled())),
+                )
                 .map_err(failed)?;
             chart
-                .draw_series([PathElement::new([(row.median, y - 0.35), (row.median, y + 0.35)], c.stroke_width(3))])
+                .draw_series([PathElement::new(
+                    [(row.median, y - 0.35), (row.median, y + 0.35)],
+                    c.stroke_width(3),
+                )])
                 .map_err(failed)?;
             let style = text(12).pos(Pos::new(HPos::Right, VPos::Center));
             let at = chart.backend_coord(&(low - room, y));
-            area.draw(&Text::new(shorten(&row.scheduler, 34), (at.0 - 8, at.1), style)).map_err(failed)?;
+            area.draw(&Text::new(
+                shorten(&row.scheduler, 34),
+                (at.0 - 8, at.1),
+                style,
+            ))
+            .map_err(failed)?;
         }
         Ok(())
     })
@@ -363,15 +455,30 @@ mod tests {
 
     #[test]
     fn axis_labels_are_short_and_thinned_out() {
-        assert_eq!((tick(1.0, 0.3), tick(1.1, 0.3)), ("1".to_string(), "1.1".to_string()));
-        assert_eq!((tick(6.0, 1.5), tick(5.0, 1.5)), (String::new(), "5".to_string()));
-        assert_eq!((tick(200.0, 4.0), tick(1000.0, 4.0)), (String::new(), "1 000".to_string()));
+        assert_eq!(
+            (tick(1.0, 0.3), tick(1.1, 0.3)),
+            ("1".to_string(), "1.1".to_string())
+        );
+        assert_eq!(
+            (tick(6.0, 1.5), tick(5.0, 1.5)),
+            (String::new(), "5".to_string())
+        );
+        assert_eq!(
+            (tick(200.0, 4.0), tick(1000.0, 4.0)),
+            (String::new(), "1 000".to_string())
+        );
     }
 
     #[test]
     fn long_labels_keep_both_ends() {
-        let s = shorten("open-loop:workers=shared,reveal=syscall,load=0.9 short_p99 · scx_ml --mode learn", 40);
-        assert!(s.chars().count() <= 40 && s.starts_with("open-loop:wo…") && s.ends_with("learn"), "{s}");
+        let s = shorten(
+            "open-loop:workers=shared,reveal=syscall,load=0.9 short_p99 · scx_ml --mode learn",
+            40,
+        );
+        assert!(
+            s.chars().count() <= 40 && s.starts_with("open-loop:wo…") && s.ends_with("learn"),
+            "{s}"
+        );
         assert_eq!(shorten("short", 40), "short");
     }
 }

@@ -44,7 +44,10 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
         if rows.is_empty() {
             continue;
         }
-        out.push_str(&format!("\n{workload}\n{}\n", table(&rows, &comparison.baseline, colour)));
+        out.push_str(&format!(
+            "\n{workload}\n{}\n",
+            table(&rows, &comparison.baseline, colour)
+        ));
     }
     out.push_str(&format!(
         "\nRatios are medians over blocks of scheduler / {}, with 95 % bootstrap intervals; p is Mann-Whitney's,\n\
@@ -60,20 +63,48 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
 fn table(rows: &[&Row], baseline: &str, colour: bool) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
-    table.set_header(["metric", "scheduler", "median", "±iqr", "ratio", "95 %", "p", "verdict"]);
+    table
+        .set_style(TableComponent::HeaderLines, '─')
+        .set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.set_header([
+        "metric",
+        "scheduler",
+        "median",
+        "±iqr",
+        "ratio",
+        "95 %",
+        "p",
+        "verdict",
+    ]);
     let mut last = "";
     for r in rows {
-        let name = format!("{} [{}] {}", r.metric.name, r.metric.unit, direction(r.metric.better));
+        let name = format!(
+            "{} [{}] {}",
+            r.metric.name,
+            r.metric.unit,
+            direction(r.metric.better)
+        );
         let first_of_metric = last != r.metric.name;
         last = &r.metric.name;
         let (ratio_text, interval) = match &r.effect {
-            Some(e) => (ratio(e.ratio), format!("{}–{}", ratio(e.low), ratio(e.high))),
+            Some(e) => (
+                ratio(e.ratio),
+                format!("{}–{}", ratio(e.low), ratio(e.high)),
+            ),
             None if r.scheduler == baseline => ("1".to_string(), String::new()),
             None => ("–".to_string(), String::new()),
         };
-        let spread = if r.spread.is_finite() { format!("{:.0} %", 100.0 * r.spread) } else { "–".to_string() };
-        let verdict = r.verdict.map(verdict_text).unwrap_or(if r.scheduler == baseline { "(baseline)" } else { "" });
+        let spread = if r.spread.is_finite() {
+            format!("{:.0} %", 100.0 * r.spread)
+        } else {
+            "–".to_string()
+        };
+        let verdict = match r.verdict {
+            Some(v) => verdict_text(v),
+            None if r.scheduler == baseline => "(baseline)",
+            None if r.p_corrected.is_some() => "(too few blocks)",
+            None => "",
+        };
         table.add_row(vec![
             Cell::new(if first_of_metric { name.trim_end() } else { "" }),
             Cell::new(&r.scheduler),
@@ -107,8 +138,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let c = compare(&finished_run(dir.path(), 5));
         let short = render(&c, Detail::Headlines, false);
-        assert!(short.contains("latency_p99 [us] ↓") && short.contains("worse") && short.contains("no difference"));
-        assert!(short.contains("(baseline)") && !short.contains("ops [1/s]"), "{short}");
+        assert!(
+            short.contains("latency_p99 [us] ↓")
+                && short.contains("worse")
+                && short.contains("no difference")
+        );
+        assert!(
+            short.contains("(baseline)") && !short.contains("ops [1/s]"),
+            "{short}"
+        );
         assert!(render(&c, Detail::All, false).contains("ops [1/s] ↑"));
     }
 }

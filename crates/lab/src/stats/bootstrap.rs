@@ -19,7 +19,10 @@ pub struct Interval {
 /// NaN without values.
 pub fn median_interval(values: &[f64], confidence: f64, seed: u64) -> Interval {
     if values.is_empty() {
-        return Interval { low: f64::NAN, high: f64::NAN };
+        return Interval {
+            low: f64::NAN,
+            high: f64::NAN,
+        };
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut sample = vec![0.0; values.len()];
@@ -32,7 +35,10 @@ pub fn median_interval(values: &[f64], confidence: f64, seed: u64) -> Interval {
         })
         .collect();
     let tail = (1.0 - confidence) / 2.0;
-    Interval { low: super::quantile(&medians, tail), high: super::quantile(&medians, 1.0 - tail) }
+    Interval {
+        low: super::quantile(&medians, tail),
+        high: super::quantile(&medians, 1.0 - tail),
+    }
 }
 
 #[cfg(test)]
@@ -44,12 +50,21 @@ mod tests {
         let v = [1.0, 4.0, 2.0, 8.0, 5.0, 7.0];
         let a = median_interval(&v, 0.95, 3);
         assert_eq!(a, median_interval(&v, 0.95, 3));
-        assert!(a.low <= 4.5 && 4.5 <= a.high && a.low >= 1.0 && a.high <= 8.0, "{a:?}");
+        assert!(
+            a.low <= 4.5 && 4.5 <= a.high && a.low >= 1.0 && a.high <= 8.0,
+            "{a:?}"
+        );
     }
 
     #[test]
     fn a_constant_has_an_interval_of_no_width() {
-        assert_eq!(median_interval(&[2.0; 5], 0.95, 1), Interval { low: 2.0, high: 2.0 });
+        assert_eq!(
+            median_interval(&[2.0; 5], 0.95, 1),
+            Interval {
+                low: 2.0,
+                high: 2.0
+            }
+        );
     }
 
     /// The bootstrap of a median of n values is a known distribution: a resample's median is at most the k-th value
@@ -58,6 +73,12 @@ mod tests {
     #[test]
     fn five_values_give_their_range() {
         let i = median_interval(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.95, 9);
-        assert_eq!(i, Interval { low: 1.0, high: 5.0 });
+        assert_eq!(
+            i,
+            Interval {
+                low: 1.0,
+                high: 5.0
+            }
+        );
     }
 }

@@ -20,7 +20,10 @@ mod tests {
     use super::holm;
 
     fn close(a: &[f64], b: &[f64]) {
-        assert!(a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-12), "{a:?} != {b:?}");
+        assert!(
+            a.len() == b.len() && a.iter().zip(b).all(|(x, y)| (x - y).abs() < 1e-12),
+            "{a:?} != {b:?}"
+        );
     }
 
     /// The usual textbook example: of 0.01, 0.04, 0.03 and 0.005 only the first and last survive at 5 %.

@@ -27,7 +27,9 @@ pub fn median(values: &[f64]) -> f64 {
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut v: Vec<f64> = values.to_vec();
     v.sort_by(f64::total_cmp);
-    let Some(last) = v.len().checked_sub(1) else { return f64::NAN };
+    let Some(last) = v.len().checked_sub(1) else {
+        return f64::NAN;
+    };
     let at = q.clamp(0.0, 1.0) * last as f64;
     let (lo, hi) = (v[at.floor() as usize], v[at.ceil() as usize]);
     lo + (hi - lo) * at.fract()
@@ -42,13 +44,17 @@ pub fn spread(values: &[f64]) -> f64 {
 ///
 /// With n blocks the smallest two-sided p of the rank test is 2/C(2n, n); Holm multiplies it by the number of tests.
 pub fn blocks_needed(tests: usize) -> u32 {
-    (2..=30).find(|&n| smallest_p(n) * tests.max(1) as f64 <= ALPHA).unwrap_or(30)
+    (2..=30)
+        .find(|&n| smallest_p(n) * tests.max(1) as f64 <= ALPHA)
+        .unwrap_or(30)
 }
 
 /// The smallest p the rank test can give with `n` blocks.
 pub fn smallest_p(n: u32) -> f64 {
     // C(2n, n) = product of (n + i) / i.
-    2.0 / (1..=n).map(|i| f64::from(n + i) / f64::from(i)).product::<f64>()
+    2.0 / (1..=n)
+        .map(|i| f64::from(n + i) / f64::from(i))
+        .product::<f64>()
 }
 
 /// What the numbers allow to be said.
@@ -87,14 +93,23 @@ pub fn compare(baseline: &[f64], scheduler: &[f64], seed: u64) -> Option<Effect>
     if n == 0 || a.iter().chain(b).any(|v| !v.is_finite() || *v < 0.0) {
         return None;
     }
-    let smallest = a.iter().chain(b).copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+    let smallest = a
+        .iter()
+        .chain(b)
+        .copied()
+        .filter(|v| *v > 0.0)
+        .fold(f64::INFINITY, f64::min);
     let has_zero = a.iter().chain(b).any(|v| *v == 0.0);
     let shift = match (has_zero, smallest.is_finite()) {
         (false, _) => 0.0,
         (true, true) => smallest / 2.0,
         (true, false) => 1.0,
     };
-    let logs: Vec<f64> = a.iter().zip(b).map(|(x, y)| ((y + shift) / (x + shift)).ln()).collect();
+    let logs: Vec<f64> = a
+        .iter()
+        .zip(b)
+        .map(|(x, y)| ((y + shift) / (x + shift)).ln())
+        .collect();
     let Interval { low, high } = median_interval(&logs, 0.95, seed);
     Some(Effect {
         ratio: median(&logs).exp(),
@@ -108,7 +123,12 @@ pub fn compare(baseline: &[f64], scheduler: &[f64], seed: u64) -> Option<Effect>
 
 /// The verdict on an effect. It takes all three: a corrected p at most [`ALPHA`], an interval that excludes 1, and a
 /// ratio further from 1 than `min_effect`.
-pub fn verdict(effect: &Effect, p_corrected: f64, lower_is_better: bool, min_effect: f64) -> Verdict {
+pub fn verdict(
+    effect: &Effect,
+    p_corrected: f64,
+    lower_is_better: bool,
+    min_effect: f64,
+) -> Verdict {
     let outside = effect.low > 1.0 || effect.high < 1.0;
     let large = effect.ratio.ln().abs() >= (1.0 + min_effect).ln();
     if p_corrected > ALPHA || !outside || !large {
@@ -148,7 +168,10 @@ mod tests {
         let a = [100.0, 104.0, 98.0, 101.0, 103.0];
         let b = [50.0, 51.0, 49.5, 52.0, 50.5];
         let e = compare(&a, &b, 1).expect("pairs");
-        assert!(e.low < e.ratio && e.ratio < e.high && e.high < 0.55, "{e:?}");
+        assert!(
+            e.low < e.ratio && e.ratio < e.high && e.high < 0.55,
+            "{e:?}"
+        );
         assert_eq!(verdict(&e, e.p, true, 0.01), Verdict::Better);
         assert_eq!(verdict(&e, e.p, false, 0.01), Verdict::Worse);
         assert_eq!(verdict(&e, 0.2, true, 0.01), Verdict::NoDifference);
@@ -180,13 +203,16 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(42);
         let mut draw = |n: usize| -> Vec<f64> {
             // Skewed and heavy, as latencies are, with a drift shared by nobody.
-            (0..n).map(|_| 100.0 * (-rng.random::<f64>().ln()).powf(1.5) + 20.0).collect()
+            (0..n)
+                .map(|_| 100.0 * (-rng.random::<f64>().ln()).powf(1.5) + 20.0)
+                .collect()
         };
         let (mut false_families, families) = (0, 100);
         for family in 0..families {
             for (blocks, tests) in [(5, 6), (7, 20)] {
-                let effects: Vec<Effect> =
-                    (0..tests).filter_map(|_| compare(&draw(blocks), &draw(blocks), family)).collect();
+                let effects: Vec<Effect> = (0..tests)
+                    .filter_map(|_| compare(&draw(blocks), &draw(blocks), family))
+                    .collect();
                 let adjusted = holm(&effects.iter().map(|e| e.p).collect::<Vec<_>>());
                 let wrong = effects
                     .iter()
@@ -196,6 +222,9 @@ mod tests {
             }
         }
         let share = false_families as f64 / (2 * families) as f64;
-        assert!(share <= ALPHA, "{share} of the families claimed a difference where there was none");
+        assert!(
+            share <= ALPHA,
+            "{share} of the families claimed a difference where there was none"
+        );
     }
 }

@@ -37,7 +37,11 @@ pub fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let (ranks, ties) = doubled_ranks(a, b);
     let sum: usize = ranks[..a.len()].iter().sum();
     let n = ranks.len();
-    if n <= EXACT_UP_TO { exact(&ranks, a.len(), sum) } else { approximate(&ties, a.len(), b.len(), sum) }
+    if n <= EXACT_UP_TO {
+        exact(&ranks, a.len(), sum)
+    } else {
+        approximate(&ties, a.len(), b.len(), sum)
+    }
 }
 
 fn exact(ranks: &[usize], chosen: usize, sum: usize) -> f64 {
@@ -56,7 +60,12 @@ fn exact(ranks: &[usize], chosen: usize, sum: usize) -> f64 {
     let distance = |s: usize| (s * ranks.len()).abs_diff(total * chosen);
     let observed = distance(sum);
     let all: f64 = ways[chosen].iter().sum();
-    let as_far: f64 = ways[chosen].iter().enumerate().filter(|(s, _)| distance(*s) >= observed).map(|(_, w)| w).sum();
+    let as_far: f64 = ways[chosen]
+        .iter()
+        .enumerate()
+        .filter(|(s, _)| distance(*s) >= observed)
+        .map(|(_, w)| w)
+        .sum();
     (as_far / all).min(1.0)
 }
 
@@ -78,7 +87,8 @@ fn normal_tail(z: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * z);
     let poly = t
         * (0.319_381_530
-            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+            + t * (-0.356_563_782
+                + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     poly * (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }
 
@@ -94,14 +104,21 @@ pub fn sign_flip(differences: &[f64]) -> f64 {
     }
     if n > 16 {
         let variance: f64 = differences.iter().map(|d| d * d).sum();
-        return if variance > 0.0 { (2.0 * normal_tail(observed / variance.sqrt())).min(1.0) } else { 1.0 };
+        return if variance > 0.0 {
+            (2.0 * normal_tail(observed / variance.sqrt())).min(1.0)
+        } else {
+            1.0
+        };
     }
     // Sums that are equal on paper must count as equal.
     let slack = 1e-12 * differences.iter().map(|d| d.abs()).sum::<f64>();
     let as_far = (0u32..1 << n)
         .filter(|signs| {
-            let sum: f64 =
-                differences.iter().enumerate().map(|(i, d)| if signs >> i & 1 == 1 { -d } else { *d }).sum();
+            let sum: f64 = differences
+                .iter()
+                .enumerate()
+                .map(|(i, d)| if signs >> i & 1 == 1 { -d } else { *d })
+                .sum();
             sum.abs() >= observed - slack
         })
         .count();
@@ -150,8 +167,15 @@ mod tests {
     /// the 15 differences, 1,726 reach the observed sum of 314: p = 0.0527.
     #[test]
     fn sign_flip_worked_example() {
-        let d = [49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0, -48.0];
-        assert!((sign_flip(&d) - 1726.0 / 32768.0).abs() < 1e-9, "{}", sign_flip(&d) * 32768.0);
+        let d = [
+            49.0, -67.0, 8.0, 16.0, 6.0, 23.0, 28.0, 41.0, 14.0, 29.0, 56.0, 24.0, 75.0, 60.0,
+            -48.0,
+        ];
+        assert!(
+            (sign_flip(&d) - 1726.0 / 32768.0).abs() < 1e-9,
+            "{}",
+            sign_flip(&d) * 32768.0
+        );
     }
 
     #[test]

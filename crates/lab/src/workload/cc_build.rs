@@ -41,7 +41,12 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { files: 12, functions: 20, jobs: 0, compiler: "cc".to_string() }
+        Self {
+            files: 12,
+            functions: 20,
+            jobs: 0,
+            compiler: "cc".to_string(),
+        }
     }
 }
 
@@ -56,7 +61,11 @@ fn source(functions: usize, seed: u64) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut text = String::new();
     for f in 0..functions {
-        let (a, b, c) = (rng.random_range(3..99), rng.random_range(3..99), rng.random_range(2..9));
+        let (a, b, c) = (
+            rng.random_range(3..99),
+            rng.random_range(3..99),
+            rng.random_range(2..9),
+        );
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -85,10 +94,15 @@ impl CcBuild {
                             .current_dir(dir)
                             .stdin(Stdio::null())
                             .output()
-                            .map_err(|e| LabError::workload(KIND.name, format!("{}: {e}", self.0.compiler)))?;
+                            .map_err(|e| {
+                                LabError::workload(KIND.name, format!("{}: {e}", self.0.compiler))
+                            })?;
                         if !out.status.success() {
                             let text = String::from_utf8_lossy(&out.stderr).into_owned();
-                            return Err(LabError::workload(KIND.name, format!("the compiler failed: {text}")));
+                            return Err(LabError::workload(
+                                KIND.name,
+                                format!("the compiler failed: {text}"),
+                            ));
                         }
                     }
                     Ok(())
@@ -105,11 +119,13 @@ impl Workload for CcBuild {
     }
 
     fn check(&self) -> Result<()> {
-        sys::find_program(&self.0.compiler).map(|_| ()).ok_or_else(|| LabError::MissingProgram {
-            program: self.0.compiler.clone(),
-            needed_by: format!("workload `{}`", KIND.name),
-            hint: "install a C compiler, or name it with compiler=…".to_string(),
-        })
+        sys::find_program(&self.0.compiler)
+            .map(|_| ())
+            .ok_or_else(|| LabError::MissingProgram {
+                program: self.0.compiler.clone(),
+                needed_by: format!("workload `{}`", KIND.name),
+                hint: "install a C compiler, or name it with compiler=…".to_string(),
+            })
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
@@ -117,10 +133,15 @@ impl Workload for CcBuild {
         let mut files = Vec::new();
         for i in 0..self.0.files {
             let path = dir.path().join(format!("unit{i}.c"));
-            std::fs::write(&path, source(self.0.functions, i as u64)).map_err(|e| LabError::file(&path, e))?;
+            std::fs::write(&path, source(self.0.functions, i as u64))
+                .map_err(|e| LabError::file(&path, e))?;
             files.push(path);
         }
-        let jobs = if self.0.jobs == 0 { ctx.cpus } else { self.0.jobs };
+        let jobs = if self.0.jobs == 0 {
+            ctx.cpus
+        } else {
+            self.0.jobs
+        };
         // Bring the compiler into the page cache; a warm-up by time would cost whole rounds.
         self.round(dir.path(), &files[..1], 1)?;
         ctx.window.begin();

@@ -18,15 +18,23 @@ pub const KIND: Kind = Kind {
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
         let argv = shlex::split(&p.command).filter(|a| !a.is_empty());
-        let argv = argv.ok_or_else(|| bad(place, "`command` is missing or its quotes do not match"))?;
+        let argv =
+            argv.ok_or_else(|| bad(place, "`command` is missing or its quotes do not match"))?;
         let regex = match p.regex.as_str() {
             "" => None,
             r => Some(Regex::new(r).map_err(|e| bad(place, format!("`regex`: {e}")))?),
         };
         if regex.as_ref().is_some_and(|r| r.captures_len() < 2) {
-            return Err(bad(place, "`regex` needs a group that captures the number, such as ([0-9.]+)"));
+            return Err(bad(
+                place,
+                "`regex` needs a group that captures the number, such as ([0-9.]+)",
+            ));
         }
-        Ok(Box::new(UserCommand { argv, regex, params: p }))
+        Ok(Box::new(UserCommand {
+            argv,
+            regex,
+            params: p,
+        }))
     },
 };
 
@@ -59,7 +67,11 @@ struct UserCommand {
 
 /// The number the last match of `regex` captured.
 fn extract(regex: &Regex, text: &str) -> Option<f64> {
-    regex.captures_iter(text).last().and_then(|c| c.get(1)).and_then(|m| m.as_str().replace(',', "").parse().ok())
+    regex
+        .captures_iter(text)
+        .last()
+        .and_then(|c| c.get(1))
+        .and_then(|m| m.as_str().replace(',', "").parse().ok())
 }
 
 impl UserCommand {
@@ -74,11 +86,13 @@ impl Workload for UserCommand {
     }
 
     fn check(&self) -> Result<()> {
-        sys::find_program(&self.argv[0]).map(|_| ()).ok_or_else(|| LabError::MissingProgram {
-            program: self.argv[0].clone(),
-            needed_by: format!("workload `{}`", KIND.name),
-            hint: "check its name and the PATH".to_string(),
-        })
+        sys::find_program(&self.argv[0])
+            .map(|_| ())
+            .ok_or_else(|| LabError::MissingProgram {
+                program: self.argv[0].clone(),
+                needed_by: format!("workload `{}`", KIND.name),
+                hint: "check its name and the PATH".to_string(),
+            })
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
@@ -88,23 +102,41 @@ impl Workload for UserCommand {
                 .replace("{cpus}", &ctx.cpus.to_string())
                 .replace("{seed}", &ctx.seed.to_string())
         };
-        let mut cmd = Command::new(sys::find_program(&self.argv[0]).unwrap_or_else(|| (&self.argv[0]).into()));
-        cmd.args(self.argv[1..].iter().map(fill)).stdin(Stdio::null());
+        let mut cmd = Command::new(
+            sys::find_program(&self.argv[0]).unwrap_or_else(|| (&self.argv[0]).into()),
+        );
+        cmd.args(self.argv[1..].iter().map(fill))
+            .stdin(Stdio::null());
         ctx.window.begin();
         let start = sys::now_ns();
-        let out = cmd.output().map_err(|e| failed(format!("`{}` did not start: {e}", self.argv[0])))?;
+        let out = cmd
+            .output()
+            .map_err(|e| failed(format!("`{}` did not start: {e}", self.argv[0])))?;
         let took = (sys::now_ns() - start) as f64 / 1e9;
         ctx.window.end();
         let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
-            return Err(failed(format!("`{}` ended with {}: {}", self.params.command, out.status, text.trim())));
+            return Err(failed(format!(
+                "`{}` ended with {}: {}",
+                self.params.command,
+                out.status,
+                text.trim()
+            )));
         }
         let value = match &self.regex {
             None => took,
-            Some(r) => extract(r, &text)
-                .ok_or_else(|| failed(format!("`{}` matches no number in the output:\n{}", r, text.trim())))?,
+            Some(r) => extract(r, &text).ok_or_else(|| {
+                failed(format!(
+                    "`{}` matches no number in the output:\n{}",
+                    r,
+                    text.trim()
+                ))
+            })?,
         };
-        Ok(Outcome { metrics: vec![self.def().measured(value)], ..Outcome::default() })
+        Ok(Outcome {
+            metrics: vec![self.def().measured(value)],
+            ..Outcome::default()
+        })
     }
 }
 
@@ -122,7 +154,10 @@ mod tests {
     #[test]
     fn a_regex_without_a_group_is_refused() {
         let t: toml::Table = "command = 'true'\nregex = 'x+'".parse().expect("valid");
-        let err = (KIND.build)(&t, "w").err().map(|e| e.to_string()).unwrap_or_default();
+        let err = (KIND.build)(&t, "w")
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
         assert!(err.contains("group"), "{err}");
     }
 }

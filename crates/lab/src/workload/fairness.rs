@@ -49,14 +49,20 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { among: Among::Equal, tasks_per_cpu: 3, nice: vec![0, 5, 10], weights: vec![100, 300] }
+        Self {
+            among: Among::Equal,
+            tasks_per_cpu: 3,
+            nice: vec![0, 5, 10],
+            weights: vec![100, 300],
+        }
     }
 }
 
 /// The kernel's weights of nice -20 to 19 (sched_prio_to_weight), 1024 for nice 0.
 const NICE_WEIGHTS: [u32; 40] = [
-    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904, 3906, 3121, 2501, 1991,
-    1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904,
+    3906, 3121, 2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172, 137, 110, 87,
+    70, 56, 45, 36, 29, 23, 18, 15,
 ];
 
 /// Competitors: the weight of each and the most CPUs it can use.
@@ -71,20 +77,41 @@ impl Params {
     fn groups(&self, cpus: usize, place: &str) -> Result<Vec<Competitor>> {
         let tasks = self.tasks_per_cpu * cpus;
         match self.among {
-            Among::Equal => Ok(vec![Competitor { weight: 1.0, cap: 1.0, nice: 0 }; tasks]),
+            Among::Equal => Ok(vec![
+                Competitor {
+                    weight: 1.0,
+                    cap: 1.0,
+                    nice: 0
+                };
+                tasks
+            ]),
             Among::Nice => (0..tasks.max(self.nice.len()))
                 .map(|i| {
-                    let nice = *self.nice.get(i % self.nice.len().max(1)).ok_or_else(|| bad(place, "`nice` is empty"))?;
-                    let weight = usize::try_from(nice + 20).ok().and_then(|n| NICE_WEIGHTS.get(n));
-                    let weight = weight.ok_or_else(|| bad(place, format!("{nice} is no nice value")))?;
-                    Ok(Competitor { weight: f64::from(*weight), cap: 1.0, nice })
+                    let nice = *self
+                        .nice
+                        .get(i % self.nice.len().max(1))
+                        .ok_or_else(|| bad(place, "`nice` is empty"))?;
+                    let weight = usize::try_from(nice + 20)
+                        .ok()
+                        .and_then(|n| NICE_WEIGHTS.get(n));
+                    let weight =
+                        weight.ok_or_else(|| bad(place, format!("{nice} is no nice value")))?;
+                    Ok(Competitor {
+                        weight: f64::from(*weight),
+                        cap: 1.0,
+                        nice,
+                    })
                 })
                 .collect(),
             Among::Cgroup => self
                 .weights
                 .iter()
                 .map(|w| match w {
-                    1..=10_000 => Ok(Competitor { weight: f64::from(*w), cap: tasks as f64, nice: 0 }),
+                    1..=10_000 => Ok(Competitor {
+                        weight: f64::from(*w),
+                        cap: tasks as f64,
+                        nice: 0,
+                    }),
                     _ => Err(bad(place, format!("{w} is no cgroup weight: 1 to 10000"))),
                 })
                 .collect(),
@@ -109,8 +136,9 @@ fn ideal_shares(competitors: &[Competitor], cpus: f64) -> Vec<f64> {
     let mut left = cpus.min(competitors.iter().map(|c| c.cap).sum());
     loop {
         let weight: f64 = open.iter().map(|i| competitors[*i].weight).sum();
-        let (capped, rest): (Vec<usize>, Vec<usize>) =
-            open.iter().partition(|i| left * competitors[**i].weight / weight > competitors[**i].cap);
+        let (capped, rest): (Vec<usize>, Vec<usize>) = open
+            .iter()
+            .partition(|i| left * competitors[**i].weight / weight > competitors[**i].cap);
         if capped.is_empty() {
             for i in &rest {
                 given[*i] = left * competitors[*i].weight / weight;
@@ -130,18 +158,32 @@ fn ideal_shares(competitors: &[Competitor], cpus: f64) -> Vec<f64> {
 /// Jain's fairness index: 1 for all equal, 1/n if one has everything.
 fn jain(x: &[f64]) -> f64 {
     let (sum, squares): (f64, f64) = (x.iter().sum(), x.iter().map(|v| v * v).sum());
-    if squares > 0.0 { sum * sum / (x.len() as f64 * squares) } else { 1.0 }
+    if squares > 0.0 {
+        sum * sum / (x.len() as f64 * squares)
+    } else {
+        1.0
+    }
 }
 
 /// The metrics from the CPU time each got.
 fn judge(received: &[f64], ideal: &[f64]) -> Outcome {
     let total: f64 = received.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-    let error = received.iter().zip(ideal).map(|(r, i)| (r / total - i).abs()).fold(0.0, f64::max);
+    let error = received
+        .iter()
+        .zip(ideal)
+        .map(|(r, i)| (r / total - i).abs())
+        .fold(0.0, f64::max);
     let relative: Vec<f64> = received.iter().zip(ideal).map(|(r, i)| r / i).collect();
-    let shares: Vec<String> =
-        received.iter().zip(ideal).map(|(r, i)| format!("{:.1} ({:.1})", 100.0 * r / total, 100.0 * i)).collect();
+    let shares: Vec<String> = received
+        .iter()
+        .zip(ideal)
+        .map(|(r, i)| format!("{:.1} ({:.1})", 100.0 * r / total, 100.0 * i))
+        .collect();
     Outcome {
-        metrics: vec![error_def().measured(100.0 * error), jain_def().measured(jain(&relative))],
+        metrics: vec![
+            error_def().measured(100.0 * error),
+            jain_def().measured(jain(&relative)),
+        ],
         histograms: Vec::new(),
         notes: vec![format!("shares received (ideal), %: {}", shares.join(", "))],
     }
@@ -192,7 +234,12 @@ impl Fairness {
             }
         }
         std::thread::sleep(std::time::Duration::from_secs_f64(ctx.warmup));
-        let usage = || groups.iter().map(Group::usage_us).collect::<Result<Vec<f64>>>();
+        let usage = || {
+            groups
+                .iter()
+                .map(Group::usage_us)
+                .collect::<Result<Vec<f64>>>()
+        };
         ctx.window.begin();
         let before = usage()?;
         std::thread::sleep(std::time::Duration::from_secs_f64(ctx.seconds));
@@ -206,17 +253,26 @@ impl Fairness {
 /// Where cgroups can be made that share the CPU by weight.
 fn cgroup_root() -> Result<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let unsupported = |why: String| LabError::Unsupported { what: "fairness:among=cgroup".to_string(), why };
-    let controllers = std::fs::read_to_string(root.join("cgroup.controllers"))
-        .map_err(|_| unsupported("/sys/fs/cgroup is not a cgroup v2 tree; mount one there".to_string()))?;
+    let unsupported = |why: String| LabError::Unsupported {
+        what: "fairness:among=cgroup".to_string(),
+        why,
+    };
+    let controllers = std::fs::read_to_string(root.join("cgroup.controllers")).map_err(|_| {
+        unsupported("/sys/fs/cgroup is not a cgroup v2 tree; mount one there".to_string())
+    })?;
     if !controllers.split_whitespace().any(|c| c == "cpu") {
-        return Err(unsupported("the cpu controller is not available in /sys/fs/cgroup".to_string()));
+        return Err(unsupported(
+            "the cpu controller is not available in /sys/fs/cgroup".to_string(),
+        ));
     }
     let control = root.join("cgroup.subtree_control");
     let on = std::fs::read_to_string(&control).map_err(|e| LabError::file(&control, e))?;
     if !on.split_whitespace().any(|c| c == "cpu") {
-        std::fs::write(&control, "+cpu")
-            .map_err(|e| unsupported(format!("the cpu controller is off and cannot be turned on: {e}; run as root")))?;
+        std::fs::write(&control, "+cpu").map_err(|e| {
+            unsupported(format!(
+                "the cpu controller is off and cannot be turned on: {e}; run as root"
+            ))
+        })?;
     }
     Ok(root.to_path_buf())
 }
@@ -253,7 +309,10 @@ impl Group {
         text.lines()
             .find_map(|l| l.strip_prefix("usage_usec "))
             .and_then(|v| v.trim().parse().ok())
-            .ok_or_else(|| LabError::Damaged { path: file, why: "no usage_usec".to_string() })
+            .ok_or_else(|| LabError::Damaged {
+                path: file,
+                why: "no usage_usec".to_string(),
+            })
     }
 }
 
@@ -298,7 +357,10 @@ impl Workload for Fairness {
             Among::Cgroup => self.cgroups(ctx)?,
             _ => self.threads(ctx, &competitors)?,
         };
-        Ok(judge(&received, &ideal_shares(&competitors, ctx.cpus as f64)))
+        Ok(judge(
+            &received,
+            &ideal_shares(&competitors, ctx.cpus as f64),
+        ))
     }
 }
 
@@ -307,12 +369,19 @@ mod tests {
     use super::*;
 
     fn c(weight: f64, cap: f64) -> Competitor {
-        Competitor { weight, cap, nice: 0 }
+        Competitor {
+            weight,
+            cap,
+            nice: 0,
+        }
     }
 
     #[test]
     fn weights_are_shared_out_in_proportion() {
-        assert_eq!(ideal_shares(&[c(100.0, 9.0), c(300.0, 9.0)], 2.0), [0.25, 0.75]);
+        assert_eq!(
+            ideal_shares(&[c(100.0, 9.0), c(300.0, 9.0)], 2.0),
+            [0.25, 0.75]
+        );
     }
 
     #[test]

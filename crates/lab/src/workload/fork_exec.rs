@@ -33,7 +33,10 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { program: "/bin/true".to_string(), per_cpu: 1 }
+        Self {
+            program: "/bin/true".to_string(),
+            per_cpu: 1,
+        }
     }
 }
 
@@ -51,11 +54,13 @@ impl Workload for ForkExec {
     }
 
     fn check(&self) -> Result<()> {
-        sys::find_program(&self.0.program).map(|_| ()).ok_or_else(|| LabError::MissingProgram {
-            program: self.0.program.clone(),
-            needed_by: format!("workload `{}`", KIND.name),
-            hint: "name another with program=…".to_string(),
-        })
+        sys::find_program(&self.0.program)
+            .map(|_| ())
+            .ok_or_else(|| LabError::MissingProgram {
+                program: self.0.program.clone(),
+                needed_by: format!("workload `{}`", KIND.name),
+                hint: "name another with program=…".to_string(),
+            })
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
@@ -68,7 +73,10 @@ impl Workload for ForkExec {
                     let (mut times, mut done) = (Recorder::new(), 0u64);
                     while !phase.stopped() {
                         let start = sys::now_ns();
-                        Command::new(&self.0.program).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+                        Command::new(&self.0.program)
+                            .stdin(Stdio::null())
+                            .stdout(Stdio::null())
+                            .status()?;
                         if phase.measuring() {
                             times.record(sys::now_ns() - start);
                             done += 1;

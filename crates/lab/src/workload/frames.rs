@@ -39,7 +39,13 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { hz: 60.0, work_ms: 4.0, streams: 1, batch_per_cpu: 2, batch_nice: 0 }
+        Self {
+            hz: 60.0,
+            work_ms: 4.0,
+            streams: 1,
+            batch_per_cpu: 2,
+            batch_nice: 0,
+        }
     }
 }
 
@@ -109,7 +115,10 @@ impl Workload for Frames {
                 })?);
             }
             let elapsed = ctx.conduct(&phase);
-            let parts = handles.into_iter().map(|h| join(h, KIND.name)).collect::<Result<Vec<_>>>()?;
+            let parts = handles
+                .into_iter()
+                .map(|h| join(h, KIND.name))
+                .collect::<Result<Vec<_>>>()?;
             Ok((elapsed, parts))
         })?;
         let frames: u64 = parts.iter().map(|p| p.1).sum();

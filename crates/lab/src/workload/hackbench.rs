@@ -20,7 +20,10 @@ pub const KIND: Kind = Kind {
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
         if p.groups == 0 || p.pairs == 0 || p.messages == 0 {
-            return Err(bad(place, "`groups`, `pairs` and `messages` must be positive"));
+            return Err(bad(
+                place,
+                "`groups`, `pairs` and `messages` must be positive",
+            ));
         }
         Ok(Box::new(Hackbench(p)))
     },
@@ -53,7 +56,13 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { groups: 1, pairs: 10, messages: 200, channel: Channel::Pipe, tasks: Tasks::Threads }
+        Self {
+            groups: 1,
+            pairs: 10,
+            messages: 200,
+            channel: Channel::Pipe,
+            tasks: Tasks::Threads,
+        }
     }
 }
 
@@ -68,10 +77,17 @@ fn time_def() -> MetricDef {
 impl Params {
     /// The two ends of one receiver's channel.
     fn ends(&self) -> Result<(OwnedFd, OwnedFd)> {
-        let failed = |source| LabError::Os { call: "making a channel".to_string(), source };
+        let failed = |source| LabError::Os {
+            call: "making a channel".to_string(),
+            source,
+        };
         match self.channel {
-            Channel::Pipe => std::io::pipe().map(|(r, w)| (r.into(), w.into())).map_err(failed),
-            Channel::Socket => UnixStream::pair().map(|(r, w)| (r.into(), w.into())).map_err(failed),
+            Channel::Pipe => std::io::pipe()
+                .map(|(r, w)| (r.into(), w.into()))
+                .map_err(failed),
+            Channel::Socket => UnixStream::pair()
+                .map(|(r, w)| (r.into(), w.into()))
+                .map_err(failed),
         }
     }
 
@@ -82,7 +98,10 @@ impl Params {
     }
 
     fn send(&self, ends: &[OwnedFd]) -> std::io::Result<()> {
-        let mut files = ends.iter().map(|e| e.try_clone().map(std::fs::File::from)).collect::<std::io::Result<Vec<_>>>()?;
+        let mut files = ends
+            .iter()
+            .map(|e| e.try_clone().map(std::fs::File::from))
+            .collect::<std::io::Result<Vec<_>>>()?;
         let buf = [7; MESSAGE];
         (0..self.messages).try_for_each(|_| files.iter_mut().try_for_each(|f| f.write_all(&buf)))
     }
@@ -90,8 +109,11 @@ impl Params {
     fn round_of_threads(&self) -> Result<()> {
         let mut groups = Vec::new();
         for _ in 0..self.groups {
-            let (readers, writers): (Vec<_>, Vec<_>) =
-                (0..self.pairs).map(|_| self.ends()).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            let (readers, writers): (Vec<_>, Vec<_>) = (0..self.pairs)
+                .map(|_| self.ends())
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .unzip();
             groups.push((readers, writers));
         }
         std::thread::scope(|scope| {
@@ -106,7 +128,8 @@ impl Params {
                 }
             }
             for h in handles {
-                super::join(h, KIND.name)?.map_err(|e| LabError::workload(KIND.name, format!("a task failed: {e}")))?;
+                super::join(h, KIND.name)?
+                    .map_err(|e| LabError::workload(KIND.name, format!("a task failed: {e}")))?;
             }
             Ok(())
         })
@@ -115,8 +138,11 @@ impl Params {
     fn round_of_processes(&self) -> Result<()> {
         let mut children = Vec::new();
         for _ in 0..self.groups {
-            let (mut readers, writers): (Vec<_>, Vec<_>) =
-                (0..self.pairs).map(|_| self.ends()).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            let (mut readers, writers): (Vec<_>, Vec<_>) = (0..self.pairs)
+                .map(|_| self.ends())
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .unzip();
             for r in readers.drain(..) {
                 children.push(fork_child(|| self.receive(r))?);
             }
@@ -125,7 +151,14 @@ impl Params {
             }
         }
         let failed = children.into_iter().filter(|pid| !wait_ok(*pid)).count();
-        if failed > 0 { Err(LabError::workload(KIND.name, format!("{failed} processes failed"))) } else { Ok(()) }
+        if failed > 0 {
+            Err(LabError::workload(
+                KIND.name,
+                format!("{failed} processes failed"),
+            ))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -141,10 +141,13 @@ pub const KINDS: &[Kind] = &[
 /// # Errors
 /// If there is none, with the nearest.
 pub fn kind(name: &str) -> Result<&'static Kind> {
-    KINDS.iter().find(|k| k.name == name).ok_or_else(|| LabError::UnknownWorkload {
-        name: name.to_string(),
-        nearest: strict::nearest(name, KINDS.iter().map(|k| k.name)),
-    })
+    KINDS
+        .iter()
+        .find(|k| k.name == name)
+        .ok_or_else(|| LabError::UnknownWorkload {
+            name: name.to_string(),
+            nearest: strict::nearest(name, KINDS.iter().map(|k| k.name)),
+        })
 }
 
 /// The workload a spec describes.
@@ -157,7 +160,10 @@ pub fn build(spec: &WorkloadSpec) -> Result<Box<dyn Workload>> {
 
 /// A value out of range.
 fn bad(place: &str, why: impl std::fmt::Display) -> LabError {
-    LabError::BadValue { place: place.to_string(), why: why.to_string() }
+    LabError::BadValue {
+        place: place.to_string(),
+        why: why.to_string(),
+    }
 }
 
 /// Start a named thread in `scope`. The name is what a scheduler sees as the task's comm.
@@ -170,12 +176,17 @@ fn spawn<'s, 'e, T: Send + 's>(
         .name(name.to_string())
         .stack_size(256 << 10)
         .spawn_scoped(scope, body)
-        .map_err(|source| LabError::Os { call: format!("starting thread {name}"), source })
+        .map_err(|source| LabError::Os {
+            call: format!("starting thread {name}"),
+            source,
+        })
 }
 
 /// Collect what a thread returned; a panic of the thread becomes an error of the workload.
 fn join<T>(handle: std::thread::ScopedJoinHandle<'_, T>, workload: &str) -> Result<T> {
-    handle.join().map_err(|_| LabError::workload(workload, "a thread of it panicked"))
+    handle
+        .join()
+        .map_err(|_| LabError::workload(workload, "a thread of it panicked"))
 }
 
 #[cfg(test)]
@@ -193,18 +204,32 @@ mod tests {
             }
             let w = (k.build)(&params, k.name).unwrap_or_else(|e| panic!("{}: {e}", k.name));
             let defs = w.metrics();
-            assert!(defs.iter().any(|d| d.headline), "{} has no headline", k.name);
+            assert!(
+                defs.iter().any(|d| d.headline),
+                "{} has no headline",
+                k.name
+            );
             let names: HashSet<_> = defs.iter().map(|d| &d.name).collect();
             assert_eq!(names.len(), defs.len(), "{} repeats a metric", k.name);
-            assert!(!k.about.is_empty() && k.measures.len() > 40, "{} explains too little", k.name);
+            assert!(
+                !k.about.is_empty() && k.measures.len() > 40,
+                "{} explains too little",
+                k.name
+            );
         }
     }
 
     #[test]
     fn every_parameter_is_accepted_with_its_default_and_a_misspelt_one_is_not() {
         for k in KINDS {
-            let table: toml::Table = [("definitely_not_a_key".to_string(), toml::Value::Integer(1))].into_iter().collect();
-            let err = (k.build)(&table, "here").err().map(|e| e.to_string()).unwrap_or_default();
+            let table: toml::Table =
+                [("definitely_not_a_key".to_string(), toml::Value::Integer(1))]
+                    .into_iter()
+                    .collect();
+            let err = (k.build)(&table, "here")
+                .err()
+                .map(|e| e.to_string())
+                .unwrap_or_default();
             assert!(err.starts_with("unknown key"), "{}: {err}", k.name);
             assert!(!(k.keys)().is_empty(), "{} lists no parameters", k.name);
         }
@@ -212,10 +237,14 @@ mod tests {
 
     #[test]
     fn an_unknown_workload_names_the_nearest() {
-        let err = build(&WorkloadSpec::parse("open-lop").expect("syntax")).err().map(|e| e.to_string());
+        let err = build(&WorkloadSpec::parse("open-lop").expect("syntax"))
+            .err()
+            .map(|e| e.to_string());
         assert_eq!(
             err.as_deref(),
-            Some("no workload is called `open-lop`; did you mean `open-loop`?; `scx_lab list` shows all")
+            Some(
+                "no workload is called `open-lop`; did you mean `open-loop`?; `scx_lab list` shows all"
+            )
         );
     }
 }

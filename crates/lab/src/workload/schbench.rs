@@ -28,7 +28,11 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { messengers: 1, workers: 0, args: String::new() }
+        Self {
+            messengers: 1,
+            workers: 0,
+            args: String::new(),
+        }
     }
 }
 
@@ -63,7 +67,10 @@ pub fn parse(text: &str) -> Parsed {
             section = Section::Request;
         } else if line.starts_with("RPS percentiles") {
             section = Section::Other;
-        } else if let Some(v) = line.strip_prefix("average rps:").or_else(|| line.strip_prefix("current rps:")) {
+        } else if let Some(v) = line
+            .strip_prefix("average rps:")
+            .or_else(|| line.strip_prefix("current rps:"))
+        {
             parsed.rps = v.trim().parse().ok().or(parsed.rps);
         } else if let Some((percentile, rest)) = line.split_once("th:") {
             let into = match section {
@@ -99,22 +106,35 @@ impl Workload for Schbench {
                 hint: "build it from its sources, or use schbench-like".to_string(),
             });
         }
-        shlex::split(&self.0.args).map(|_| ()).ok_or_else(|| LabError::BadValue {
-            place: format!("workload `{}`", KIND.name),
-            why: "the quotes in `args` do not match".to_string(),
-        })
+        shlex::split(&self.0.args)
+            .map(|_| ())
+            .ok_or_else(|| LabError::BadValue {
+                place: format!("workload `{}`", KIND.name),
+                why: "the quotes in `args` do not match".to_string(),
+            })
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
         let p = &self.0;
         let failed = |why: String| LabError::workload(KIND.name, why);
         let messengers = p.messengers.max(1);
-        let workers = if p.workers == 0 { (4 * ctx.cpus).div_ceil(messengers) } else { p.workers };
+        let workers = if p.workers == 0 {
+            (4 * ctx.cpus).div_ceil(messengers)
+        } else {
+            p.workers
+        };
         let whole = |s: f64| format!("{}", s.ceil().max(1.0));
         // Without -w schbench measures from the start; it ignores -w in short runs, so the warm-up is slept through here.
         let child = Command::new("schbench")
             .args(["-m", &messengers.to_string(), "-t", &workers.to_string()])
-            .args(["-r", &whole(ctx.seconds + ctx.warmup), "-i", &whole(ctx.seconds + ctx.warmup), "-w", &whole(ctx.warmup)])
+            .args([
+                "-r",
+                &whole(ctx.seconds + ctx.warmup),
+                "-i",
+                &whole(ctx.seconds + ctx.warmup),
+                "-w",
+                &whole(ctx.warmup),
+            ])
             .args(shlex::split(&p.args).unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -123,27 +143,40 @@ impl Workload for Schbench {
             .map_err(|e| failed(format!("it did not start: {e}")))?;
         std::thread::sleep(std::time::Duration::from_secs_f64(ctx.warmup));
         ctx.window.begin();
-        let out = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+        let out = child
+            .wait_with_output()
+            .map_err(|e| failed(e.to_string()))?;
         ctx.window.end();
         // schbench reports on stderr in some versions and on stdout in others.
         let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
         if !out.status.success() {
-            return Err(failed(format!("it ended with {}: {}", out.status, text.trim())));
+            return Err(failed(format!(
+                "it ended with {}: {}",
+                out.status,
+                text.trim()
+            )));
         }
         let parsed = parse(&text);
         let mut metrics = Vec::new();
-        for (prefix, headline, values) in
-            [("wakeup", Some("p99"), parsed.wakeup), ("request", None, parsed.request)]
-        {
+        for (prefix, headline, values) in [
+            ("wakeup", Some("p99"), parsed.wakeup),
+            ("request", None, parsed.request),
+        ] {
             for (def, value) in percentile_defs(prefix, headline).into_iter().zip(values) {
                 metrics.extend(value.map(|v| def.measured(v)));
             }
         }
         metrics.extend(parsed.rps.map(|v| rps_def().measured(v)));
         if metrics.len() != self.metrics().len() {
-            return Err(failed(format!("its output was not understood:\n{}", text.trim())));
+            return Err(failed(format!(
+                "its output was not understood:\n{}",
+                text.trim()
+            )));
         }
-        Ok(Outcome { metrics, ..Outcome::default() })
+        Ok(Outcome {
+            metrics,
+            ..Outcome::default()
+        })
     }
 }
 

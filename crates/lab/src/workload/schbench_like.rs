@@ -21,7 +21,7 @@ pub const KIND: Kind = Kind {
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
-        if p.messengers == 0 || !(p.work_us > 0.0) {
+        if p.messengers == 0 || p.work_us.is_nan() || p.work_us <= 0.0 {
             return Err(bad(place, "`messengers` and `work_us` must be positive"));
         }
         Ok(Box::new(SchbenchLike(p)))
@@ -42,7 +42,12 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { messengers: 1, workers: 0, work_us: 1000.0, sleep_us: 100 }
+        Self {
+            messengers: 1,
+            workers: 0,
+            work_us: 1000.0,
+            sleep_us: 100,
+        }
     }
 }
 
@@ -82,7 +87,11 @@ impl Workload for SchbenchLike {
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
         let p = &self.0;
-        let count = if p.workers == 0 { 4 * ctx.cpus } else { p.workers };
+        let count = if p.workers == 0 {
+            4 * ctx.cpus
+        } else {
+            p.workers
+        };
         let iterations = ctx.calibration.iterations(p.work_us);
         let phase = Phase::default();
         let workers: Vec<Worker> = (0..count).map(|_| Worker::default()).collect();
@@ -106,7 +115,8 @@ impl Workload for SchbenchLike {
             for (i, w) in workers.iter().enumerate() {
                 let (phase, m) = (&phase, &messengers[i % messengers.len()]);
                 handles.push(spawn(scope, "sb-worker", move || {
-                    let (mut wakeups, mut requests, mut done) = (Recorder::new(), Recorder::new(), 0u64);
+                    let (mut wakeups, mut requests, mut done) =
+                        (Recorder::new(), Recorder::new(), 0u64);
                     while !phase.stopped() {
                         m.waiting.push(i);
                         m.gate.post();
@@ -129,7 +139,10 @@ impl Workload for SchbenchLike {
                 })?);
             }
             let elapsed = ctx.conduct(&phase);
-            let parts = handles.into_iter().map(|h| join(h, KIND.name)).collect::<Result<Vec<_>>>()?;
+            let parts = handles
+                .into_iter()
+                .map(|h| join(h, KIND.name))
+                .collect::<Result<Vec<_>>>()?;
             Ok((elapsed, parts))
         })?;
 

@@ -36,7 +36,11 @@ struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Self { period_us: 2000, threads: 0, hogs_per_cpu: 2 }
+        Self {
+            period_us: 2000,
+            threads: 0,
+            hogs_per_cpu: 2,
+        }
     }
 }
 

@@ -46,7 +46,9 @@ impl Sizes {
                     self.short_ms
                 }
             }
-            Shape::Pareto => (self.pareto_scale() * u.powf(-1.0 / self.alpha)).min(PARETO_CUT * self.mean_ms),
+            Shape::Pareto => {
+                (self.pareto_scale() * u.powf(-1.0 / self.alpha)).min(PARETO_CUT * self.mean_ms)
+            }
             Shape::Exponential => -self.mean_ms * u.ln(),
             Shape::Homogeneous => self.mean_ms,
         }
@@ -60,7 +62,9 @@ impl Sizes {
     /// The mean burst in ms. For Pareto that of the distribution as cut.
     pub fn mean(&self) -> f64 {
         match self.shape {
-            Shape::Bimodal => self.short_ms * (1.0 - self.long_share) + self.long_ms * self.long_share,
+            Shape::Bimodal => {
+                self.short_ms * (1.0 - self.long_share) + self.long_ms * self.long_share
+            }
             Shape::Pareto => {
                 // E[min(X, c)] = mean - scale^alpha c^(1-alpha) / (alpha - 1).
                 let (s, c) = (self.pareto_scale(), PARETO_CUT * self.mean_ms);
@@ -72,7 +76,11 @@ impl Sizes {
 
     /// The number of classes bursts are told apart by, and reported by.
     pub fn classes(&self) -> usize {
-        if self.shape == Shape::Homogeneous { 1 } else { 2 }
+        if self.shape == Shape::Homogeneous {
+            1
+        } else {
+            2
+        }
     }
 
     /// 0: short, 1: long. Where the distribution has no two modes, long is above the mean.
@@ -106,7 +114,11 @@ pub fn schedule(sizes: &Sizes, load: f64, cpus: usize, seconds: f64, seed: u64) 
             return arrivals;
         }
         let burst_ms = sizes.draw(&mut rng);
-        arrivals.push(Arrival { at_ns: (at_ms * 1e6) as u64, burst_ms, class: sizes.class(burst_ms) });
+        arrivals.push(Arrival {
+            at_ns: (at_ms * 1e6) as u64,
+            burst_ms,
+            class: sizes.class(burst_ms),
+        });
     }
 }
 
@@ -115,12 +127,24 @@ mod tests {
     use super::*;
 
     fn sizes(shape: Shape) -> Sizes {
-        Sizes { shape, short_ms: 1.0, long_ms: 40.0, long_share: 0.05, mean_ms: 2.0, alpha: 1.5 }
+        Sizes {
+            shape,
+            short_ms: 1.0,
+            long_ms: 40.0,
+            long_share: 0.05,
+            mean_ms: 2.0,
+            alpha: 1.5,
+        }
     }
 
     #[test]
     fn the_offered_load_is_the_one_asked_for() {
-        for shape in [Shape::Bimodal, Shape::Pareto, Shape::Exponential, Shape::Homogeneous] {
+        for shape in [
+            Shape::Bimodal,
+            Shape::Pareto,
+            Shape::Exponential,
+            Shape::Homogeneous,
+        ] {
             let s = sizes(shape);
             let a = schedule(&s, 0.8, 2, 2000.0, 3);
             let offered = a.iter().map(|a| a.burst_ms).sum::<f64>() / (2.0 * 2_000_000.0);
@@ -133,10 +157,17 @@ mod tests {
         let a = schedule(&sizes(Shape::Bimodal), 0.5, 1, 1000.0, 1);
         let long = a.iter().filter(|a| a.class == 1).count() as f64 / a.len() as f64;
         assert!((long - 0.05).abs() < 0.003, "{long}");
-        let gaps: Vec<f64> = a.windows(2).map(|w| (w[1].at_ns - w[0].at_ns) as f64).collect();
+        let gaps: Vec<f64> = a
+            .windows(2)
+            .map(|w| (w[1].at_ns - w[0].at_ns) as f64)
+            .collect();
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
-        let cv2 = gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64 / mean / mean;
-        assert!((cv2 - 1.0).abs() < 0.05, "exponential gaps vary as much as their mean: {cv2}");
+        let cv2 =
+            gaps.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / gaps.len() as f64 / mean / mean;
+        assert!(
+            (cv2 - 1.0).abs() < 0.05,
+            "exponential gaps vary as much as their mean: {cv2}"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::{Context, Kind, Workload, bad, join, spawn};
 use crate::calibration::burn;
 use crate::error::{LabError, Result};
 use crate::metric::{
-    Better, MetricDef, Outcome, SavedHistogram, latency_histogram, percentile_defs, percentiles_us, record,
+    Better, MetricDef, Outcome, SavedHistogram, latency_histogram, percentile_defs, percentiles_us,
+    record,
 };
 use crate::{strict, sys};
 use arrivals::{Arrival, Shape, Sizes, schedule};
@@ -97,11 +98,17 @@ impl Params {
         if !(0.0..1.0).contains(&self.long_share) {
             return Err(bad(place, "`long_share` is a share: at least 0, below 1"));
         }
-        if !(self.alpha > 1.0) {
-            return Err(bad(place, "`alpha` must be above 1, or bursts have no mean"));
+        if self.alpha.is_nan() || self.alpha <= 1.0 {
+            return Err(bad(
+                place,
+                "`alpha` must be above 1, or bursts have no mean",
+            ));
         }
         if self.reveal != Reveal::None && self.workers == Workers::Dedicated {
-            return Err(bad(place, "`reveal` needs workers=shared: dedicated workers give themselves away"));
+            return Err(bad(
+                place,
+                "`reveal` needs workers=shared: dedicated workers give themselves away",
+            ));
         }
         Ok(())
     }
@@ -167,7 +174,12 @@ impl Run<'_> {
     fn generate(&self, mine: impl Fn(usize) -> bool) -> hdrhistogram::Histogram<u64> {
         sys::set_exact_timers();
         let mut late = latency_histogram();
-        for (i, a) in self.arrivals.iter().enumerate().filter(|(_, a)| mine(a.class)) {
+        for (i, a) in self
+            .arrivals
+            .iter()
+            .enumerate()
+            .filter(|(_, a)| mine(a.class))
+        {
             let due = self.start_ns + a.at_ns;
             if sys::now_ns() < due {
                 sys::sleep_until(due);
@@ -197,11 +209,20 @@ impl Run<'_> {
                     let class = (0..self.pools.len())
                         .find(|c| self.pools[*c].has_backlog())
                         .unwrap_or_else(|| rng.random_range(0..self.pools.len()));
-                    (&self.pools[class], if class == 0 { Block::Futex } else { Block::Read })
+                    (
+                        &self.pools[class],
+                        if class == 0 {
+                            Block::Futex
+                        } else {
+                            Block::Read
+                        },
+                    )
                 }
                 (Workers::Shared, _) => (&self.pools[0], Block::Futex),
             };
-            let Some(r) = pool.next(&self.slots, me, block, &stop) else { return done };
+            let Some(r) = pool.next(&self.slots, me, block, &stop) else {
+                return done;
+            };
             std::hint::black_box(burn(self.work[r as usize]));
             if (self.first..self.last).contains(&(r as usize)) {
                 done.push((r, sys::now_ns()));
@@ -217,7 +238,13 @@ impl Workload for OpenLoop {
         if self.0.sizes().classes() > 1 {
             defs.extend(percentile_defs("long", Some("p99")));
         }
-        defs.extend([slowdown_def(), achieved_def(), unfinished_def(), queued_def(), late_def()]);
+        defs.extend([
+            slowdown_def(),
+            achieved_def(),
+            unfinished_def(),
+            queued_def(),
+            late_def(),
+        ]);
         defs
     }
 
@@ -230,25 +257,46 @@ impl Workload for OpenLoop {
         let sizes = p.sizes();
         // How long the load is kept up for the measured requests to finish; what is not done by then is censored.
         let drain = (0.3 * ctx.seconds).clamp(0.5, 5.0);
-        let arrivals = schedule(&sizes, p.load, ctx.cpus, ctx.warmup + ctx.seconds + drain, ctx.seed);
+        let arrivals = schedule(
+            &sizes,
+            p.load,
+            ctx.cpus,
+            ctx.warmup + ctx.seconds + drain,
+            ctx.seed,
+        );
         let until = |s: f64| arrivals.partition_point(|a| (a.at_ns as f64) < s * 1e9);
         let (first, last) = (until(ctx.warmup), until(ctx.warmup + ctx.seconds));
         if first == last {
-            return Err(LabError::workload(KIND.name, "no request falls into the measured time; make it longer"));
+            return Err(LabError::workload(
+                KIND.name,
+                "no request falls into the measured time; make it longer",
+            ));
         }
         let pools = match (p.workers, p.reveal) {
             (Workers::Dedicated, _) | (_, Reveal::Syscall) => sizes.classes(),
             _ => 1,
         };
-        let threads = p.threads_per_cpu * ctx.cpus * if p.workers == Workers::Dedicated { pools } else { 1 };
+        let threads = p.threads_per_cpu
+            * ctx.cpus
+            * if p.workers == Workers::Dedicated {
+                pools
+            } else {
+                1
+            };
         let slots = (0..threads)
             .map(|_| Slot::new(p.reveal == Reveal::Syscall))
             .collect::<std::io::Result<Vec<_>>>()
-            .map_err(|source| LabError::Os { call: "eventfd".to_string(), source })?;
+            .map_err(|source| LabError::Os {
+                call: "eventfd".to_string(),
+                source,
+            })?;
         let run = Run {
             params: p,
             arrivals: &arrivals,
-            work: arrivals.iter().map(|a| ctx.calibration.iterations(a.burst_ms * 1000.0)).collect(),
+            work: arrivals
+                .iter()
+                .map(|a| ctx.calibration.iterations(a.burst_ms * 1000.0))
+                .collect(),
             slots,
             pools: (0..pools).map(|_| Pool::default()).collect(),
             // Time for all workers to start and go idle.
@@ -263,16 +311,26 @@ impl Workload for OpenLoop {
             let workers = (0..threads)
                 .map(|me| spawn(scope, "ol-worker", move || run.serve(me, ctx.seed)))
                 .collect::<Result<Vec<_>>>()?;
-            let wakers = if p.reveal == Reveal::Waker { sizes.classes() } else { 1 };
+            let wakers = if p.reveal == Reveal::Waker {
+                sizes.classes()
+            } else {
+                1
+            };
             let generators = (0..wakers)
-                .map(|g| spawn(scope, "ol-arrivals", move || run.generate(|class| wakers == 1 || class == g)))
+                .map(|g| {
+                    spawn(scope, "ol-arrivals", move || {
+                        run.generate(|class| wakers == 1 || class == g)
+                    })
+                })
                 .collect::<Result<Vec<_>>>()?;
             let at = |s: f64| run.start_ns + (s * 1e9) as u64;
             sys::sleep_until(at(ctx.warmup));
             ctx.window.begin();
             sys::sleep_until(at(ctx.warmup + ctx.seconds));
             ctx.window.end();
-            while run.unfinished.load(Ordering::Acquire) > 0 && sys::now_ns() < at(ctx.warmup + ctx.seconds + drain) {
+            while run.unfinished.load(Ordering::Acquire) > 0
+                && sys::now_ns() < at(ctx.warmup + ctx.seconds + drain)
+            {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             let end_ns = sys::now_ns();
@@ -310,27 +368,41 @@ impl OpenLoop {
         let classes = self.0.sizes().classes();
         let mut latencies: Vec<_> = (0..classes).map(|_| latency_histogram()).collect();
         let (mut slowdown, mut unfinished, mut busy_ns) = (0.0, 0u64, 0u64);
-        for i in run.first..run.last {
-            let a = run.arrivals[i];
-            let service = ctx.calibration.nanoseconds(run.work[i]).max(1);
-            let latency = finished[i].unwrap_or(end_ns).saturating_sub(run.start_ns + a.at_ns);
-            record(&mut latencies[a.class], latency);
+        let measured = run.first..run.last;
+        for ((arrival, work), finished) in run.arrivals[measured.clone()]
+            .iter()
+            .zip(&run.work[measured.clone()])
+            .zip(&finished[measured])
+        {
+            let service = ctx.calibration.nanoseconds(*work).max(1);
+            let latency = finished
+                .unwrap_or(end_ns)
+                .saturating_sub(run.start_ns + arrival.at_ns);
+            record(&mut latencies[arrival.class], latency);
             slowdown += latency as f64 / service as f64;
-            match finished[i] {
+            match finished {
                 None => unfinished += 1,
-                Some(at) if at <= window_end => busy_ns += service,
+                Some(at) if *at <= window_end => busy_ns += service,
                 Some(_) => {}
             }
         }
         let count = (run.last - run.first) as f64;
-        let queued: u64 = run.pools.iter().map(|p| p.queued.load(Ordering::Relaxed)).sum();
+        let queued: u64 = run
+            .pools
+            .iter()
+            .map(|p| p.queued.load(Ordering::Relaxed))
+            .sum();
         let mut metrics = percentiles_us("short", &latencies[0], Some("p99"));
         let mut histograms = vec![SavedHistogram::from_hdr("short", "ns", &latencies[0])];
         if let Some(long) = latencies.get(1) {
             metrics.extend(percentiles_us("long", long, Some("p99")));
             histograms.push(SavedHistogram::from_hdr("long", "ns", long));
         }
-        let late_us = if late.is_empty() { f64::NAN } else { late.value_at_quantile(0.99) as f64 / 1000.0 };
+        let late_us = if late.is_empty() {
+            f64::NAN
+        } else {
+            late.value_at_quantile(0.99) as f64 / 1000.0
+        };
         metrics.extend([
             slowdown_def().measured(slowdown / count),
             achieved_def().measured(busy_ns as f64 / (ctx.seconds * 1e9 * ctx.cpus as f64)),
@@ -338,10 +410,19 @@ impl OpenLoop {
             queued_def().measured(100.0 * queued as f64 / run.arrivals.len() as f64),
             late_def().measured(late_us),
         ]);
-        let mut notes = vec![format!("{count} requests measured, {} of them long", latencies.get(1).map_or(0, |l| l.len()))];
+        let mut notes = vec![format!(
+            "{count} requests measured, {} of them long",
+            latencies.get(1).map_or(0, |l| l.len())
+        )];
         if unfinished > 0 {
-            notes.push(format!("{unfinished} requests were unfinished at the end and count with their age"));
+            notes.push(format!(
+                "{unfinished} requests were unfinished at the end and count with their age"
+            ));
         }
-        Outcome { metrics, histograms, notes }
+        Outcome {
+            metrics,
+            histograms,
+            notes,
+        }
     }
 }

@@ -82,12 +82,21 @@ impl Slot {
                     return Some(self.request.load(Ordering::Relaxed));
                 }
                 state => {
-                    if stop() && self.state.compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    if stop()
+                        && self
+                            .state
+                            .compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed)
+                            .is_ok()
+                    {
                         return None;
                     }
                     match (block, &self.event) {
                         (Block::Read, Some(fd)) => {
-                            let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                            let mut poll = libc::pollfd {
+                                fd: fd.as_raw_fd(),
+                                events: libc::POLLIN,
+                                revents: 0,
+                            };
                             // SAFETY: one valid pollfd. The time-out lets the worker see the end of the run.
                             unsafe { libc::poll(&mut poll, 1, 100) };
                         }
@@ -128,8 +137,12 @@ impl Pool {
 
     fn claim(&self, slots: &[Slot]) -> Option<usize> {
         // An entry is stale if its worker helped itself to the backlog since: skip it.
-        std::iter::from_fn(|| self.free.pop())
-            .find(|w| slots[*w].state.compare_exchange(IDLE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+        std::iter::from_fn(|| self.free.pop()).find(|w| {
+            slots[*w]
+                .state
+                .compare_exchange(IDLE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
     }
 
     /// Put a claimed worker back.
@@ -140,7 +153,13 @@ impl Pool {
     }
 
     /// Worker `me`'s next request: from the backlog, or by going idle. `None` when `stop` says so.
-    pub fn next(&self, slots: &[Slot], me: usize, block: Block, stop: &dyn Fn() -> bool) -> Option<u32> {
+    pub fn next(
+        &self,
+        slots: &[Slot],
+        me: usize,
+        block: Block,
+        stop: &dyn Fn() -> bool,
+    ) -> Option<u32> {
         let slot = &slots[me];
         loop {
             if let Some(r) = self.backlog.pop() {
@@ -149,12 +168,16 @@ impl Pool {
             if stop() {
                 return None;
             }
-            slot.blocks_in_read.store(u32::from(block == Block::Read), Ordering::Release);
+            slot.blocks_in_read
+                .store(u32::from(block == Block::Read), Ordering::Release);
             slot.state.store(IDLE, Ordering::Release);
             self.free.push(me);
             // The other half of the race in `dispatch`.
             if !self.backlog.is_empty()
-                && slot.state.compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                && slot
+                    .state
+                    .compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
             {
                 continue;
             }
@@ -185,14 +208,20 @@ mod tests {
                 for me in 0..slots.len() {
                     let (pool, slots, done, counts) = (&pool, &slots, &done, &counts);
                     s.spawn(move || {
-                        while let Some(r) = pool.next(slots, me, block, &|| done.load(Ordering::Acquire)) {
+                        while let Some(r) =
+                            pool.next(slots, me, block, &|| done.load(Ordering::Acquire))
+                        {
                             counts[r as usize].fetch_add(1, Ordering::Relaxed);
                         }
                     });
                 }
                 for half in 0..2 {
                     let (pool, slots) = (&pool, &slots);
-                    s.spawn(move || (half..REQUESTS).step_by(2).for_each(|r| pool.dispatch(slots, r)));
+                    s.spawn(move || {
+                        (half..REQUESTS)
+                            .step_by(2)
+                            .for_each(|r| pool.dispatch(slots, r))
+                    });
                 }
                 while counts.iter().any(|c| c.load(Ordering::Relaxed) == 0) {
                     std::thread::yield_now();
