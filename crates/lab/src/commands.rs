@@ -326,7 +326,7 @@ fn check_quick(args: &BenchArgs, comparison: &Comparison) -> Result<Success> {
     if let Some(path) = &args.store_quick {
         write_whole(
             path,
-            Baseline::from_comparison(comparison, &stored)
+            Baseline::from_comparison(comparison, stored.margin)
                 .to_toml()?
                 .as_bytes(),
         )?;

@@ -236,7 +236,12 @@ fn decide(comparison: &mut Comparison, min_effect: f64) {
                 continue;
             }
             row.verdict = row.effect.as_ref().map(|e| {
-                stats::verdict(e, adjusted, row.metric.better == Better::Lower, min_effect)
+                let lower = row.metric.better == Better::Lower;
+                if e.difference.abs() < row.metric.tolerance {
+                    Verdict::NoDifference
+                } else {
+                    stats::verdict(e, adjusted, lower, min_effect)
+                }
             });
         }
     }

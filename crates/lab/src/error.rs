@@ -16,7 +16,7 @@ pub enum LabError {
     #[error("{place}: {why}")]
     BadValue { place: String, why: String },
     /// A workload the lab does not have.
-    #[error("no workload is called `{name}`{}; `scx_lab list` shows all", suggestion(.nearest))]
+    #[error("no workload is called `{name}`{}", or_list(.nearest))]
     UnknownWorkload {
         name: String,
         nearest: Option<String>,
@@ -101,6 +101,13 @@ impl LabError {
             path: path.into(),
             source,
         }
+    }
+}
+
+fn or_list(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(_) => suggestion(nearest),
+        None => "; `scx_lab list` shows all".to_string(),
     }
 }
 

@@ -14,7 +14,7 @@ pub enum Better {
 }
 
 /// What a workload promises to report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricDef {
     pub name: String,
     pub unit: String,
@@ -22,6 +22,10 @@ pub struct MetricDef {
     /// Headline metrics are what verdicts are drawn from; the others are shown with their intervals. Keeping the
     /// headlines few keeps the correction for multiple comparisons mild.
     pub headline: bool,
+    /// The smallest difference that matters, in `unit`: a share error of 0.03 points against one of 0.3 is ten times as
+    /// much, and nothing anyone would notice.
+    #[serde(default)]
+    pub tolerance: f64,
 }
 
 impl MetricDef {
@@ -31,6 +35,7 @@ impl MetricDef {
             unit: unit.to_string(),
             better,
             headline: false,
+            tolerance: 0.0,
         }
     }
 
@@ -40,6 +45,11 @@ impl MetricDef {
             headline: true,
             ..Self::new(name, unit, better)
         }
+    }
+
+    /// The same, with differences below `tolerance` (in the metric's unit) not counting.
+    pub fn tolerating(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
     }
 
     /// This metric with a value.

@@ -66,6 +66,10 @@ pub fn read<T: Serialize + DeserializeOwned + Default>(
         // 5 where 5.0 is meant is no mistake.
         let v = match (merged.get(k), v) {
             (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => toml::Value::Float(*i as f64),
+            // On the command line `command=false` names a program.
+            (Some(toml::Value::String(_)), toml::Value::Boolean(_) | toml::Value::Integer(_)) => {
+                toml::Value::String(v.to_string())
+            }
             _ => v.clone(),
         };
         merged.insert(k.clone(), v);

@@ -275,7 +275,9 @@ pub fn improvement(comparison: &Comparison, workload: &str, scheduler: &str) -> 
         .rows_of(workload)
         .filter(|r| r.scheduler == scheduler && r.metric.headline)
         .filter_map(|r| {
-            let log = r.effect.as_ref()?.ratio.ln();
+            let effect = r.effect.as_ref()?;
+            let matters = effect.difference.abs() >= r.metric.tolerance;
+            let log = if matters { effect.ratio.ln() } else { 0.0 };
             match r.metric.better {
                 Better::Lower => Some(-log),
                 Better::Higher => Some(log),

@@ -74,6 +74,8 @@ pub struct Effect {
     /// 95 % bootstrap interval of that median.
     pub low: f64,
     pub high: f64,
+    /// Median over the blocks of scheduler - baseline, in the metric's unit.
+    pub difference: f64,
     /// Mann-Whitney, two-sided, exact for small samples.
     pub p: f64,
     /// Sign-flip permutation test of the paired log ratios, two-sided: a second opinion, not used for the verdict.
@@ -110,11 +112,13 @@ pub fn compare(baseline: &[f64], scheduler: &[f64], seed: u64) -> Option<Effect>
         .zip(b)
         .map(|(x, y)| ((y + shift) / (x + shift)).ln())
         .collect();
+    let differences: Vec<f64> = a.iter().zip(b).map(|(x, y)| y - x).collect();
     let Interval { low, high } = median_interval(&logs, 0.95, seed);
     Some(Effect {
         ratio: median(&logs).exp(),
         low: low.exp(),
         high: high.exp(),
+        difference: median(&differences),
         p: mann_whitney(a, b),
         p_paired: sign_flip(&logs),
         pairs: n,

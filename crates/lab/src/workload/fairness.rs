@@ -122,10 +122,10 @@ impl Params {
 struct Fairness(Params);
 
 fn error_def() -> MetricDef {
-    MetricDef::headline("share_error", "points", Better::Lower)
+    MetricDef::headline("share_error", "points", Better::Lower).tolerating(1.0)
 }
 fn jain_def() -> MetricDef {
-    MetricDef::new("jain", "index", Better::Higher)
+    MetricDef::new("jain", "index", Better::Higher).tolerating(0.001)
 }
 
 /// The ideal share of each competitor, summing to 1: proportional to weight, none above its cap, what capped ones cannot

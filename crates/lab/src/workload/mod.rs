@@ -242,9 +242,7 @@ mod tests {
             .map(|e| e.to_string());
         assert_eq!(
             err.as_deref(),
-            Some(
-                "no workload is called `open-lop`; did you mean `open-loop`?; `scx_lab list` shows all"
-            )
+            Some("no workload is called `open-lop`; did you mean `open-loop`?")
         );
     }
 }
