@@ -12,14 +12,14 @@ enum lab_consts {
  * One of these per CPU. Only the CPU it belongs to writes it; the reader sums over the CPUs. All times in ns.
  */
 struct lab_counters {
-	unsigned long long switches;	   /* changes from one task to another, idle included */
-	unsigned long long preemptions;	   /* switches away from a task that still wanted to run */
-	unsigned long long wakeups;	   /* tasks that became runnable */
-	unsigned long long migrations;	   /* sched_migrate_task events */
-	unsigned long long wake_wait_ns;   /* sum over wake-ups of the time from wake-up to running */
+	unsigned long long switches; /* changes from one task to another, idle included */
+	unsigned long long preemptions; /* switches away from a task that still wanted to run */
+	unsigned long long wakeups; /* tasks that became runnable */
+	unsigned long long migrations; /* sched_migrate_task events */
+	unsigned long long wake_wait_ns; /* sum over wake-ups of the time from wake-up to running */
 	unsigned long long requeue_wait_ns; /* the same for preempted tasks, until they run again */
 	unsigned long long idle_waiting_ns; /* CPU time idle while movable tasks waited (see the .bpf.c) */
-	unsigned long long untracked;	   /* events lost because a task had no storage */
+	unsigned long long untracked; /* events lost because a task had no storage */
 	unsigned long long wake_hist[LAB_BUCKETS];
 	unsigned long long requeue_hist[LAB_BUCKETS];
 };

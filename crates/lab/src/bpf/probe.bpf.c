@@ -21,8 +21,8 @@ char _license[] SEC("license") = "GPL";
 #define TASK_STATE_RUNNING 0
 
 enum phase {
-	PHASE_OFF,     /* blocked, or never seen */
-	PHASE_WAKING,  /* runnable since a wake-up, waiting for a CPU */
+	PHASE_OFF, /* blocked, or never seen */
+	PHASE_WAKING, /* runnable since a wake-up, waiting for a CPU */
 	PHASE_REQUEUED, /* preempted, waiting for a CPU */
 	PHASE_RUNNING,
 };
@@ -71,11 +71,26 @@ static __u32 bucket_of(__u64 ns)
 	__u32 b = 0;
 
 	/* A binary search for the highest set bit: bounded, no loop for the verifier to unroll. */
-	if (ns >> 32) { b += 32; ns >>= 32; }
-	if (ns >> 16) { b += 16; ns >>= 16; }
-	if (ns >> 8) { b += 8; ns >>= 8; }
-	if (ns >> 4) { b += 4; ns >>= 4; }
-	if (ns >> 2) { b += 2; ns >>= 2; }
+	if (ns >> 32) {
+		b += 32;
+		ns >>= 32;
+	}
+	if (ns >> 16) {
+		b += 16;
+		ns >>= 16;
+	}
+	if (ns >> 8) {
+		b += 8;
+		ns >>= 8;
+	}
+	if (ns >> 4) {
+		b += 4;
+		ns >>= 4;
+	}
+	if (ns >> 2) {
+		b += 2;
+		ns >>= 2;
+	}
 	if (ns >> 1)
 		b += 1;
 	return b < LAB_BUCKETS ? b : LAB_BUCKETS - 1;
