@@ -1,1 +1,148 @@
-fn main() {}
+//! The command `scx_ml`.
+
+use std::io::IsTerminal;
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use crossbeam::channel::bounded;
+use log::{info, warn};
+use scx_utils::build_id;
+
+use scx_ml::SCHEDULER_NAME;
+use scx_ml::cli::{Mode, Opts};
+use scx_ml::preflight::Kernel;
+use scx_ml::publish::MapSink;
+use scx_ml::ringbuf::CHANNEL_BATCHES;
+use scx_ml::scheduler::{Learning, Scheduler};
+use scx_ml::{stats, trainer};
+
+fn main() -> ExitCode {
+    match run(&Opts::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{SCHEDULER_NAME}: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(opts: &Opts) -> Result<()> {
+    let version = build_id::full_version(env!("CARGO_PKG_VERSION"));
+    if opts.version {
+        println!("{SCHEDULER_NAME} {version}");
+        return Ok(());
+    }
+    if opts.help_stats {
+        return stats::server_data().describe_meta(&mut std::io::stdout(), None);
+    }
+    opts.check()?;
+    init_logging(opts.verbose)?;
+
+    let shutdown = Arc::new(AtomicBool::new(false));
+    ctrlc::set_handler({
+        let shutdown = shutdown.clone();
+        move || shutdown.store(true, Ordering::Relaxed)
+    })
+    .context("cannot watch for Ctrl-C")?;
+
+    if let Some(interval) = opts.monitor {
+        return stats::monitor(Duration::from_secs_f64(interval), shutdown);
+    }
+
+    Kernel::running().check()?;
+    info!("{SCHEDULER_NAME} {version}");
+    schedule(opts, &shutdown)
+}
+
+/// Schedule until `shutdown`, anew after each CPU hotplug.
+fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
+    let (batches, to_learn) = bounded(CHANNEL_BATCHES);
+    let learns = opts.mode != Mode::Base;
+    let learning = Learning {
+        sink: Arc::new(MapSink::default()),
+        batches: learns.then_some(batches),
+        status: Arc::default(),
+        drain: Arc::default(),
+    };
+    let trainer = if learns {
+        Some(trainer::start(
+            opts.learner_config(),
+            to_learn,
+            learning.sink.clone(),
+            learning.status.clone(),
+        )?)
+    } else {
+        None
+    };
+
+    let mut object = MaybeUninit::uninit();
+    let mut print_interval = opts.stats.map(Duration::from_secs_f64);
+    loop {
+        let mut scheduler = Scheduler::start(opts, &learning, &mut object)?;
+        if let Some(interval) = print_interval.take() {
+            print_stats(interval, shutdown.clone())?;
+        }
+        if !scheduler.run(shutdown)?.should_restart() || shutdown.load(Ordering::Relaxed) {
+            break;
+        }
+        info!("the CPUs have changed: restarting, the model is kept");
+    }
+
+    drop(learning);
+    if trainer.is_some_and(|t| t.join().is_err()) {
+        warn!("the trainer had panicked");
+    }
+    Ok(())
+}
+
+/// A client of our own stats server, in a thread.
+fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("ml-stats".into())
+        .spawn(move || {
+            if let Err(e) = stats::monitor(interval, shutdown) {
+                warn!("statistics are no longer printed: {e:#}");
+            }
+        })
+        .context("cannot start the thread that prints statistics")?;
+    Ok(())
+}
+
+fn init_logging(verbose: bool) -> Result<()> {
+    use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+
+    let level = if verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    };
+    let mut config = ConfigBuilder::new();
+    config
+        .set_location_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off);
+    // Local time where it can be told; UTC otherwise.
+    let _ = config.set_time_offset_to_local();
+    TermLogger::init(
+        level,
+        config.build(),
+        TerminalMode::Stderr,
+        if std::io::stderr().is_terminal() {
+            ColorChoice::Auto
+        } else {
+            ColorChoice::Never
+        },
+    )
+    .context("cannot start logging")?;
+    scx_utils::init_libbpf_logging(Some(if verbose {
+        libbpf_rs::PrintLevel::Debug
+    } else {
+        libbpf_rs::PrintLevel::Warn
+    }));
+    Ok(())
+}

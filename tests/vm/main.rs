@@ -1,1 +1,10 @@
-fn main() {}
+//! Tests of the scheduler on a real kernel with sched_ext, as root. `vng/test` runs them in a VM; nothing here mocks
+//! the kernel. They change the machine's scheduling, so they run one at a time (`--test-threads=1`).
+
+mod bad_days;
+mod fairness;
+mod harness;
+mod learning;
+mod life;
+mod load;
+mod storms;

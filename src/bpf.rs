@@ -1,0 +1,53 @@
+//! The generated bindings: the BPF skeleton, and the types of `src/bpf/intf.h`.
+
+/// The skeleton of `src/bpf/main.bpf.c`.
+#[allow(clippy::all, clippy::unwrap_used, missing_docs)]
+pub mod skel {
+    include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
+}
+
+/// Structs and constants that C and Rust share.
+#[allow(
+    non_upper_case_globals,
+    non_camel_case_types,
+    non_snake_case,
+    dead_code,
+    missing_docs,
+    clippy::all
+)]
+pub mod intf {
+    include!(concat!(env!("OUT_DIR"), "/bpf_intf.rs"));
+}
+
+/// Number of features in a record and coefficients in a model.
+pub const NR_FEATURES: usize = intf::scx_ml_feature_NR_FEATURES as usize;
+
+/// The bytes of a C struct that consists of integers only, to be written into a map.
+///
+/// # Safety
+/// `T` must be a `repr(C)` struct without padding: reading padding is undefined.
+pub unsafe fn bytes_of<T>(value: &T) -> &[u8] {
+    // SAFETY: the pointer is valid for size_of::<T>() bytes, all of them initialised as the caller vouches.
+    unsafe { std::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) }
+}
+
+/// Default for C structs that consist of integers only: all zero.
+macro_rules! zero_by_default {
+    ($($name:ident),*) => {$(
+        impl Default for intf::$name {
+            fn default() -> Self {
+                // SAFETY: integers only, for which all bits zero is a value.
+                unsafe { std::mem::zeroed() }
+            }
+        }
+    )*};
+}
+
+zero_by_default!(
+    burst_sample,
+    counters,
+    cpu_ctx,
+    llc_ctx,
+    model,
+    policy_params
+);

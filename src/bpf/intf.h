@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the BPF scheduler, the user-space learner and the host tests share: constants, the list of features, the
+ * sample record, the model as the kernel reads it, and the counters. Rust sees this file through bindgen, so a field
+ * is declared here and nowhere else.
+ *
+ * Fixed point: a suffix _q8 or _q16 gives the number of fractional bits. Times are nanoseconds (_ns).
+ */
+#ifndef __SCX_ML_INTF_H
+#define __SCX_ML_INTF_H
+
+#ifndef __VMLINUX_H__
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef signed char s8;
+typedef signed short s16;
+typedef signed int s32;
+typedef signed long long s64;
+#endif
+
+#define SCX_ML_NSEC_PER_USEC 1000ULL
+#define SCX_ML_NSEC_PER_MSEC 1000000ULL
+
+/*
+ * The features of a burst, as they were when the task woke: X(identifier, name, unit, description).
+ * Values are log2 in Q8, or 0 / 256 (one in Q8) for a yes-or-no feature. The order is the order of coefficients.
+ */
+#define SCX_ML_FEATURES(X)                                                                                             \
+	X(LAST_BURST, last_burst, "log2(ns)", "CPU time of the last burst")                                            \
+	X(AVG_BURST, avg_burst, "log2(ns)", "moving average (1/4) of burst CPU time, the predictor to beat")           \
+	X(LOG_BURST, log_burst, "log2(ns)", "moving average (1/4) of log2 of burst CPU time")                          \
+	X(LAST_SLEEP, last_sleep, "log2(ns)", "time blocked before this wake-up")                                      \
+	X(AVG_SLEEP, avg_sleep, "log2(ns)", "moving average (1/4) of time blocked")                                    \
+	X(AVG_WAIT, avg_wait, "log2(ns)", "moving average (1/4) of time runnable before running")                      \
+	X(WAKER_BURST, waker_burst, "log2(ns)", "the waker's moving average of log2 burst; the task's own if unknown") \
+	X(WAKER_RAN, waker_ran, "log2(ns)", "CPU time of the waker's own burst so far; 0 if unknown")                  \
+	X(WAKER_NONE, waker_none, "flag", "woken by the idle task or before the waker was known")                      \
+	X(SYNC_WAKE, sync_wake, "flag", "the waker said that it is about to block")                                    \
+	X(KTHREAD, kthread, "flag", "kernel thread")                                                                   \
+	X(WEIGHT, weight, "log2", "scheduling weight from nice, 100 is nice 0")                                        \
+	X(SEEN, seen, "log2(bursts)", "bursts seen of this task, counted up to 255")
+
+enum scx_ml_feature {
+#define X(id, name, unit, desc) FEATURE_##id,
+	SCX_ML_FEATURES(X)
+#undef X
+		NR_FEATURES,
+};
+
+enum scx_ml_consts {
+	FEATURE_ONE_Q8 = 256, /* a set flag */
+	NR_MODEL_SLOTS = 2,
+	COMM_LEN = 16,
+	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
+	PRIOR_BURST_Q8 = 19 * 256,
+	/* |coefficient| that user space may publish and that the kernel accepts: 64.0. */
+	COEF_LIMIT_Q16 = 64 << 16,
+	/* Highest log2(ns) that is told apart: 2^40 ns is 18 minutes. */
+	LOG2_MAX_Q8 = 40 * 256,
+};
+
+/* Scheduling modes, `--mode`. */
+enum scx_ml_mode {
+	MODE_BASE = 0, /* no features, no samples, no model */
+	MODE_SHADOW = 1, /* predict and record, but schedule by the base policy */
+	MODE_LEARN = 2, /* predict, record and schedule by the prediction */
+};
+
+/* What user space sets of the policy (policy.h) before the scheduler is loaded. */
+struct policy_params {
+	u64 slice_min_ns;
+	u64 slice_max_ns;
+	u64 first_quantum_ns; /* guaranteed to every wake-up before it can be preempted by another */
+	u64 lag_ns; /* bound of credit and debt in virtual time, at weight 100 */
+	u64 fair_interval_ns; /* the fair lane gets a turn at least this often */
+};
+
+enum policy_lane {
+	LANE_FRESH = 0,
+	LANE_FAIR = 1,
+	NR_LANES = 2,
+};
+
+/*
+ * A linear model of log2(burst), one slot. All-zero is "no model". The writer clears generation, writes the rest,
+ * then sets generation again, so a reader that sees the same non-zero generation before and after has one whole model.
+ */
+struct model {
+	u64 generation; /* 0: not valid */
+	u64 expires_ns; /* bpf_ktime_get_ns() after which this counts as no model; ~0: never */
+	s64 intercept_q24;
+	s32 coef_q16[NR_FEATURES];
+	s32 margin_q16; /* k * residual sigma in log2: mean + margin is the slice's quantile */
+	s32 long_margin_q16; /* mean - long_margin above the first quantum: confidently long */
+	u32 pad;
+};
+_Static_assert(sizeof(struct model) == 24 + 4 * (NR_FEATURES + 3), "struct model has no padding but pad");
+
+/* Which of the two slots is the published one. */
+struct model_ctl {
+	u64 generation; /* slot = generation % NR_MODEL_SLOTS; 0: none */
+};
+
+enum sample_flags {
+	SAMPLE_PREDICTED = 1 << 0, /* pred_q8 and model_generation are valid */
+	SAMPLE_STEERED = 1 << 1, /* the slice came from the prediction */
+	SAMPLE_KTHREAD = 1 << 2,
+	SAMPLE_FIRST = 1 << 3, /* the task's first burst: there was no history */
+};
+
+/* One burst, wake-up to voluntary block. Sent through the ring buffer. */
+struct burst_sample {
+	u64 wake_ns; /* CLOCK_MONOTONIC */
+	u64 end_ns; /* CLOCK_MONOTONIC */
+	u64 burst_ns; /* the label: CPU time used */
+	u64 wait_ns; /* time runnable but not running during the burst */
+	u64 cgroup_id;
+	u64 model_generation; /* of the model that made the prediction */
+	u64 slice_ns; /* first slice granted */
+	u32 pid;
+	u32 tgid;
+	s32 cpu; /* where the burst ended */
+	u32 weight;
+	u32 preemptions; /* slices that ended without the task blocking */
+	u32 repeat; /* bursts this sample stands for, 1 or more (sampling) */
+	u32 flags;
+	s32 pred_q16; /* predicted log2(burst in ns) */
+	s16 feature_q8[NR_FEATURES];
+	s16 avg_q8; /* the moving average's prediction, log2(ns) */
+	char comm[COMM_LEN];
+	u8 pad[4];
+};
+_Static_assert(sizeof(struct burst_sample) == 136, "the record's size is part of the interface");
+
+/*
+ * A CPU. Written by the CPU itself (or for it, under its rq lock); read by others that look for one to preempt, so
+ * each has cache lines of its own.
+ */
+struct cpu_ctx {
+	u64 run_start_ns; /* 0: no sched_ext task runs here */
+	u64 burst_before_ns; /* CPU time of the running task's burst before run_start_ns */
+	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
+	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
+	u32 llc;
+	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
+	/* sampling */
+	u64 window_ns; /* start */
+	u32 window_bursts;
+	u32 window_kept;
+	u32 keep_shift; /* one burst in 2^keep_shift is kept */
+	u32 pad2[17];
+};
+_Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
+
+/* CPUs that share a last-level cache, and the queues that they share. */
+struct llc_ctx {
+	u64 vclock; /* mean virtual time of the tasks queued here; updates may race, see advance_vclock() */
+	u32 nr_cpus;
+	u32 pad[13];
+};
+_Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
+
+/*
+ * Counters, summed over CPUs by user space: X(name, description). All count since the scheduler was attached.
+ */
+#define SCX_ML_COUNTERS(X)                                                                                             \
+	X(bursts, "bursts ended, the scheduler's own threads left out")                                                \
+	X(kept, "samples put into the ring buffer")                                                                    \
+	X(dropped, "samples lost because the ring buffer was full")                                                    \
+	X(sampled_out, "bursts that sampling left out")                                                                \
+	X(excluded, "bursts of the scheduler's own threads")                                                           \
+	X(slices_predicted, "slices that came from a prediction")                                                      \
+	X(slices_base, "slices from the base policy")                                                                  \
+	X(predictions, "predictions made at a wake-up")                                                                \
+	X(no_model, "wake-ups for which no valid model was published")                                                 \
+	X(clamped_min, "predicted slices raised to the shortest allowed")                                              \
+	X(clamped_max, "predicted slices cut to the longest allowed")                                                  \
+	X(judged, "bursts for which both predictors were judged")                                                      \
+	X(err_model_q8, "sum of |predicted - actual| log2 burst of the model")                                         \
+	X(err_avg_q8, "sum of |predicted - actual| log2 burst of the moving average")                                  \
+	X(direct_idle, "wake-ups sent straight to an idle CPU")                                                        \
+	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
+	X(queued_fair, "tasks queued in the fair lane")                                                                \
+	X(queued_pinned, "tasks queued for one CPU only")                                                              \
+	X(kept_running, "slices renewed in place because nothing more urgent waited")                                  \
+	X(preempt_kicks, "running tasks asked to make room for a fresh wake-up")                                       \
+	X(tick_preempts, "running tasks ended at a tick, past their first quantum")                                    \
+	X(fair_turns, "turns given to the fair lane because it had waited long enough")                                \
+	X(llc_steals, "tasks taken from another LLC's queues")                                                         \
+	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
+	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
+	X(wait_ns, "time tasks were runnable but did not run")                                                         \
+	X(waits, "times a task waited")
+
+struct counters {
+#define X(name, desc) u64 name;
+	SCX_ML_COUNTERS(X)
+#undef X
+};
+
+#endif /* __SCX_ML_INTF_H */

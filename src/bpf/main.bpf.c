@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * scx_ml: the struct_ops. The mechanisms are in the headers, one subject each:
+ *
+ *   intf.h          shared with user space      task.bpf.h      state and counters
+ *   model.h         prediction, integer maths   samples.bpf.h   records to user space
+ *   policy.h        virtual time, slices        features.bpf.h  a burst from wake-up to block
+ *   queues.bpf.h    lanes, placement            group.bpf.h     nice and cgroup weights
+ */
+#include "queues.bpf.h"
+#include "features.bpf.h"
+
+char _license[] SEC("license") = "GPL";
+
+UEI_DEFINE(uei);
+
+/*
+ * Choose a CPU for a task that wakes or is new. Runs on the waker's CPU with p's pi_lock held; `current` is the waker
+ * or what its interrupt interrupted. Not called for tasks that have only one CPU to go to.
+ */
+s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	bool idle = false;
+	s32 cpu;
+
+	if (tctx)
+		begin_burst(p, tctx, bpf_get_current_task_btf(), wake_flags & SCX_WAKE_SYNC);
+
+	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
+		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
+		idle = cpu >= 0;
+	} else {
+		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	}
+	if (!idle)
+		return prev_cpu;
+
+	if (tctx) {
+		tctx->lane = LANE_FRESH;
+		COUNT(direct_idle);
+		/* Nobody waits for an idle CPU: the base slice there is the longest. */
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, grant_slice(p, tctx, LANE_FAIR, 0), 0);
+	}
+	return cpu;
+}
+
+/*
+ * Queue a task: one that woke without an idle CPU for it, whose slice ended, or that was taken off a CPU. Runs on any
+ * CPU with the lock of p's run queue held; `current` is anything.
+ */
+void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	struct policy_params pp = policy_params();
+	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
+	struct task_ctx *tctx = task_ctx_of(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 now_ns = scx_bpf_now(), key, slice_ns, vlag;
+	struct llc_ctx *lctx;
+	bool pinned = is_pinned(p);
+	u32 lane;
+
+	lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
+	if (!tctx || !cctx || !lctx) {
+		/* Not reached for a task that ops.init_task has seen. Any queue is better than none. */
+		scx_bpf_dsq_insert(p, SCX_DSQ_GLOBAL, pp.slice_min_ns, enq_flags);
+		return;
+	}
+	if (enq_flags & SCX_ENQ_REENQ)
+		COUNT(reenqueued);
+
+	if (tctx->cgroup_id)
+		update_weight(p, tctx, now_ns);
+	join_llc(tctx, cctx->llc);
+	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
+	lane = policy_lane(&pp, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag,
+			   tctx->sure_long);
+	tctx->lane = lane;
+
+	if (lane == LANE_FRESH) {
+		bool predicted = mode == MODE_LEARN && tctx->model_generation;
+
+		key = now_ns + (predicted ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
+		COUNT(queued_fresh);
+	} else {
+		key = fair_key(p, tctx);
+		COUNT(queued_fair);
+	}
+	if (pinned)
+		COUNT(queued_pinned);
+
+	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
+	scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu, lane) : shared_dsq(cctx->llc, lane), slice_ns, key,
+				 enq_flags);
+
+	/*
+	 * Only now look for an idle CPU: one that went idle before the insertion has not seen the task, and one that
+	 * goes idle after it will.
+	 */
+	idle_cpu = claim_idle_cpu(p, cpu, pinned);
+	if (idle_cpu >= 0)
+		scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
+	else if (lane == LANE_FRESH)
+		preempt_for(p, cpu, cctx->llc, pinned, now_ns);
+}
+
+/* Renew the slice of prev, which goes on because nothing more urgent waits. */
+static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr_waiting)
+{
+	COUNT(kept_running);
+	scx_bpf_task_set_slice(prev, tctx ? grant_slice(prev, tctx, LANE_FAIR, nr_waiting) : params.slice_min_ns);
+}
+
+/* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in the fair lane of its queues. */
+static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc)
+{
+	u64 used_ns = prev->se.sum_exec_runtime - tctx->exec_at_run_ns;
+	u64 key = fair_key(prev, tctx) + policy_virtual_ns(used_ns, tctx->inv_weight_q16);
+	u64 pinned = head_key(pinned_dsq(cpu, LANE_FAIR)), shared = head_key(shared_dsq(llc, LANE_FAIR));
+
+	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
+}
+
+/*
+ * A CPU has nothing in its local DSQ: give it a task. Runs on cpu (or on a sibling that schedules for it under core
+ * scheduling) with its rq lock held; prev is what ran, and goes on if nothing is moved and it is still runnable.
+ */
+void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
+{
+	bool prev_runnable = prev && (prev->scx.flags & SCX_TASK_QUEUED);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_ctx *tctx = NULL;
+	struct llc_ctx *lctx;
+	u64 now_ns = scx_bpf_now();
+	s32 nr_fair, nr_fresh;
+	u32 llc, per_cpu;
+
+	if (!cctx)
+		return;
+	llc = cctx->llc;
+	lctx = llc_ctx_of(llc);
+	if (!lctx)
+		return;
+
+	nr_fair = scx_bpf_dsq_nr_queued(shared_dsq(llc, LANE_FAIR)) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FAIR));
+	nr_fresh =
+		scx_bpf_dsq_nr_queued(shared_dsq(llc, LANE_FRESH)) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FRESH));
+	cctx->nr_waiting = nr_fair + nr_fresh;
+	per_cpu = waiting_per_cpu(lctx, cctx->nr_waiting);
+
+	if (nr_fair <= 0) {
+		cctx->fair_turn_ns = now_ns;
+	} else if (nr_fresh > 0 && now_ns - cctx->fair_turn_ns > params.fair_interval_ns &&
+		   take_from_lane(cpu, llc, LANE_FAIR)) {
+		cctx->fair_turn_ns = now_ns;
+		cctx->protect_until_ns = now_ns + params.first_quantum_ns;
+		COUNT(fair_turns);
+		return;
+	}
+
+	if (nr_fresh > 0 && take_from_lane(cpu, llc, LANE_FRESH))
+		return;
+
+	if (prev_runnable)
+		tctx = task_ctx_of(prev);
+	if (nr_fair > 0) {
+		if (tctx && prev_is_next(prev, tctx, cpu, llc)) {
+			keep_running(prev, tctx, per_cpu);
+			return;
+		}
+		if (take_from_lane(cpu, llc, LANE_FAIR)) {
+			cctx->fair_turn_ns = now_ns;
+			return;
+		}
+	}
+
+	if (prev_runnable)
+		keep_running(prev, tctx, per_cpu);
+	else
+		steal_from_llcs(llc);
+}
+
+/* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
+void BPF_STRUCT_OPS(ml_runnable, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	u64 now_ns = scx_bpf_now();
+
+	if (!tctx)
+		return;
+	tctx->queued_ns = now_ns;
+	group_task_runnable(p, tctx, now_ns);
+	begin_burst(p, tctx, bpf_get_current_task_btf(), false);
+}
+
+/* p starts to run on scx_bpf_task_cpu(p), under its rq lock; possibly executed by another CPU. */
+void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
+	struct task_ctx *tctx = task_ctx_of(p);
+	u64 now_ns = scx_bpf_now();
+	struct llc_ctx *lctx;
+
+	if (!tctx || !cctx)
+		return;
+
+	join_llc(tctx, cctx->llc);
+	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
+	if (tctx->queued_ns) {
+		u64 wait_ns = now_ns > tctx->queued_ns ? now_ns - tctx->queued_ns : 0;
+
+		tctx->wait_ns += wait_ns;
+		tctx->queued_ns = 0;
+		COUNT_ADD(wait_ns, wait_ns);
+		COUNT(waits);
+	}
+
+	cctx->burst_before_ns = burst_used_ns(p, tctx);
+	WRITE_ONCE(cctx->run_start_ns, now_ns);
+
+	/* The first of the fair lane has the least virtual time there: the clock does not lag behind it. */
+	lctx = llc_ctx_of(cctx->llc);
+	if (lctx && tctx->lane == LANE_FAIR && policy_vdiff(tctx->vruntime, lctx->vclock) > 0)
+		lctx->vclock = tctx->vruntime;
+}
+
+/* p stops running; runnable says whether it would go on. Same context as ops.running. */
+void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
+	struct task_ctx *tctx = task_ctx_of(p);
+	struct llc_ctx *lctx;
+	u64 vused;
+
+	if (!tctx || !cctx)
+		return;
+
+	WRITE_ONCE(cctx->run_start_ns, 0);
+	vused = policy_virtual_ns(p->se.sum_exec_runtime - tctx->exec_at_run_ns, tctx->inv_weight_q16);
+	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
+	tctx->vruntime += vused;
+
+	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
+	lctx = llc_ctx_of(cctx->llc);
+	if (lctx)
+		lctx->vclock += policy_vclock_step(vused, cctx->nr_waiting + lctx->nr_cpus);
+
+	if (runnable) {
+		tctx->preemptions++;
+		tctx->queued_ns = scx_bpf_now();
+	}
+}
+
+/* p stops being runnable: it blocks, exits, or is taken out for a moment (affinity, nice, class). Under its rq lock. */
+void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx)
+		return;
+	tctx->queued_ns = 0;
+	group_task_quiescent(tctx);
+	if (deq_flags & SCX_DEQ_SLEEP)
+		end_burst(p, tctx);
+}
+
+/* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
+void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
+{
+	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	s32 nr_fresh, nr_fair;
+
+	if (!cctx)
+		return;
+	nr_fresh = scx_bpf_dsq_nr_queued(shared_dsq(cctx->llc, LANE_FRESH)) +
+		   scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FRESH));
+	nr_fair = scx_bpf_dsq_nr_queued(shared_dsq(cctx->llc, LANE_FAIR));
+
+	if (nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) {
+		scx_bpf_task_set_slice(p, 0);
+		COUNT(tick_preempts);
+	}
+	/* Closes the gap between a CPU's last look at the queues and its idle bit: see ops.enqueue. */
+	if (nr_fresh + nr_fair > 0) {
+		idle_cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+		if (idle_cpu >= 0)
+			scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
+	}
+}
+
+/* A higher class takes the CPU over: what was dispatched to it must not wait for that class to finish. */
+void BPF_STRUCT_OPS(ml_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
+{
+	scx_bpf_reenqueue_local();
+}
+
+/* p's nice value changed. Under its rq lock. */
+void BPF_STRUCT_OPS(ml_set_weight, struct task_struct *p, u32 weight)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		update_weight(p, tctx, scx_bpf_now());
+}
+
+/* A task is new, or existed when the scheduler was loaded. May sleep; at a fork `current` is the parent. */
+s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!tctx)
+		return -ENOMEM;
+	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
+	if (bpf_core_field_exists(args->cgroup))
+		tctx->cgroup_id = group_id(args->cgroup);
+	init_history(tctx, args->fork ? bpf_get_current_task_btf() : NULL);
+	return 0;
+}
+
+/* p enters sched_ext: from a fork, another class, or when the scheduler is loaded. Under its rq lock. */
+void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
+	struct task_ctx *tctx = task_ctx_of(p);
+	struct llc_ctx *lctx;
+
+	if (!tctx || !cctx)
+		return;
+	lctx = llc_ctx_of(cctx->llc);
+	if (lctx)
+		tctx->vruntime = lctx->vclock;
+	tctx->llc = cctx->llc;
+	update_weight(p, tctx, scx_bpf_now());
+}
+
+/* p leaves sched_ext for another class, or exits. Under its rq lock. */
+void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx)
+		return;
+	group_task_quiescent(tctx);
+	tctx->in_burst = false;
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
+{
+	return create_queues();
+}
+
+void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)
+{
+	UEI_RECORD(uei, ei);
+}
+
+SCX_OPS_DEFINE(ml_ops, .select_cpu = (void *)ml_select_cpu, .enqueue = (void *)ml_enqueue,
+	       .dispatch = (void *)ml_dispatch, .runnable = (void *)ml_runnable, .running = (void *)ml_running,
+	       .stopping = (void *)ml_stopping, .quiescent = (void *)ml_quiescent, .tick = (void *)ml_tick,
+	       .cpu_release = (void *)ml_cpu_release, .set_weight = (void *)ml_set_weight,
+	       .init_task = (void *)ml_init_task, .enable = (void *)ml_enable, .disable = (void *)ml_disable,
+	       .cgroup_init = (void *)ml_cgroup_init, .cgroup_exit = (void *)ml_cgroup_exit,
+	       .cgroup_move = (void *)ml_cgroup_move, .cgroup_set_weight = (void *)ml_cgroup_set_weight,
+	       .init = (void *)ml_init, .exit = (void *)ml_exit, .timeout_ms = 10000, .name = "ml");

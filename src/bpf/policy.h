@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The policy's mathematics: virtual time, lanes, keys and slices.
+ *
+ * Pure integer C without helpers, maps or division, compiled for BPF and for the host (see model.h). docs/policy.md
+ * explains the policy; in short:
+ *
+ *   fresh lane   a task that has just woken and has not used up its first quantum. Ordered by real time: the wake-up
+ *                plus, with a model, the predicted burst rounded to a power of two. Runs before everything else and
+ *                preempts what is past its own first quantum.
+ *   fair lane    the rest, ordered by virtual deadline: weighted virtual run time plus a request.
+ *
+ * The fair lane has a guaranteed turn at intervals, and a task that has had more than its fair share (beyond the lag
+ * bound) is not fresh, so neither lane can starve the other.
+ */
+#ifndef __SCX_ML_POLICY_H
+#define __SCX_ML_POLICY_H
+
+#include "intf.h"
+#include "model.h"
+
+/* Inverse weight: 1.0 in Q16 for weight 100 (nice 0). Limited so that no product below can overflow. */
+#define INV_WEIGHT_ONE_Q16 (1ULL << 16)
+#define INV_WEIGHT_MAX_Q16 (INV_WEIGHT_ONE_Q16 << 10)
+
+/* CPU time in virtual time: ns * 100 / weight. Exact for ns below 2^37 (137 s); saturates above. */
+static inline u64 policy_virtual_ns(u64 ns, u64 inv_weight_q16)
+{
+	const u64 ns_max = 1ULL << 37;
+
+	if (ns > ns_max)
+		ns = ns_max;
+	if (inv_weight_q16 > INV_WEIGHT_MAX_Q16)
+		inv_weight_q16 = INV_WEIGHT_MAX_Q16;
+	return (ns * inv_weight_q16) >> 16;
+}
+
+/* a - b in virtual time, which wraps. */
+static inline s64 policy_vdiff(u64 a, u64 b)
+{
+	return (s64)(a - b);
+}
+
+/*
+ * A task's virtual time limited to the queue's virtual clock -/+ the lag bound: a sleeper cannot hoard credit, and a
+ * task that had idle CPUs for itself is not made to pay for them for ever.
+ */
+static inline u64 policy_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag)
+{
+	s64 ahead = policy_vdiff(vruntime, vclock);
+
+	return vclock + (u64)clamp_s64(ahead, -(s64)vlag, (s64)vlag);
+}
+
+/*
+ * 1/n in Q16 for n in 1..64, without division. Above, the next power of two is taken.
+ */
+static inline u32 policy_recip_q16(u32 n)
+{
+	static const u32 recip_q16[65] = {
+		65536, 65536, 32768, 21845, 16384, 13107, 10923, 9362, 8192, 7282, 6554, 5958, 5461,
+		5041,  4681,  4369,  4096,  3855,  3641,  3449,  3277, 3121, 2979, 2849, 2731, 2621,
+		2521,  2427,  2341,  2260,  2185,  2114,  2048,  1986, 1928, 1872, 1820, 1771, 1725,
+		1680,  1638,  1598,  1560,  1524,  1489,  1456,  1425, 1394, 1365, 1337, 1311, 1285,
+		1260,  1237,  1214,  1192,  1170,  1150,  1130,  1111, 1092, 1074, 1057, 1040, 1024,
+	};
+
+	if (n <= 64)
+		return recip_q16[n];
+	return 65536 >> (ilog2_u64(n - 1) + 1 > 16 ? 16 : ilog2_u64(n - 1) + 1);
+}
+
+/* How far the virtual clock of a queue moves when one of nr_active tasks has used vused: the mean of all of them. */
+static inline u64 policy_vclock_step(u64 vused, u32 nr_active)
+{
+	return ((vused >> 8) * policy_recip_q16(nr_active)) >> 8;
+}
+
+/* Which lane a task belongs to. burst_ns: CPU time since it woke; ahead: its virtual time beyond the clock's. */
+static inline enum policy_lane policy_lane(const struct policy_params *pp, u64 burst_ns, s64 ahead, u64 vlag,
+					   bool sure_long)
+{
+	if (burst_ns < pp->first_quantum_ns && ahead < (s64)vlag && !sure_long)
+		return LANE_FRESH;
+	return LANE_FAIR;
+}
+
+/* Whether a model says with confidence that this burst outlasts the first quantum. */
+static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
+{
+	return exp2_q16((s64)pred_q16 - long_margin_q16) > pp->first_quantum_ns;
+}
+
+/* The predicted burst rounded to the nearest power of two: noise inside a bucket must not become an ordering. */
+static inline u64 policy_bucket_ns(s32 pred_q16)
+{
+	s64 bucket = ((s64)pred_q16 + (1 << 15)) >> 16;
+
+	return 1ULL << clamp_s64(bucket, 0, 40);
+}
+
+/* The request that a deadline adds: the predicted burst's bucket, or the base slice; at most the lag bound. */
+static inline u64 policy_request_ns(const struct policy_params *pp, bool predicted, s32 pred_q16)
+{
+	u64 request = predicted ? policy_bucket_ns(pred_q16) : pp->first_quantum_ns;
+
+	return request > pp->lag_ns ? pp->lag_ns : request;
+}
+
+static inline u64 policy_clamp_slice(const struct policy_params *pp, u64 slice_ns)
+{
+	if (slice_ns < pp->slice_min_ns)
+		return pp->slice_min_ns;
+	if (slice_ns > pp->slice_max_ns)
+		return pp->slice_max_ns;
+	return slice_ns;
+}
+
+/* Slice without a prediction: the longest one shared among those that wait for the same CPU. Never 0. */
+static inline u64 policy_base_slice_ns(const struct policy_params *pp, enum policy_lane lane, u32 nr_waiting)
+{
+	u64 slice_ns =
+		lane == LANE_FRESH ? pp->first_quantum_ns : (pp->slice_max_ns * policy_recip_q16(nr_waiting + 1)) >> 16;
+
+	return policy_clamp_slice(pp, slice_ns);
+}
+
+/*
+ * Slice from a prediction: what is left of the burst's high quantile, so that most bursts end inside it. 0 when the
+ * burst has already outlived the quantile: the prediction has nothing more to say and the base slice applies.
+ */
+static inline u64 policy_quantile_left_ns(s32 pred_q16, s32 margin_q16, u64 burst_ns)
+{
+	u64 quantile_ns = exp2_q16((s64)pred_q16 + margin_q16);
+
+	return quantile_ns > burst_ns ? quantile_ns - burst_ns : 0;
+}
+
+#endif /* __SCX_ML_POLICY_H */

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Samples: at the end of a burst a record goes to user space through a ring buffer.
+ *
+ * Problem: a machine may end 100,000 bursts a second; the learner needs a few thousand samples.
+ * How: each CPU has a budget of samples per window. At the start of a window the share to keep is set from the bursts
+ * of the window before, so that the budget is spent evenly (one burst in 2^keep_shift, chosen at random: a fixed
+ * stride would lock on to periodic work). What a window keeps is limited to twice the budget whatever happens.
+ * A record carries how many bursts it stands for.
+ * Possible limitation: a CPU whose load jumps in the middle of a window spends up to twice its budget.
+ */
+#ifndef __SCX_ML_SAMPLES_BPF_H
+#define __SCX_ML_SAMPLES_BPF_H
+
+#include "task.bpf.h"
+
+#define SAMPLE_WINDOW_NS (1ULL << 27) /* 134 ms */
+#define SAMPLE_SHIFT_MAX 16
+
+/* The reader polls; it is woken early only when this much is waiting. */
+#define SAMPLE_WAKE_BYTES (256 * 1024)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} samples SEC(".maps");
+
+/* Whether the burst that ends now on cctx's CPU is to be kept. */
+static bool sample_wanted(struct cpu_ctx *cctx, u64 now_ns)
+{
+	if (now_ns - cctx->window_ns >= SAMPLE_WINDOW_NS) {
+		u32 shift = 0, left = cctx->window_bursts;
+
+		while (shift < SAMPLE_SHIFT_MAX && left > sample_budget) {
+			left >>= 1;
+			shift++;
+		}
+		cctx->keep_shift = shift;
+		cctx->window_ns = now_ns;
+		cctx->window_bursts = 0;
+		cctx->window_kept = 0;
+	}
+
+	cctx->window_bursts++;
+	if (cctx->keep_shift && (bpf_get_prandom_u32() & ((1U << (cctx->keep_shift & 31)) - 1)))
+		return false;
+	if (cctx->window_kept >= 2 * sample_budget)
+		return false;
+	cctx->window_kept++;
+	return true;
+}
+
+/*
+ * Account for a burst that ended, and send its record. To be called once per burst, from ops.quiescent; may run on
+ * another CPU than the task's, so the CPU whose budget is spent is the executing one, under whose preemption-off
+ * section this runs.
+ */
+static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, u64 now_ns)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(bpf_get_smp_processor_id());
+	struct burst_sample *s;
+	u64 mono_ns;
+
+	if (is_own_task(p)) {
+		COUNT(excluded);
+		return;
+	}
+	COUNT(bursts);
+
+	if (!cctx || !sample_wanted(cctx, now_ns)) {
+		COUNT(sampled_out);
+		return;
+	}
+
+	s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
+	if (!s) {
+		COUNT(dropped);
+		return;
+	}
+
+	/* scx_bpf_now() is the run queue's clock; a record's times are all on CLOCK_MONOTONIC. */
+	mono_ns = bpf_ktime_get_ns();
+	s->end_ns = mono_ns;
+	s->wake_ns = mono_ns - (now_ns - tctx->wake_ns);
+	s->burst_ns = burst_ns;
+	s->wait_ns = tctx->wait_ns;
+	s->cgroup_id = p->cgroups->dfl_cgrp->kn->id;
+	s->model_generation = tctx->model_generation;
+	s->slice_ns = tctx->slice_ns;
+	s->pid = p->pid;
+	s->tgid = p->tgid;
+	s->cpu = scx_bpf_task_cpu(p);
+	s->weight = p->scx.weight;
+	s->preemptions = tctx->preemptions;
+	s->repeat = 1U << (cctx->keep_shift & 31);
+	s->flags = (tctx->model_generation ? SAMPLE_PREDICTED : 0) | (tctx->steered ? SAMPLE_STEERED : 0) |
+		   (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST);
+	s->pred_q16 = tctx->pred_q16;
+	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
+	s->avg_q8 = tctx->avg_pred_q8;
+	bpf_probe_read_kernel_str(s->comm, sizeof(s->comm), p->comm);
+	__builtin_memset(s->pad, 0, sizeof(s->pad));
+
+	/*
+	 * No wake-up per record: the reader polls, and waking it from here would turn every sample into a context
+	 * switch of our own making.
+	 */
+	bpf_ringbuf_submit(s, bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA) > SAMPLE_WAKE_BYTES ? BPF_RB_FORCE_WAKEUP
+												 : BPF_RB_NO_WAKEUP);
+	COUNT(kept);
+}
+
+#endif /* __SCX_ML_SAMPLES_BPF_H */

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * State: what is kept per task, per CPU and per LLC, the parameters that user space sets, and the counters.
+ */
+#ifndef __SCX_ML_TASK_BPF_H
+#define __SCX_ML_TASK_BPF_H
+
+#include <scx/common.bpf.h>
+#include "intf.h"
+#include "model.h"
+#include "policy.h"
+
+/* Set by user space before loading. */
+const volatile struct policy_params params = {
+	.slice_min_ns = 1 * SCX_ML_NSEC_PER_MSEC,
+	.slice_max_ns = 20 * SCX_ML_NSEC_PER_MSEC,
+	.first_quantum_ns = 2 * SCX_ML_NSEC_PER_MSEC,
+	.lag_ns = 20 * SCX_ML_NSEC_PER_MSEC,
+	.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,
+};
+const volatile u32 mode = MODE_LEARN;
+const volatile u32 nr_llcs = 1;
+const volatile u32 nr_cpus = 1; /* CPU ids, as in nr_cpu_ids */
+const volatile u32 own_tgid; /* the learner: never sampled, or it would learn from itself */
+const volatile u64 sample_budget = 100; /* samples per CPU and window, see samples.bpf.h */
+
+/*
+ * A task. The first cache line is what every switch touches, the second what a wake-up touches.
+ */
+struct task_ctx {
+	/* fairness */
+	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
+	u64 inv_weight_q16; /* 100 / effective weight */
+	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
+	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
+	u32 llc;
+	/* this burst */
+	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
+	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
+	u64 slice_ns; /* first slice of the burst, for the record */
+	u64 model_generation; /* 0: no prediction */
+
+	s32 pred_q16;
+	s32 margin_q16;
+	u8 in_burst;
+	u8 sure_long;
+	u8 steered; /* the last slice came from the prediction */
+	u8 lane; /* where it was queued last */
+	u32 preemptions;
+	u64 wake_ns;
+	u64 queued_ns; /* runnable since; 0 while running or blocked */
+	u64 wait_ns; /* of this burst */
+	s16 feature_q8[NR_FEATURES];
+	s16 avg_pred_q8;
+
+	/* history */
+	u64 blocked_ns; /* when it blocked; 0: never */
+	u64 last_burst_ns;
+	u64 avg_burst_ns;
+	u64 last_sleep_ns;
+	u64 avg_sleep_ns;
+	u64 avg_wait_ns;
+	s32 log_burst_q8;
+	u32 seen; /* bursts, up to 255 */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} task_ctxs SEC(".maps");
+
+/* CPUs and LLCs: user space sets max_entries and fills in what it knows before the scheduler is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cpu_ctx);
+} cpu_ctxs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct llc_ctx);
+} llc_ctxs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct counters);
+} counter_map SEC(".maps");
+
+/* Add n to a counter of the executing CPU. */
+#define COUNT_ADD(name, n)                                                                                             \
+	do {                                                                                                           \
+		u32 __zero = 0;                                                                                        \
+		struct counters *__c = bpf_map_lookup_elem(&counter_map, &__zero);                                     \
+		if (__c)                                                                                               \
+			__c->name += (n);                                                                              \
+	} while (0)
+
+#define COUNT(name) COUNT_ADD(name, 1)
+
+static inline struct task_ctx *task_ctx_of(struct task_struct *p)
+{
+	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+
+	if (!tctx)
+		COUNT(no_task_ctx);
+	return tctx;
+}
+
+static inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
+{
+	u32 key = (u32)cpu;
+
+	return bpf_map_lookup_elem(&cpu_ctxs, &key);
+}
+
+static inline struct llc_ctx *llc_ctx_of(u32 llc)
+{
+	return bpf_map_lookup_elem(&llc_ctxs, &llc);
+}
+
+/* The verifier wants policy parameters from a constant map as a plain struct; all fields are loaded once. */
+static inline struct policy_params policy_params(void)
+{
+	struct policy_params pp = {
+		.slice_min_ns = params.slice_min_ns,
+		.slice_max_ns = params.slice_max_ns,
+		.first_quantum_ns = params.first_quantum_ns,
+		.lag_ns = params.lag_ns,
+		.fair_interval_ns = params.fair_interval_ns,
+	};
+
+	return pp;
+}
+
+/* CPU time of p's burst up to the last time the kernel accounted it (switch, tick). */
+static inline u64 burst_used_ns(const struct task_struct *p, const struct task_ctx *tctx)
+{
+	return p->se.sum_exec_runtime - tctx->exec_at_wake_ns;
+}
+
+static inline bool is_own_task(const struct task_struct *p)
+{
+	return p->tgid == own_tgid;
+}
+
+/*
+ * Whether p can run on one CPU only. With one CPU in all, that is everybody, and the shared queues serve just as well.
+ */
+static inline bool is_pinned(const struct task_struct *p)
+{
+	return nr_cpus > 1 && (p->nr_cpus_allowed == 1 || is_migration_disabled(p));
+}
+
+#endif /* __SCX_ML_TASK_BPF_H */

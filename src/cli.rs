@@ -1,0 +1,272 @@
+//! The command line: what can be asked for, and what cannot.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use scx_utils::libbpf_clap_opts::LibbpfOpts;
+
+use crate::bpf::intf;
+use crate::learner::LearnerConfig;
+
+/// What the predictions are used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Learn while scheduling; slices and order follow the predictions.
+    Learn,
+    /// Learn and predict, but schedule by the base policy: what would the model do?
+    Shadow,
+    /// Learn one model, then keep it and stop learning.
+    Frozen,
+    /// The base policy alone: no samples, no model.
+    Base,
+}
+
+impl Mode {
+    /// As the kernel part knows it.
+    pub fn kernel_mode(self) -> u32 {
+        match self {
+            Mode::Learn | Mode::Frozen => intf::scx_ml_mode_MODE_LEARN,
+            Mode::Shadow => intf::scx_ml_mode_MODE_SHADOW,
+            Mode::Base => intf::scx_ml_mode_MODE_BASE,
+        }
+    }
+
+    /// As the user writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Learn => "learn",
+            Mode::Shadow => "shadow",
+            Mode::Frozen => "frozen",
+            Mode::Base => "base",
+        }
+    }
+}
+
+/// A sched_ext scheduler that learns the machine's own workload.
+///
+/// Replaces the kernel's CPU scheduling policy until it is ended with Ctrl-C; then, as after any error, the kernel's
+/// own policy takes over again. While it schedules, it learns by linear regression how long the next CPU burst of
+/// each task will be, and gives slices and deadlines by that.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "scx_ml",
+    disable_version_flag = true,
+    after_help = "Examples:\n  \
+        sudo scx_ml                          learn and schedule until Ctrl-C\n  \
+        sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
+        sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
+        scx_ml --monitor 1                   watch the scheduler that is running\n\n\
+        Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
+)]
+pub struct Opts {
+    /// What the predictions are used for.
+    #[arg(long, value_enum, default_value_t = Mode::Learn)]
+    pub mode: Mode,
+
+    /// Shortest slice, in microseconds.
+    #[arg(short = 's', long, default_value_t = 1_000, value_name = "US")]
+    pub slice_min_us: u64,
+
+    /// Longest slice, in microseconds.
+    #[arg(short = 'S', long, default_value_t = 20_000, value_name = "US")]
+    pub slice_max_us: u64,
+
+    /// Seconds between two fits of the model. A drift of its error brings the next one forward.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    pub refit_interval: f64,
+
+    /// Samples that the model is fitted on and judged by, the newest.
+    #[arg(long, default_value_t = 10_000, value_name = "SAMPLES")]
+    pub window: usize,
+
+    /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
+    #[arg(long, default_value_t = 2_000, value_name = "PER_SECOND")]
+    pub sample_rate: u64,
+
+    /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
+    #[arg(short = 'p', long)]
+    pub partial: bool,
+
+    /// Length of the kernel's dump when it ejects the scheduler, in bytes; 0 is the kernel's default.
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub exit_dump_len: u32,
+
+    /// Print statistics every so many seconds while scheduling.
+    #[arg(long, value_name = "SECONDS")]
+    pub stats: Option<f64>,
+
+    /// Print statistics of the scheduler that is already running; schedule nothing.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "stats")]
+    pub monitor: Option<f64>,
+
+    /// Describe the statistics.
+    #[arg(long)]
+    pub help_stats: bool,
+
+    /// Log more, libbpf's messages included.
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+
+    /// Print the version.
+    #[arg(short = 'V', long)]
+    pub version: bool,
+
+    #[command(flatten, next_help_heading = "Libbpf Options")]
+    pub libbpf: LibbpfOpts,
+}
+
+/// An option that cannot be.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum OptionError {
+    #[error("--slice-min-us is 0: a slice must last; give at least 1")]
+    SliceMinZero,
+    #[error(
+        "--slice-min-us {min} is above --slice-max-us {max}: the shortest slice cannot be longer than the longest"
+    )]
+    SliceOrder { min: u64, max: u64 },
+    #[error(
+        "--slice-max-us {0} is above 1000000: a slice of more than a second stalls whatever waits for it"
+    )]
+    SliceMaxTooLong(u64),
+    #[error("--window {found} is too small to fit a model on; give {min} to {max}")]
+    Window {
+        found: usize,
+        min: usize,
+        max: usize,
+    },
+    #[error(
+        "--window {found} is too large: it would take more memory than learning is worth; give {min} to {max}"
+    )]
+    WindowTooLarge {
+        found: usize,
+        min: usize,
+        max: usize,
+    },
+    #[error("--{option} {found} is not a usable number of seconds; give {min} to {max}")]
+    Seconds {
+        option: &'static str,
+        found: f64,
+        min: f64,
+        max: f64,
+    },
+    #[error(
+        "--sample-rate {0} is not usable; give 1 to 1000000 (--mode base takes no samples at all)"
+    )]
+    SampleRate(u64),
+}
+
+const WINDOW_MIN: usize = 500;
+const WINDOW_MAX: usize = 1_000_000;
+const SECONDS_MIN: f64 = 0.1;
+const SECONDS_MAX: f64 = 86_400.0;
+
+impl Opts {
+    /// Refuse what clap cannot know to be impossible.
+    pub fn check(&self) -> Result<(), OptionError> {
+        let (min, max) = (self.slice_min_us, self.slice_max_us);
+        if min == 0 {
+            return Err(OptionError::SliceMinZero);
+        }
+        if min > max {
+            return Err(OptionError::SliceOrder { min, max });
+        }
+        if max > 1_000_000 {
+            return Err(OptionError::SliceMaxTooLong(max));
+        }
+        let (found, min, max) = (self.window, WINDOW_MIN, WINDOW_MAX);
+        if found < min {
+            return Err(OptionError::Window { found, min, max });
+        }
+        if found > max {
+            return Err(OptionError::WindowTooLarge { found, min, max });
+        }
+        if !(1..=1_000_000).contains(&self.sample_rate) {
+            return Err(OptionError::SampleRate(self.sample_rate));
+        }
+        let seconds = [
+            ("refit-interval", Some(self.refit_interval)),
+            ("stats", self.stats),
+            ("monitor", self.monitor),
+        ];
+        for (option, found) in seconds {
+            let Some(found) = found else { continue };
+            if !(SECONDS_MIN..=SECONDS_MAX).contains(&found) {
+                return Err(OptionError::Seconds {
+                    option,
+                    found,
+                    min: SECONDS_MIN,
+                    max: SECONDS_MAX,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The learner's share of the options.
+    pub fn learner_config(&self) -> LearnerConfig {
+        let refit_interval = Duration::from_secs_f64(self.refit_interval);
+        LearnerConfig {
+            window: self.window,
+            refit_interval,
+            max_age: (10 * refit_interval).max(Duration::from_secs(30)),
+            freeze: self.mode == Mode::Frozen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn opts(args: &str) -> Opts {
+        Opts::try_parse_from(std::iter::once("scx_ml").chain(args.split_whitespace()))
+            .expect("clap accepts")
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Opts::command().debug_assert();
+    }
+
+    #[test]
+    fn the_defaults_are_possible() {
+        assert_eq!(opts("").check(), Ok(()));
+    }
+
+    #[test]
+    fn impossible_options_are_named() {
+        use OptionError::*;
+        let bad = |args: &str| opts(args).check().expect_err(args);
+        assert_eq!(
+            bad("--slice-min-us 3000 --slice-max-us 2000"),
+            SliceOrder {
+                min: 3000,
+                max: 2000
+            }
+        );
+        assert_eq!(bad("-s 0"), SliceMinZero);
+        assert_eq!(bad("-S 2000000"), SliceMaxTooLong(2_000_000));
+        assert!(matches!(bad("--window 0"), Window { found: 0, .. }));
+        assert!(matches!(bad("--window 2000000"), WindowTooLarge { .. }));
+        assert_eq!(bad("--sample-rate 0"), SampleRate(0));
+        for args in [
+            "--refit-interval 0",
+            "--stats nan",
+            "--monitor=-1",
+            "--stats 1e99",
+        ] {
+            assert!(matches!(bad(args), Seconds { .. }), "{args}");
+        }
+    }
+
+    #[test]
+    fn a_model_outlives_several_fits() {
+        let config = opts("--refit-interval 60").learner_config();
+        assert_eq!(config.max_age, Duration::from_secs(600));
+        assert_eq!(
+            opts("--refit-interval 0.5").learner_config().max_age,
+            Duration::from_secs(30)
+        );
+    }
+}

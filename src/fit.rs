@@ -1,0 +1,354 @@
+//! Fitting: weighted ridge regression of log2(burst), through linfa's plain least squares.
+//!
+//! linfa-linear has neither weights nor ridge, and on nearly collinear columns returns huge coefficients without an
+//! error. So: columns are standardised; constant and collinear ones are dropped; weights enter with the moments; and
+//! the ridge penalty enters as √λ rows below the data (Hoerl and Kennard's augmentation), which turns weighted ridge
+//! into plain least squares. linfa copies and factorises what it is given, so it is given the window condensed into
+//! its Cholesky factor, which has the same solution.
+
+use linfa::Dataset;
+use linfa::traits::Fit;
+use linfa_linear::LinearRegression;
+use ndarray::{Array1, Array2};
+
+use crate::bpf::NR_FEATURES;
+use crate::features::{self, Features};
+use crate::model::{Dropped, Model};
+
+/// Fewest rows that a model is fitted on.
+pub const MIN_ROWS: usize = 200;
+
+/// Ridge penalty per unit of total weight, for standardised columns.
+const RIDGE: f64 = 1e-4;
+
+/// A column with a standard deviation below this, in octaves, is constant.
+const CONSTANT_STD: f64 = 1e-3;
+
+/// A column of which less than this share of variance is left after the columns before it is collinear.
+const COLLINEAR_SHARE: f64 = 1e-3;
+
+/// One sample as the fit sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    pub x: Features,
+    /// log2(burst in ns), the target.
+    pub y: f64,
+    /// What the moving average predicted, log2(ns).
+    pub avg: f64,
+    /// Bursts that the row stands for.
+    pub weight: f64,
+}
+
+/// Why there is no model.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum FitError {
+    #[error("{found} samples are too few to fit a model, {MIN_ROWS} are needed")]
+    TooFew { found: usize },
+    #[error("a sample's {what} is {value}, which is not a number to fit on")]
+    NotFinite { what: &'static str, value: f64 },
+    #[error("all samples have weight 0")]
+    NoWeight,
+    #[error("linfa cannot solve the regression: {0}")]
+    Solve(String),
+    #[error("the coefficient of {feature} came out as {value}")]
+    Coefficient { feature: &'static str, value: f64 },
+}
+
+/// What the regression needs of the rows: weighted means, and second moments about them. One pass each; everything
+/// after is the size of the features, not of the window.
+struct Moments {
+    mean: Features,
+    mean_y: f64,
+    /// Covariance of columns.
+    xx: [[f64; NR_FEATURES]; NR_FEATURES],
+    /// Covariance of column and target.
+    xy: Features,
+}
+
+impl Moments {
+    fn of(rows: &[Row]) -> Result<Self, FitError> {
+        let total: f64 = rows.iter().map(|r| r.weight).sum();
+        if total <= 0.0 {
+            return Err(FitError::NoWeight);
+        }
+        let mut moments = Self {
+            mean: [0.0; NR_FEATURES],
+            mean_y: 0.0,
+            xx: [[0.0; NR_FEATURES]; NR_FEATURES],
+            xy: [0.0; NR_FEATURES],
+        };
+        for row in rows {
+            let share = row.weight / total;
+            for (m, x) in moments.mean.iter_mut().zip(row.x) {
+                *m += share * x;
+            }
+            moments.mean_y += share * row.y;
+        }
+        for row in rows {
+            let share = row.weight / total;
+            let centred: Features = std::array::from_fn(|i| row.x[i] - moments.mean[i]);
+            let y = share * (row.y - moments.mean_y);
+            for (i, xx) in moments.xx.iter_mut().enumerate() {
+                let x = share * centred[i];
+                for (sum, other) in xx.iter_mut().zip(centred).take(i + 1) {
+                    *sum += x * other;
+                }
+                moments.xy[i] += y * centred[i];
+            }
+        }
+        Ok(moments)
+    }
+
+    fn std(&self, i: usize) -> f64 {
+        self.xx[i][i].sqrt()
+    }
+
+    /// Correlation of columns i >= j.
+    fn correlation(&self, i: usize, j: usize) -> f64 {
+        self.xx[i][j] / (self.std(i) * self.std(j))
+    }
+}
+
+/// Fit a model on `rows`. Its margins and sigma are left 0: they belong to samples that the fit has not seen.
+///
+/// # Errors
+/// See [`FitError`]; a constant or collinear column is no error, it is dropped and named in [`Model::dropped`].
+pub fn fit(rows: &[Row]) -> Result<Model, FitError> {
+    check(rows)?;
+    let moments = Moments::of(rows)?;
+    let columns = choose_columns(&moments);
+    let beta = solve(&moments, &columns)?;
+
+    let mut coef = [0.0; NR_FEATURES];
+    let mut intercept = moments.mean_y;
+    for (&i, b) in columns.kept.iter().zip(beta) {
+        coef[i] = b / moments.std(i);
+        if !coef[i].is_finite() {
+            return Err(FitError::Coefficient {
+                feature: features::name(i),
+                value: coef[i],
+            });
+        }
+        intercept -= coef[i] * moments.mean[i];
+    }
+    Ok(Model {
+        intercept,
+        coef,
+        sigma: 0.0,
+        margin: 0.0,
+        long_margin: 0.0,
+        samples: rows.len(),
+        dropped: columns.dropped,
+    })
+}
+
+fn check(rows: &[Row]) -> Result<(), FitError> {
+    if rows.len() < MIN_ROWS {
+        return Err(FitError::TooFew { found: rows.len() });
+    }
+    for row in rows {
+        let numbers = row.x.into_iter().chain([row.y, row.weight]);
+        if let Some((i, value)) = numbers.enumerate().find(|(_, v)| !v.is_finite()) {
+            let what = match i.checked_sub(NR_FEATURES) {
+                None => features::name(i),
+                Some(0) => "burst",
+                Some(_) => "weight",
+            };
+            return Err(FitError::NotFinite { what, value });
+        }
+    }
+    Ok(())
+}
+
+/// The columns that a fit uses.
+struct Columns {
+    kept: Vec<usize>,
+    /// Lower Cholesky factor of their correlation matrix, by lines.
+    factor: Vec<Vec<f64>>,
+    dropped: Vec<(usize, Dropped)>,
+}
+
+/// Columns to use, and those dropped. Collinearity is found by a Cholesky factorisation of the correlation matrix
+/// that skips a column when little of its variance is left.
+fn choose_columns(moments: &Moments) -> Columns {
+    let mut dropped = vec![];
+    let mut kept: Vec<usize> = vec![];
+    let mut factor: Vec<Vec<f64>> = vec![];
+    for i in 0..NR_FEATURES {
+        if moments.std(i) < CONSTANT_STD {
+            dropped.push((i, Dropped::Constant));
+            continue;
+        }
+        let line = forward(&factor, kept.iter().map(|&j| moments.correlation(i, j)));
+        let left = 1.0 - line.iter().map(|l| l * l).sum::<f64>();
+        if left < COLLINEAR_SHARE {
+            dropped.push((i, Dropped::Collinear));
+        } else {
+            factor.push(line.into_iter().chain([left.sqrt()]).collect());
+            kept.push(i);
+        }
+    }
+    Columns {
+        kept,
+        factor,
+        dropped,
+    }
+}
+
+/// Solve L z = b for a lower triangular L, given by lines.
+fn forward(factor: &[Vec<f64>], b: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut z: Vec<f64> = vec![];
+    for (line, b) in factor.iter().zip(b) {
+        let known: f64 = line.iter().zip(&z).map(|(l, z)| l * z).sum();
+        z.push((b - known) / line[z.len()]);
+    }
+    z
+}
+
+/// Coefficients for the standardised columns, target centred.
+///
+/// With the Cholesky factor L of the correlation matrix, and z = L⁻¹ X'y, the least squares of L'β against z has the
+/// solution of the whole window's: linfa gets a problem of as many rows as columns, and √λ rows below for the ridge.
+fn solve(moments: &Moments, columns: &Columns) -> Result<Vec<f64>, FitError> {
+    let Columns { kept, factor, .. } = columns;
+    let k = kept.len();
+    if k == 0 {
+        return Ok(vec![]);
+    }
+    let z = forward(factor, kept.iter().map(|&i| moments.xy[i] / moments.std(i)));
+
+    let mut x = Array2::<f64>::zeros((2 * k, k));
+    let mut y = Array1::<f64>::zeros(2 * k);
+    for n in 0..k {
+        for (m, l) in factor[n].iter().enumerate() {
+            x[[m, n]] = *l;
+        }
+        y[n] = z[n];
+        x[[k + n, n]] = RIDGE.sqrt();
+    }
+    let fitted = LinearRegression::new()
+        .with_intercept(false)
+        .fit(&Dataset::new(x, y))
+        .map_err(|e| FitError::Solve(e.to_string()))?;
+    Ok(fitted.params().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Repeatable noise in [-0.5, 0.5).
+    fn noise(seed: usize, i: usize) -> f64 {
+        let mut z = ((seed as u64) << 32 | i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z ^= z >> 27;
+        (z >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+    }
+
+    fn rows(n: usize, y: impl Fn(&Features) -> f64) -> Vec<Row> {
+        (0..n)
+            .map(|i| {
+                let x = std::array::from_fn(|j| 15.0 + 4.0 * noise(j, i));
+                Row {
+                    x,
+                    y: y(&x),
+                    avg: x[1],
+                    weight: 1.0,
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_exact_plane_is_recovered() {
+        let model = fit(&rows(1_000, |x| 3.0 + 0.5 * x[0] - 0.25 * x[4])).expect("a plane");
+        assert!((model.coef[0] - 0.5).abs() < 1e-3, "{model:?}");
+        assert!((model.coef[4] + 0.25).abs() < 1e-3, "{model:?}");
+        assert!((model.intercept - 3.0).abs() < 0.05, "{model:?}");
+        assert!(model.dropped.is_empty());
+    }
+
+    #[test]
+    fn constant_columns_are_dropped_and_named() {
+        let mut rows = rows(1_000, |x| x[0]);
+        rows.iter_mut().for_each(|r| r.x[11] = 6.64);
+        let model = fit(&rows).expect("a fit");
+        assert_eq!(model.dropped, [(11, Dropped::Constant)]);
+        assert_eq!(model.coef[11], 0.0);
+    }
+
+    #[test]
+    fn duplicated_and_summed_columns_are_dropped_and_coefficients_stay_small() {
+        let mut rows = rows(1_000, |x| x[0] + x[1]);
+        for row in &mut rows {
+            row.x[5] = row.x[0];
+            row.x[7] = 0.3 * row.x[1] + 0.7 * row.x[2] + 1e-9 * row.x[3];
+        }
+        let model = fit(&rows).expect("a fit");
+        assert_eq!(
+            model.dropped,
+            [(5, Dropped::Collinear), (7, Dropped::Collinear)]
+        );
+        assert!(model.coef.iter().all(|c| c.abs() < 2.0), "{model:?}");
+    }
+
+    #[test]
+    fn weights_count_as_repetitions() {
+        let mut weighted = rows(600, |x| 0.5 * x[0]);
+        for (i, row) in weighted.iter_mut().enumerate() {
+            row.y += noise(99, i);
+            row.weight = if i % 3 == 0 { 3.0 } else { 1.0 };
+        }
+        let repeated: Vec<Row> = weighted
+            .iter()
+            .flat_map(|r| std::iter::repeat_n(Row { weight: 1.0, ..*r }, r.weight as usize))
+            .collect();
+        let (a, b) = (
+            fit(&weighted).expect("weighted"),
+            fit(&repeated).expect("repeated"),
+        );
+        for (a, b) in a.coef.iter().zip(b.coef) {
+            assert!((a - b).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn only_constant_columns_give_the_mean() {
+        let rows: Vec<Row> = (0..300)
+            .map(|i| Row {
+                x: [1.0; NR_FEATURES],
+                y: if i % 2 == 0 { 10.0 } else { 20.0 },
+                avg: 0.0,
+                weight: 1.0,
+            })
+            .collect();
+        let model = fit(&rows).expect("a fit");
+        assert!((model.predict(&[1.0; NR_FEATURES]) - 15.0).abs() < 1e-9);
+        assert_eq!(model.dropped.len(), NR_FEATURES);
+    }
+
+    #[test]
+    fn too_few_and_unusable_samples_are_refused() {
+        assert_eq!(fit(&[]), Err(FitError::TooFew { found: 0 }));
+        for bad in [f64::NAN, f64::INFINITY] {
+            let mut broken = rows(300, |x| x[0]);
+            broken[17].x[3] = bad;
+            assert!(matches!(
+                fit(&broken),
+                Err(FitError::NotFinite {
+                    what: "last_sleep",
+                    ..
+                })
+            ));
+            let mut broken = rows(300, |x| x[0]);
+            broken[17].y = bad;
+            assert!(matches!(
+                fit(&broken),
+                Err(FitError::NotFinite { what: "burst", .. })
+            ));
+        }
+        let mut weightless = rows(300, |x| x[0]);
+        weightless.iter_mut().for_each(|r| r.weight = 0.0);
+        assert_eq!(fit(&weightless), Err(FitError::NoWeight));
+    }
+}

@@ -1,0 +1,36 @@
+//! `scx_ml`: a sched_ext scheduler that learns the machine's own workload.
+//!
+//! The way of the data, module by module:
+//!
+//! ```text
+//! src/bpf/   wake-up ─ features ─ prediction ─ slice, deadline ─ runs ─ burst ends ─ record
+//! ringbuf    drains the records into a bounded channel
+//! learner    keeps the window, fits (fit), judges (gate, drift)
+//! trainer    the thread around the learner
+//! publish    writes an accepted model (model) into the BPF maps
+//! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! ```
+//!
+//! The learner never touches libbpf, and the scheduler never waits for the learner.
+
+pub mod bpf;
+pub mod cli;
+pub mod clock;
+pub mod drift;
+pub mod features;
+pub mod fit;
+pub mod gate;
+pub mod learner;
+pub mod model;
+pub mod native;
+pub mod preflight;
+pub mod publish;
+pub mod ringbuf;
+pub mod sample;
+pub mod scheduler;
+pub mod stats;
+pub mod topology;
+pub mod trainer;
+
+/// Name under which the scheduler appears to the user.
+pub const SCHEDULER_NAME: &str = "scx_ml";

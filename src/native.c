@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The kernel's integer mathematics, compiled for the host: src/native.rs calls these wrappers. Nothing is computed
+ * here; model.h and policy.h are the very text that the BPF scheduler is made of.
+ */
+#include <stdbool.h>
+#include "policy.h"
+
+struct feature_desc {
+	const char *name;
+	const char *unit;
+	const char *description;
+};
+
+const struct feature_desc native_features[NR_FEATURES] = {
+#define X(id, name, unit, desc) {#name, unit, desc},
+	SCX_ML_FEATURES(X)
+#undef X
+};
+
+struct counter_desc {
+	const char *name;
+	const char *description;
+};
+
+const struct counter_desc native_counters[] = {
+#define X(name, desc) {#name, desc},
+	SCX_ML_COUNTERS(X)
+#undef X
+};
+const unsigned int native_nr_counters = sizeof(native_counters) / sizeof(native_counters[0]);
+
+u32 native_log2_q16(u64 v)
+{
+	return log2_q16(v);
+}
+
+s32 native_log2_q8(u64 v)
+{
+	return log2_q8(v);
+}
+
+u64 native_exp2_q16(s64 x_q16)
+{
+	return exp2_q16(x_q16);
+}
+
+s32 native_predict_q16(const struct model *m, const s16 *feature_q8)
+{
+	return model_predict_q16(m, feature_q8);
+}
+
+u64 native_avg_quarter(u64 old, u64 new)
+{
+	return avg_quarter(old, new);
+}
+
+u64 native_virtual_ns(u64 ns, u64 inv_weight_q16)
+{
+	return policy_virtual_ns(ns, inv_weight_q16);
+}
+
+u64 native_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag)
+{
+	return policy_bound_vruntime(vruntime, vclock, vlag);
+}
+
+u32 native_recip_q16(u32 n)
+{
+	return policy_recip_q16(n);
+}
+
+u64 native_vclock_step(u64 vused, u32 nr_active)
+{
+	return policy_vclock_step(vused, nr_active);
+}
+
+u32 native_lane(const struct policy_params *pp, u64 burst_ns, s64 ahead, u64 vlag, bool sure_long)
+{
+	return policy_lane(pp, burst_ns, ahead, vlag, sure_long);
+}
+
+bool native_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
+{
+	return policy_sure_long(pp, pred_q16, long_margin_q16);
+}
+
+u64 native_request_ns(const struct policy_params *pp, bool predicted, s32 pred_q16)
+{
+	return policy_request_ns(pp, predicted, pred_q16);
+}
+
+u64 native_base_slice_ns(const struct policy_params *pp, u32 lane, u32 nr_waiting)
+{
+	return policy_base_slice_ns(pp, lane, nr_waiting);
+}
+
+u64 native_quantile_left_ns(s32 pred_q16, s32 margin_q16, u64 burst_ns)
+{
+	return policy_quantile_left_ns(pred_q16, margin_q16, burst_ns);
+}
+
+u64 native_clamp_slice(const struct policy_params *pp, u64 slice_ns)
+{
+	return policy_clamp_slice(pp, slice_ns);
+}

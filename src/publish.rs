@@ -1,0 +1,115 @@
+//! Publication: a model into the kernel's maps, whole or not at all.
+
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use crate::bpf::bytes_of;
+use crate::bpf::intf::{self, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS};
+use crate::model::Model;
+
+/// Where models go. The learner knows this much of the kernel and no more.
+pub trait ModelSink: Send + Sync {
+    /// Make `model` the one that predicts, until CLOCK_MONOTONIC reaches `expires_ns`. Returns its generation.
+    fn publish(&self, model: &Model, expires_ns: u64) -> Result<u64>;
+
+    /// Leave no model: the kernel schedules by its base policy.
+    fn withdraw(&self) -> Result<()>;
+}
+
+/// The maps of a loaded scheduler.
+pub struct ModelMaps {
+    pub models: MapHandle,
+    pub ctl: MapHandle,
+}
+
+/// Writes models into the maps of whichever scheduler instance is attached. Outlives them: when the scheduler is
+/// restarted, [`MapSink::connect`] hands the published model on.
+#[derive(Default)]
+pub struct MapSink {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    maps: Option<ModelMaps>,
+    /// Of the last model, published or withdrawn. Generations never repeat.
+    generation: u64,
+    /// What is published: the model as the kernel reads it.
+    current: Option<intf::model>,
+}
+
+impl MapSink {
+    /// A scheduler was loaded: publish what is current into its maps, and everything later.
+    pub fn connect(&self, maps: ModelMaps) -> Result<()> {
+        let mut state = self.lock();
+        state.maps = Some(maps);
+        match state.current {
+            Some(model) => state.write(model).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The scheduler is gone; models are kept for the next.
+    pub fn disconnect(&self) {
+        self.lock().maps = None;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic while the lock was held leaves at worst a slot whose generation is 0: no model.
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl ModelSink for MapSink {
+    fn publish(&self, model: &Model, expires_ns: u64) -> Result<u64> {
+        let mut quantised = model.quantise()?;
+        quantised.expires_ns = expires_ns;
+        self.lock().write(quantised)
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.current = None;
+        state.set_active(0)
+    }
+}
+
+impl State {
+    /// Fill the slot that is not in use, then make it the one that is.
+    fn write(&mut self, mut model: intf::model) -> Result<u64> {
+        self.generation += 1;
+        model.generation = 0;
+        self.set_slot(&model)?;
+        model.generation = self.generation;
+        self.set_slot(&model)?;
+        self.set_active(self.generation)?;
+        self.current = Some(model);
+        Ok(self.generation)
+    }
+
+    fn set_slot(&self, model: &intf::model) -> Result<()> {
+        let Some(maps) = &self.maps else {
+            return Ok(());
+        };
+        let slot = (self.generation % u64::from(NR_MODEL_SLOTS)) as u32;
+        // SAFETY: struct model has no padding, its size is asserted in intf.h.
+        let value = unsafe { bytes_of(model) };
+        maps.models
+            .update(&slot.to_ne_bytes(), value, MapFlags::ANY)
+            .with_context(|| format!("cannot write a model into slot {slot} of the kernel's map"))
+    }
+
+    fn set_active(&self, generation: u64) -> Result<()> {
+        let Some(maps) = &self.maps else {
+            return Ok(());
+        };
+        let ctl = model_ctl { generation };
+        // SAFETY: one integer.
+        let value = unsafe { bytes_of(&ctl) };
+        maps.ctl
+            .update(&0u32.to_ne_bytes(), value, MapFlags::ANY)
+            .with_context(|| format!("cannot make model generation {generation} the active one"))
+    }
+}

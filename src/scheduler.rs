@@ -1,0 +1,244 @@
+//! The scheduler object: loads the BPF part, attaches it, watches it, and lets go of it.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use crossbeam::channel::{RecvTimeoutError, Sender};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
+use log::{debug, info};
+use scx_stats::prelude::*;
+use scx_utils::{
+    UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
+    uei_exited, uei_report,
+};
+
+use crate::SCHEDULER_NAME;
+use crate::bpf::bytes_of;
+use crate::bpf::intf::{counters, cpu_ctx, llc_ctx};
+use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
+use crate::cli::Opts;
+use crate::learner::LearnerStatus;
+use crate::publish::{MapSink, ModelMaps};
+use crate::ringbuf::{Drain, DrainCounters};
+use crate::sample::Sample;
+use crate::stats::{self, Metrics, Sources};
+use crate::topology::CacheMap;
+
+/// How often the run loop looks whether it is to end.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The kernel's sampling window, SAMPLE_WINDOW_NS in samples.bpf.h, in seconds.
+const SAMPLE_WINDOW_S: f64 = (1u64 << 27) as f64 / 1e9;
+
+/// What outlives a scheduler object: a restart (CPU hotplug) keeps the learner and its model.
+pub struct Learning {
+    pub sink: Arc<MapSink>,
+    /// Where samples go. None: nothing is learned (`--mode base`).
+    pub batches: Option<Sender<Vec<Sample>>>,
+    pub status: Arc<Mutex<LearnerStatus>>,
+    pub drain: Arc<DrainCounters>,
+}
+
+/// A loaded and attached scheduler.
+pub struct Scheduler<'a> {
+    skel: BpfSkel<'a>,
+    link: Option<Link>,
+    drain: Option<Drain>,
+    stats_server: StatsServer<(), Metrics>,
+    opts: &'a Opts,
+    learning: &'a Learning,
+}
+
+impl<'a> Scheduler<'a> {
+    /// Load and attach. From then on this is the machine's scheduler.
+    ///
+    /// # Errors
+    /// When the kernel refuses; its own scheduler then stays.
+    pub fn start(
+        opts: &'a Opts,
+        learning: &'a Learning,
+        object: &'a mut MaybeUninit<OpenObject>,
+    ) -> Result<Self> {
+        try_set_rlimit_infinity();
+        let caches = CacheMap::detect()?;
+        info!(
+            "{} CPUs, {} LLCs, SMT {}",
+            caches.cpus_of_llc.iter().sum::<u32>(),
+            caches.cpus_of_llc.len(),
+            if caches.smt { "on" } else { "off" }
+        );
+
+        let mut builder = BpfSkelBuilder::default();
+        builder.obj_builder.debug(opts.verbose);
+        let open_opts = opts.libbpf.clone().into_bpf_open_opts();
+        let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
+            .context("cannot open the BPF scheduler")?;
+        configure(&mut skel, opts, &caches)?;
+        debug!("ops flags: {:#x}", skel.struct_ops.ml_ops().flags);
+
+        let mut skel = scx_ops_load!(skel, ml_ops, uei).context(
+            "the kernel refuses the BPF scheduler; run with -v for what its verifier says",
+        )?;
+        describe_machine(&skel, &caches)?;
+
+        learning.sink.connect(ModelMaps {
+            models: MapHandle::try_from(&skel.maps.models)?,
+            ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
+        })?;
+        let drain = match &learning.batches {
+            Some(batches) => Some(Drain::start(
+                MapHandle::try_from(&skel.maps.samples)?,
+                batches.clone(),
+                learning.drain.clone(),
+            )?),
+            None => None,
+        };
+
+        let link =
+            scx_ops_attach!(skel, ml_ops).context("the kernel refuses to attach the scheduler")?;
+        let stats_server = StatsServer::new(stats::server_data())
+            .launch()
+            .context("cannot serve statistics on /var/run/scx/root/stats")?;
+        info!("scheduling, mode {}", opts.mode.name());
+        Ok(Self {
+            skel,
+            link: Some(link),
+            drain,
+            stats_server,
+            opts,
+            learning,
+        })
+    }
+
+    /// Watch until `shutdown` or until the kernel ends it; then detach and report.
+    ///
+    /// # Errors
+    /// When the kernel has ejected the scheduler: the error says why.
+    pub fn run(&mut self, shutdown: &AtomicBool) -> Result<UserExitInfo> {
+        let (responses, requests) = self.stats_server.channels();
+        while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
+            match requests.recv_timeout(WATCH_INTERVAL) {
+                Ok(()) => responses.send(self.metrics()?)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(e) => return Err(e).context("the statistics server has ended"),
+            }
+        }
+
+        self.link = None;
+        self.drain = None;
+        let mut totals = vec![];
+        self.metrics()?.format(&mut totals)?;
+        info!(
+            "detached; in all:\n{}",
+            String::from_utf8_lossy(&totals).trim_end()
+        );
+        uei_report!(&self.skel, uei)
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        let status = self
+            .learning
+            .status
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone();
+        Ok(Metrics::read(&Sources {
+            mode: self.opts.mode.name(),
+            counters: &self.counters()?,
+            drain: &self.learning.drain,
+            learner: &status,
+        }))
+    }
+
+    /// The kernel's counters, summed over CPUs.
+    fn counters(&self) -> Result<counters> {
+        let per_cpu = self
+            .skel
+            .maps
+            .counter_map
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot read the kernel's counters")?
+            .ok_or_else(|| anyhow!("the kernel's counters are missing"))?;
+        let mut sums = [0u64; size_of::<counters>() / size_of::<u64>()];
+        for bytes in &per_cpu {
+            for (sum, word) in sums.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *sum = sum.wrapping_add(u64::from_ne_bytes(*word));
+            }
+        }
+        // SAFETY: struct counters consists of u64 only, as many as sums has.
+        Ok(unsafe { std::mem::transmute::<[u64; _], counters>(sums) })
+    }
+}
+
+impl Drop for Scheduler<'_> {
+    fn drop(&mut self) {
+        self.learning.sink.disconnect();
+        debug!("{SCHEDULER_NAME} scheduler unloaded");
+    }
+}
+
+/// Options and machine into the object before it is loaded.
+fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<()> {
+    let nr_cpus = caches.llc_of_cpu.len() as u32;
+    let nr_llcs = caches.cpus_of_llc.len() as u32;
+
+    let rodata = skel
+        .maps
+        .rodata_data
+        .as_mut()
+        .ok_or_else(|| anyhow!("the BPF object has no read-only data"))?;
+    rodata.params.slice_min_ns = opts.slice_min_us * 1000;
+    rodata.params.slice_max_ns = opts.slice_max_us * 1000;
+    rodata.mode = opts.mode.kernel_mode();
+    rodata.nr_cpus = nr_cpus;
+    rodata.nr_llcs = nr_llcs;
+    rodata.own_tgid = std::process::id();
+    rodata.sample_budget =
+        ((opts.sample_rate as f64 * SAMPLE_WINDOW_S / f64::from(nr_cpus)).round() as u64).max(1);
+
+    skel.maps.cpu_ctxs.set_max_entries(nr_cpus)?;
+    skel.maps.llc_ctxs.set_max_entries(nr_llcs)?;
+
+    let ops = skel.struct_ops.ml_ops_mut();
+    ops.exit_dump_len = opts.exit_dump_len;
+    ops.flags = *compat::SCX_OPS_ENQ_EXITING
+        | *compat::SCX_OPS_ENQ_MIGRATION_DISABLED
+        | if opts.partial {
+            *compat::SCX_OPS_SWITCH_PARTIAL
+        } else {
+            0
+        };
+    Ok(())
+}
+
+/// The machine's caches into the maps of the loaded object.
+fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
+    for (cpu, &llc) in caches.llc_of_cpu.iter().enumerate() {
+        let state = cpu_ctx {
+            llc,
+            ..Default::default()
+        };
+        // SAFETY: struct cpu_ctx has no padding, its size is asserted in intf.h.
+        let value = unsafe { bytes_of(&state) };
+        skel.maps
+            .cpu_ctxs
+            .update(&(cpu as u32).to_ne_bytes(), value, MapFlags::ANY)
+            .with_context(|| format!("cannot describe CPU {cpu} to the kernel"))?;
+    }
+    for (llc, &nr_cpus) in caches.cpus_of_llc.iter().enumerate() {
+        let state = llc_ctx {
+            nr_cpus,
+            ..Default::default()
+        };
+        // SAFETY: struct llc_ctx has no padding, its size is asserted in intf.h.
+        let value = unsafe { bytes_of(&state) };
+        skel.maps
+            .llc_ctxs
+            .update(&(llc as u32).to_ne_bytes(), value, MapFlags::ANY)
+            .with_context(|| format!("cannot describe LLC {llc} to the kernel"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Statistics: what the kernel part counts and the learner has done, over scx_stats' socket and as text.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use scx_stats::prelude::*;
+use scx_stats_derive::{Stats, stat_doc};
+use serde::{Deserialize, Serialize};
+
+use crate::bpf::intf::counters;
+use crate::learner::LearnerStatus;
+use crate::ringbuf::DrainCounters;
+
+/// Defines [`Metrics`] from the kernel's counters, each with the name and description of `intf.h` (a test compares
+/// the two lists), and the fields of user space.
+macro_rules! metrics {
+    ($($counter:ident: $counter_desc:tt,)* ; $($field:ident: $type:ty = $desc:tt,)*) => {
+        /// One reading. Counters cover the time since the reading before; the rest is as it is now.
+        #[stat_doc]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Stats)]
+        #[stat(top)]
+        pub struct Metrics {
+            $(#[stat(desc = $counter_desc)] pub $counter: u64,)*
+            $(#[stat(desc = $desc)] pub $field: $type,)*
+        }
+
+        /// Name and description of each of the kernel's counters.
+        pub const COUNTERS: &[(&str, &str)] = &[$((stringify!($counter), $counter_desc),)*];
+
+        impl Metrics {
+            fn set_counters(&mut self, c: &counters) {
+                $(self.$counter = c.$counter;)*
+            }
+
+            /// What was counted since `before`; readings of a restarted scheduler start anew.
+            fn counters_since(&mut self, before: &Self) {
+                $(self.$counter = self.$counter.checked_sub(before.$counter).unwrap_or(self.$counter);)*
+            }
+        }
+    };
+}
+
+metrics! {
+    bursts: "bursts ended, the scheduler's own threads left out",
+    kept: "samples put into the ring buffer",
+    dropped: "samples lost because the ring buffer was full",
+    sampled_out: "bursts that sampling left out",
+    excluded: "bursts of the scheduler's own threads",
+    slices_predicted: "slices that came from a prediction",
+    slices_base: "slices from the base policy",
+    predictions: "predictions made at a wake-up",
+    no_model: "wake-ups for which no valid model was published",
+    clamped_min: "predicted slices raised to the shortest allowed",
+    clamped_max: "predicted slices cut to the longest allowed",
+    judged: "bursts for which both predictors were judged",
+    err_model_q8: "sum of |predicted - actual| log2 burst of the model",
+    err_avg_q8: "sum of |predicted - actual| log2 burst of the moving average",
+    direct_idle: "wake-ups sent straight to an idle CPU",
+    queued_fresh: "tasks queued in the lane of fresh wake-ups",
+    queued_fair: "tasks queued in the fair lane",
+    queued_pinned: "tasks queued for one CPU only",
+    kept_running: "slices renewed in place because nothing more urgent waited",
+    preempt_kicks: "running tasks asked to make room for a fresh wake-up",
+    tick_preempts: "running tasks ended at a tick, past their first quantum",
+    fair_turns: "turns given to the fair lane because it had waited long enough",
+    llc_steals: "tasks taken from another LLC's queues",
+    reenqueued: "tasks taken back from a CPU that a higher class took over",
+    no_task_ctx: "events of a task without a context, handled by default settings",
+    wait_ns: "time tasks were runnable but did not run",
+    waits: "times a task waited",
+    ;
+    mode: String = "learn, shadow, frozen or base",
+    received: u64 = "samples that user space has read, since the start",
+    channel_dropped: u64 = "samples lost because the learner was behind, since the start",
+    undecodable: u64 = "records that were no samples, since the start",
+    trainer_dead: u64 = "1: the trainer has ended with an error, base policy only",
+    window: u64 = "samples in the window",
+    models_fitted: u64 = "fits, since the start",
+    models_failed: u64 = "fits that failed, since the start",
+    models_published: u64 = "new models published, since the start",
+    models_kept: u64 = "times that the published model was confirmed, since the start",
+    models_withdrawn: u64 = "models withdrawn because the moving average was better, since the start",
+    drifts: u64 = "times that the model's error rose and a fit was brought forward, since the start",
+    generation: u64 = "generation of the published model, 0 for none",
+    model_samples: u64 = "samples that the published model was fitted on",
+    fit_us: u64 = "time that the last fit and judgement took, microseconds",
+    gate_candidate: f64 = "the candidate's mean |error| on newer samples at the last fit, octaves",
+    gate_avg: f64 = "the moving average's mean |error| on the same, octaves",
+    parity_checked: u64 = "predictions of the kernel that were recomputed, since the start",
+    parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
+    parity_max: f64 = "largest difference, octaves",
+    error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
+    error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
+}
+
+/// What a reading is made of.
+pub struct Sources<'a> {
+    pub mode: &'static str,
+    pub counters: &'a counters,
+    pub drain: &'a DrainCounters,
+    pub learner: &'a LearnerStatus,
+}
+
+impl Metrics {
+    /// A reading of everything since the start.
+    pub fn read(from: &Sources) -> Self {
+        let learner = from.learner;
+        let mut metrics = Self {
+            mode: from.mode.to_string(),
+            received: from.drain.received.load(Ordering::Relaxed),
+            channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
+            undecodable: from.drain.undecodable.load(Ordering::Relaxed),
+            trainer_dead: u64::from(learner.dead),
+            window: learner.window as u64,
+            models_fitted: learner.fits,
+            models_failed: learner.fits_failed,
+            models_published: learner.published,
+            models_kept: learner.kept,
+            models_withdrawn: learner.withdrawn,
+            drifts: learner.drifts,
+            generation: learner.generation,
+            model_samples: learner.model_samples as u64,
+            fit_us: learner.fit_us,
+            gate_candidate: learner.gate_candidate,
+            gate_avg: learner.gate_avg,
+            parity_checked: learner.parity.checked,
+            parity_errors: learner.parity.errors,
+            parity_max: learner.parity.max,
+            ..Default::default()
+        };
+        metrics.set_counters(from.counters);
+        metrics.judge();
+        metrics
+    }
+
+    /// The counters less those of `before`, and the errors of that time.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut delta = self.clone();
+        delta.counters_since(before);
+        delta.judge();
+        delta
+    }
+
+    /// Mean errors from the sums.
+    fn judge(&mut self) {
+        let mean = |sum_q8: u64| {
+            if self.judged == 0 {
+                0.0
+            } else {
+                sum_q8 as f64 / 256.0 / self.judged as f64
+            }
+        };
+        (self.error_model, self.error_avg) = (mean(self.err_model_q8), mean(self.err_avg_q8));
+    }
+
+    /// Share of the slices that came from a prediction, in percent.
+    pub fn predicted_share(&self) -> f64 {
+        percent(
+            self.slices_predicted,
+            self.slices_predicted + self.slices_base,
+        )
+    }
+
+    /// Three lines for a person.
+    pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
+        writeln!(
+            w,
+            "[scx_ml {}] bursts {}, samples kept {}, sampled out {}, lost {} (ring buffer {}, channel {})",
+            self.mode,
+            self.bursts,
+            self.kept,
+            self.sampled_out,
+            self.dropped + self.channel_dropped,
+            self.dropped,
+            self.channel_dropped,
+        )?;
+        let model = match self.generation {
+            _ if self.trainer_dead != 0 => "the trainer is dead, base policy".to_string(),
+            0 => "no model, base policy".to_string(),
+            g => format!("model {g} of {} samples", self.model_samples),
+        };
+        writeln!(
+            w,
+            "  {model}; fitted {}, published {}, confirmed {}, withdrawn {}, drifts {}; window {}, last fit {:.1} ms",
+            self.models_fitted,
+            self.models_published,
+            self.models_kept,
+            self.models_withdrawn,
+            self.drifts,
+            self.window,
+            self.fit_us as f64 / 1000.0,
+        )?;
+        writeln!(
+            w,
+            "  slices predicted {:.1} % of {}; |error| model {} moving average {} octaves; fresh {}, fair {}, idle {}, \
+             preempted {}, mean wait {} us",
+            self.predicted_share(),
+            self.slices_predicted + self.slices_base,
+            error_text(self.judged, self.error_model),
+            error_text(self.judged, self.error_avg),
+            self.queued_fresh,
+            self.queued_fair,
+            self.direct_idle,
+            self.preempt_kicks + self.tick_preempts,
+            self.wait_ns / self.waits.max(1) / 1000,
+        )?;
+        Ok(())
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        100.0 * part as f64 / whole as f64
+    }
+}
+
+fn error_text(judged: u64, error: f64) -> String {
+    if judged == 0 {
+        "-".into()
+    } else {
+        format!("{error:.3}")
+    }
+}
+
+/// The stats server's side: each client sees what happened since it last asked.
+pub fn server_data() -> StatsServerData<(), Metrics> {
+    let open: Box<dyn StatsOpener<(), Metrics>> = Box::new(move |(req_ch, res_ch)| {
+        req_ch.send(())?;
+        let mut before = res_ch.recv()?;
+        let read: Box<dyn StatsReader<(), Metrics>> = Box::new(move |_args, (req_ch, res_ch)| {
+            req_ch.send(())?;
+            let now = res_ch.recv()?;
+            let delta = now.since(&before);
+            before = now;
+            delta.to_json()
+        });
+        Ok(read)
+    });
+
+    StatsServerData::new()
+        .add_meta(Metrics::meta())
+        .add_ops("top", StatsOps { open, close: None })
+}
+
+/// The client's side: print readings until `shutdown`.
+pub fn monitor(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
+    scx_utils::monitor_stats::<Metrics>(
+        &[],
+        interval,
+        || shutdown.load(Ordering::Relaxed),
+        |metrics| metrics.format(&mut std::io::stdout()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_are_those_of_the_kernel_part() {
+        assert_eq!(COUNTERS, crate::native::counters());
+    }
+
+    #[test]
+    fn errors_are_means_over_the_time_between_two_readings() {
+        let before = Metrics {
+            judged: 10,
+            err_model_q8: 10 * 256,
+            err_avg_q8: 20 * 256,
+            ..Default::default()
+        };
+        let now = Metrics {
+            judged: 14,
+            err_model_q8: 12 * 256,
+            err_avg_q8: 24 * 256,
+            models_fitted: 3,
+            ..Default::default()
+        };
+        let delta = now.since(&before);
+        assert_eq!((delta.error_model, delta.error_avg), (0.5, 1.0));
+        assert_eq!((delta.judged, delta.models_fitted), (4, 3));
+    }
+
+    #[test]
+    fn a_restarted_scheduler_counts_from_zero() {
+        let before = Metrics {
+            bursts: 100,
+            ..Default::default()
+        };
+        let now = Metrics {
+            bursts: 7,
+            ..Default::default()
+        };
+        assert_eq!(now.since(&before).bursts, 7);
+    }
+
+    #[test]
+    fn a_reading_without_bursts_can_be_printed() {
+        let mut text = vec![];
+        Metrics::default().format(&mut text).expect("printed");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("no model, base policy"), "{text}");
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}

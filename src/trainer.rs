@@ -1,0 +1,166 @@
+//! The trainer: the thread that runs the learner. It may die; scheduling goes on without it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use log::{error, warn};
+
+use crate::clock::monotonic_ns;
+use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::publish::ModelSink;
+use crate::sample::Sample;
+
+/// Longest wait for samples before the clock is looked at again.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// The learner must not compete with what it learns from.
+const NICE: i32 = 10;
+
+/// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
+pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
+
+/// Start the trainer. It ends when all senders of `batches` are gone.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(
+    config: LearnerConfig,
+    batches: Receiver<Vec<Sample>>,
+    sink: Arc<dyn ModelSink>,
+    status: Arc<Mutex<LearnerStatus>>,
+) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("ml-trainer".into())
+        .spawn(move || {
+            lower_priority();
+            let learner = Learner::new(config, status.clone());
+            let outcome = catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink)));
+            let what = match outcome {
+                Ok(Ok(())) => return,
+                Ok(Err(e)) => format!("{e:#}"),
+                Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
+            };
+            error!(
+                "the trainer has ended ({what}); scheduling goes on by the base policy, without learning"
+            );
+            if let Err(e) = sink.withdraw() {
+                warn!("{e:#}; the model in the kernel expires by itself");
+            }
+            let mut status = status.lock().unwrap_or_else(|e| e.into_inner());
+            status.dead = true;
+            status.generation = 0;
+        })
+        .context("cannot start the trainer's thread")
+}
+
+fn train(
+    mut learner: Learner,
+    batches: &Receiver<Vec<Sample>>,
+    sink: &dyn ModelSink,
+) -> Result<()> {
+    let fault = std::env::var(FAULT_VARIABLE).ok();
+    loop {
+        let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
+        match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
+            Ok(batch) => learner.add(&batch),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        while let Ok(batch) = batches.try_recv() {
+            learner.add(&batch);
+        }
+        assert!(
+            fault.as_deref() != Some("trainer-panic"),
+            "asked for by {FAULT_VARIABLE}"
+        );
+        learner.step(monotonic_ns(), sink)?;
+    }
+}
+
+fn lower_priority() {
+    // SAFETY: plain system call; on Linux, "process 0" is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        warn!(
+            "cannot lower the trainer's priority: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use crossbeam::channel::bounded;
+
+    /// A sink that cannot be written to, and remembers a withdrawal.
+    #[derive(Default)]
+    struct Broken {
+        withdrawn: Mutex<bool>,
+    }
+
+    impl ModelSink for Broken {
+        fn publish(&self, _: &Model, _: u64) -> Result<u64> {
+            panic!("the sink is broken");
+        }
+
+        fn withdraw(&self) -> Result<()> {
+            *self.withdrawn.lock().expect("not poisoned") = true;
+            Ok(())
+        }
+    }
+
+    fn config() -> LearnerConfig {
+        LearnerConfig {
+            window: 1_000,
+            refit_interval: Duration::from_millis(1),
+            max_age: Duration::from_secs(1),
+            freeze: false,
+        }
+    }
+
+    #[test]
+    fn the_trainer_ends_with_its_channel() {
+        let (tx, rx) = bounded::<Vec<Sample>>(1);
+        let status = Arc::new(Mutex::new(LearnerStatus::default()));
+        let thread = start(config(), rx, Arc::new(Broken::default()), status.clone());
+        drop(tx);
+        thread.expect("started").join().expect("no panic");
+        assert!(!status.lock().expect("not poisoned").dead);
+    }
+
+    #[test]
+    fn a_panic_withdraws_the_model_and_is_reported() {
+        let (tx, rx) = bounded(1);
+        let sink = Arc::new(Broken::default());
+        let status = Arc::new(Mutex::new(LearnerStatus::default()));
+        let thread = start(config(), rx, sink.clone(), status.clone()).expect("started");
+        let samples = (0..900u64)
+            .map(|i| {
+                let mut record = crate::bpf::intf::burst_sample {
+                    burst_ns: 1 << (15 + i % 8),
+                    repeat: 1,
+                    ..Default::default()
+                };
+                record.feature_q8[0] = (15 + i as i16 % 8) * 256;
+                Sample(record)
+            })
+            .collect();
+        tx.send(samples).expect("the trainer listens");
+        thread.join().expect("the panic is caught");
+        assert!(status.lock().expect("not poisoned").dead);
+        assert!(*sink.withdrawn.lock().expect("not poisoned"));
+    }
+}

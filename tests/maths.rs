@@ -1,0 +1,159 @@
+//! The kernel's integer mathematics against floating point, over the whole range of inputs. The text under test is
+//! `src/bpf/model.h` and `src/bpf/policy.h` themselves, compiled for the host.
+
+use proptest::prelude::*;
+use scx_ml::bpf::intf::policy_params;
+use scx_ml::native::*;
+
+const FRESH: u32 = 0;
+const FAIR: u32 = 1;
+
+fn params() -> policy_params {
+    policy_params {
+        slice_min_ns: 1_000_000,
+        slice_max_ns: 20_000_000,
+        first_quantum_ns: 2_000_000,
+        lag_ns: 20_000_000,
+        fair_interval_ns: 20_000_000,
+    }
+}
+
+/// Any u64, with every order of magnitude equally likely.
+fn magnitude() -> impl Strategy<Value = u64> {
+    (0u32..64, any::<u64>()).prop_map(|(shift, v)| v >> shift)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn log2_errs_by_less_than_a_thousandth(v in magnitude().prop_filter("log2 of 0 is taken as 0", |&v| v > 0)) {
+        let exact = (v as f64).log2();
+        prop_assert!((f64::from(log2_q16(v)) / 65536.0 - exact).abs() < 0.0011);
+        prop_assert!((f64::from(log2_q8(v)) / 256.0 - exact.min(40.0)).abs() < 0.0031);
+    }
+
+    #[test]
+    fn log2_is_monotonic(v in 1..u64::MAX, step in magnitude()) {
+        prop_assert!(log2_q16(v.saturating_add(step)) >= log2_q16(v));
+    }
+
+    #[test]
+    fn exp2_errs_by_less_than_two_parts_in_ten_thousand(x in 0i64..40 << 16) {
+        let exact = (x as f64 / 65536.0).exp2();
+        let got = exp2_q16(x) as f64;
+        prop_assert!((got - exact).abs() <= exact * 0.0002 + 1.0, "2^{} = {exact}, got {got}", x as f64 / 65536.0);
+    }
+
+    #[test]
+    fn exp2_never_leaves_its_range(x in any::<i64>()) {
+        prop_assert!((1..=1u64 << 40).contains(&exp2_q16(x)));
+    }
+
+    #[test]
+    fn exp2_undoes_log2(v in 1_000u64..1 << 40) {
+        let back = exp2_q16(i64::from(log2_q16(v))) as f64;
+        prop_assert!((back / v as f64 - 1.0).abs() < 0.002, "{v} came back as {back}");
+    }
+
+    #[test]
+    fn a_moving_average_stays_between_old_and_new(old in 0..1u64 << 60, new in 0..1u64 << 60) {
+        let avg = avg_quarter(old, new);
+        prop_assert!(avg + 2 >= old.min(new) && avg <= old.max(new) + 2);
+    }
+
+    #[test]
+    fn virtual_time_never_overflows(ns in any::<u64>(), inv in any::<u64>()) {
+        prop_assert!(virtual_ns(ns, inv) <= 1 << 47);
+    }
+
+    #[test]
+    fn a_slice_is_always_inside_its_clamps_and_never_zero(
+        lane in FRESH..=FAIR, nr_waiting in any::<u32>(), slice in any::<u64>(),
+    ) {
+        let pp = params();
+        let range = pp.slice_min_ns..=pp.slice_max_ns;
+        prop_assert!(range.contains(&base_slice_ns(&pp, lane, nr_waiting)));
+        prop_assert!(range.contains(&clamp_slice(&pp, slice)));
+    }
+
+    #[test]
+    fn whatever_a_model_says_requests_are_bounded_by_the_lag(pred in any::<i32>(), predicted: bool) {
+        let pp = params();
+        let request = request_ns(&pp, predicted, pred);
+        prop_assert!(request >= 1 && request <= pp.lag_ns);
+    }
+
+    #[test]
+    fn whatever_a_model_says_the_quantile_is_finite(pred in any::<i32>(), margin in any::<i32>(), burst in any::<u64>()) {
+        prop_assert!(quantile_left_ns(pred, margin, burst) <= 1 << 40);
+    }
+
+    #[test]
+    fn bounded_virtual_time_is_within_the_lag_and_keeps_order(
+        clock in any::<u64>(), a in -1i64 << 50..1i64 << 50, b in -1i64 << 50..1i64 << 50, lag in 0u64..1 << 40,
+    ) {
+        let bound = |off: i64| bound_vruntime(clock.wrapping_add_signed(off), clock, lag).wrapping_sub(clock) as i64;
+        prop_assert!(bound(a).unsigned_abs() <= lag);
+        prop_assert!((a <= b) == (bound(a) <= bound(b)) || bound(a) == bound(b));
+    }
+
+    #[test]
+    fn the_reciprocal_table_divides(n in 1u32..=64) {
+        prop_assert!((f64::from(recip_q16(n)) - 65536.0 / f64::from(n)).abs() <= 0.5);
+    }
+}
+
+#[test]
+fn log2_meets_at_powers_of_two() {
+    for e in 1..64 {
+        assert_eq!(log2_q16(1 << e), e << 16);
+    }
+    assert_eq!(log2_q16(0), 0);
+}
+
+#[test]
+fn many_waiters_share_by_powers_of_two() {
+    assert_eq!(recip_q16(65), 65536 / 128);
+    assert_eq!(recip_q16(128), 65536 / 128);
+    assert_eq!(recip_q16(129), 65536 / 256);
+    assert_eq!(recip_q16(u32::MAX), 1);
+}
+
+#[test]
+fn a_fresh_wake_up_within_its_share_goes_first() {
+    let pp = params();
+    let lag = pp.lag_ns;
+    assert_eq!(lane(&pp, 0, 0, lag, false), FRESH);
+    assert_eq!(
+        lane(&pp, pp.first_quantum_ns, 0, lag, false),
+        FAIR,
+        "used up"
+    );
+    assert_eq!(lane(&pp, 0, lag as i64, lag, false), FAIR, "had its share");
+    assert_eq!(lane(&pp, 0, 0, lag, true), FAIR, "surely long");
+}
+
+#[test]
+fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
+    let pp = params();
+    let log2_q16_of = |ns: f64| (ns.log2() * 65536.0) as i32;
+    let octave = 1 << 16;
+    assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave));
+    assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave));
+    assert!(!sure_long(&pp, log2_q16_of(1e6), 0));
+}
+
+#[test]
+fn nice_zero_pays_its_run_time_and_a_tenth_of_the_weight_ten_times_it() {
+    assert_eq!(virtual_ns(1_000_000, 1 << 16), 1_000_000);
+    assert_eq!(virtual_ns(1_000_000, 10 << 16), 10_000_000);
+}
+
+#[test]
+fn a_slice_covers_what_is_left_of_the_quantile() {
+    let pred = (20.0 * 65536.0) as i32;
+    assert_eq!(quantile_left_ns(pred, 1 << 16, 0), 1 << 21);
+    assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 20), 1 << 20);
+    assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 21), 0);
+}

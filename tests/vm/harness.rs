@@ -1,0 +1,188 @@
+//! Starting, watching and ending `scx_ml` from a test.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use scx_ml::stats::Metrics;
+use scx_stats::prelude::StatsClient;
+
+pub const SCX_ML: &str = env!("CARGO_BIN_EXE_scx_ml");
+
+/// Loading takes a second or two on an emulated machine, several when it is loaded.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running `scx_ml`. Killed when dropped, so that a failed test leaves the kernel's own scheduler.
+pub struct Running {
+    child: Child,
+    client: Option<StatsClient>,
+    log: tempfile::NamedTempFile,
+}
+
+/// How it ended, and everything it logged.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub log: String,
+}
+
+impl Running {
+    /// Start with these arguments and wait until it schedules.
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, |_| ())
+    }
+
+    /// The same, with a change to the command.
+    pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        assert_eq!(state(), "disabled", "another scheduler is loaded");
+        let log = tempfile::NamedTempFile::new().expect("a file for the log");
+        let mut command = Command::new(SCX_ML);
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.reopen().expect("reopened"))
+            .stderr(log.reopen().expect("reopened"));
+        change(&mut command);
+        let child = command.spawn().expect("scx_ml starts");
+        let mut running = Self {
+            child,
+            client: None,
+            log,
+        };
+        let ready = wait_for(START_TIMEOUT, || {
+            running.has_ended() || running.log().contains("scheduling, mode")
+        });
+        assert!(
+            ready && !running.has_ended(),
+            "scx_ml did not get to schedule:\n{}",
+            running.log()
+        );
+        assert_eq!(state(), "enabled");
+        running
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).expect("the log can be read")
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("waited").is_some()
+    }
+
+    /// What the stats server says: counters since the last call (the first call covers next to nothing).
+    pub fn stats(&mut self) -> Metrics {
+        let client = self
+            .client
+            .take()
+            .unwrap_or_else(|| StatsClient::new().connect(None).expect("the stats socket"));
+        let client = self.client.insert(client);
+        client
+            .request::<Metrics>("stats", vec![])
+            .expect("statistics")
+    }
+
+    /// Forget the connection: a restarted scheduler has a new stats server.
+    pub fn reconnect(&mut self) {
+        self.client = None;
+    }
+
+    /// Ask for statistics twice a second until they satisfy `enough`.
+    pub fn stats_until(&mut self, timeout: Duration, enough: impl Fn(&Metrics) -> bool) -> Metrics {
+        let mut last = self.stats();
+        let found = wait_for(timeout, || {
+            std::thread::sleep(Duration::from_millis(500));
+            last = self.stats();
+            enough(&last)
+        });
+        assert!(found, "not within {timeout:?}: {last:#?}\n{}", self.log());
+        last
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: plain system call on our own child.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// Wait for the end, however it comes.
+    pub fn wait(mut self) -> Ended {
+        assert!(
+            wait_for(END_TIMEOUT, || self.has_ended()),
+            "scx_ml does not end:\n{}",
+            self.log()
+        );
+        let status = self.child.wait().expect("it has ended");
+        Ended {
+            status,
+            log: self.log(),
+        }
+    }
+
+    /// End it with Ctrl-C: it must still be the scheduler, and exit with 0.
+    pub fn stop(self) -> String {
+        assert_eq!(state(), "enabled", "ejected:\n{}", self.log());
+        self.signal(libc::SIGINT);
+        let ended = self.wait();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+        assert!(
+            wait_for(END_TIMEOUT, || state() == "disabled"),
+            "still {}",
+            state()
+        );
+        ended.log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        wait_for(END_TIMEOUT, || state() == "disabled");
+    }
+}
+
+/// Run `scx_ml` to its end: exit code, standard output, standard error.
+pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("the command starts");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// The kernel's word on sched_ext: "disabled", "enabled", …
+pub fn state() -> String {
+    let mut text = String::new();
+    std::fs::File::open(Path::new("/sys/kernel/sched_ext/state"))
+        .expect("a kernel with sched_ext: run these tests through vng/test")
+        .read_to_string(&mut text)
+        .expect("read");
+    text.trim().to_string()
+}
+
+/// Poll until `done` or the timeout; whether it was done.
+pub fn wait_for(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + timeout;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+pub fn nr_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}

@@ -1,0 +1,132 @@
+# lib.sh: what the scripts in this folder share. Sourced by them, not run.
+# shellcheck shell=bash disable=SC2034 # what it sets is read by the scripts
+
+shopt -s inherit_errexit # a step that fails inside $(...) fails the script
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+CACHE=${SCX_ML_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/scx_ml}
+KERNELS=$CACHE/kernels
+VENV=$CACHE/venv
+TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+[[ $TARGET == /* ]] || TARGET=$ROOT/$TARGET
+
+# The kernel everything is tested on. It has CONFIG_SCHED_CLASS_EXT=y, which Debian's own 6.12 has not.
+PINNED_KERNEL=6.18.15+deb13-cloud-amd64
+
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # depmod, modprobe and ip are not on a normal user's PATH
+PROG=vng/${0##*/}
+
+say() { printf '%s: %s\n' "$PROG" "$*" >&2; }
+die() {
+    say "$@"
+    exit 1
+}
+usage_error() {
+    say "$* (see $PROG --help)"
+    exit 2
+}
+
+# The comment block that opens the script is its help.
+show_help() { awk 'NR > 1 && /^#/ { sub(/^# ?/, ""); print; next } NR > 1 { exit }' "$0"; }
+
+# True if version $1 is at least version $2.
+version_at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]]; }
+
+# Debian's code name, or nothing on a system that is not a Debian we know how to extend.
+debian_codename() {
+    local ID='' VERSION_CODENAME=''
+    # shellcheck source=/dev/null
+    [[ -r /etc/os-release ]] && . /etc/os-release
+    [[ $ID == debian && $VERSION_CODENAME =~ ^(bookworm|trixie)$ ]] && echo "$VERSION_CODENAME"
+    return 0
+}
+
+# Runs a command as root, or ends and says what to type.
+can_be_root() { ((EUID == 0)) || command -v sudo >/dev/null; }
+as_root() {
+    can_be_root || die "this needs root, and there is no sudo here; please type: su -c '$*'"
+    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# debian_archive SUITE: where this machine's own apt gets this suite from; nothing if it does not use it. Whatever mirror
+# the machine was given is the right one for us too.
+debian_archive() {
+    apt-get indextargets --format '$(REPO_URI)' \
+        'Created-By: Packages' 'Origin: Debian' "Codename: $1" 'Component: main' 2>/dev/null | head -n 1 || true
+}
+
+# apt_world NAME SUITE...: prepares an apt that sees only these suites of Debian and leaves the user's apt as it is. Sets
+# the array APT_WORLD to the options that select it. Suites the machine does not use itself, such as backports, are taken
+# from where its main one is; except its -updates and -security, which are then left out.
+apt_world() {
+    local name=$1 dir=$CACHE/apt/$1 codename suite uri archive wanted=''
+    local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    shift
+    codename=$(debian_codename)
+    [[ -n $codename ]] || die "looked for Debian 12 or 13, found another system; Debian's packages cannot be fetched from here"
+    archive=$(debian_archive "$codename")
+    if [[ -z $archive ]]; then
+        # A new machine's lists may never have been fetched, and without them apt does not know whose archive is whose.
+        say "fetching apt's package lists"
+        as_root apt-get -qq update >&2 || true
+        archive=$(debian_archive "$codename")
+    fi
+    [[ -n $archive ]] || die "looked for Debian's archive in apt's sources, found none for '$codename'; add it and try again"
+    for suite; do
+        uri=$(debian_archive "$suite")
+        if [[ -z $uri ]]; then
+            [[ $suite != *-updates && $suite != *-security ]] || continue
+            uri=$archive
+        fi
+        printf -v wanted '%sTypes: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n\n' \
+            "$wanted" "$uri" "$suite" "$keyring"
+    done
+    mkdir -p "$dir"/{lists,cache/archives}/partial
+    [[ -f $dir/$name.sources && $(<"$dir/$name.sources") == "${wanted%$'\n\n'}" ]] || {
+        printf '%s' "$wanted" >"$dir/$name.sources"
+        rm -f "$dir/stamp"
+    }
+    # APT::Sandbox::User: the cache may lie in a home that apt's own user may not enter.
+    APT_WORLD=(-o "Dir::Etc::sourcelist=$dir/$name.sources" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$dir/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+        -o "Dir::Cache::archives=$dir/cache/archives" -o APT::Sandbox::User=root -o Acquire::Languages=none
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+        -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false)
+}
+
+# Fetches the lists of the world that apt_world prepared, unless that was done within the last $2 minutes (default 0).
+apt_world_update() {
+    local stamp=$CACHE/apt/$1/stamp
+    [[ -n $(find "$stamp" -mmin "-${2:-0}" 2>/dev/null) ]] && return 0
+    say "fetching the package lists of $1"
+    apt-get "${APT_WORLD[@]}" -qq update >&2 && touch "$stamp"
+}
+
+# What can be known about KVM only by using it: does a guest with it reach its firmware's first message? /dev/kvm may
+# exist and be of no use (no rights, nested virtualisation half there). Kept for as long as the host stays up.
+kvm_works() {
+    local memo=$CACHE/kvm asked answer=no
+    asked=$(</proc/sys/kernel/random/boot_id)-$EUID
+    if [[ -r $memo && $(<"$memo") == "$asked "* ]]; then
+        read -r _ answer <"$memo"
+    else
+        if [[ ! -e /dev/kvm ]]; then
+            say "this machine has no KVM, so the VM is emulated, which is slow"
+        elif [[ ! -r /dev/kvm || ! -w /dev/kvm ]]; then
+            say "you may not use /dev/kvm, so the VM is emulated, which is slow; being in its group helps (then delete $memo)"
+        elif firmware_runs kvm; then
+            answer=yes
+        else
+            say "/dev/kvm is there but runs no guest, so the VM is emulated, which is slow"
+        fi
+        mkdir -p "$CACHE"
+        echo "$asked $answer" >"$memo"
+    fi
+    [[ $answer == yes ]]
+}
+# SeaBIOS writes to port 0x402 as soon as the first virtual CPU runs. The reader ends at once; QEMU after some seconds.
+firmware_runs() {
+    grep -q -m 1 SeaBIOS < <(timeout -s KILL 5 qemu-system-x86_64 -accel "$1" -cpu max -m 64 -nodefaults -display none \
+        -no-reboot -chardev stdio,id=firmware -device isa-debugcon,iobase=0x402,chardev=firmware \
+        </dev/null 2>/dev/null)
+}
