@@ -305,9 +305,10 @@ impl Request {
             ));
         }
         let mut schedulers = self.schedulers;
-        let baseline = self
-            .baseline
-            .unwrap_or_else(|| KERNEL_SCHEDULER.to_string());
+        let baseline = self.baseline.unwrap_or_else(|| {
+            let kernels_own = schedulers.iter().find(|s| s.is_kernel());
+            kernels_own.map_or_else(|| KERNEL_SCHEDULER.to_string(), |s| s.label.clone())
+        });
         // The baseline is in every block, asked for or not.
         if !schedulers.iter().any(|s| s.label == baseline) {
             schedulers.insert(0, SchedulerSpec::from_command(&baseline));

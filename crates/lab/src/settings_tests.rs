@@ -100,6 +100,15 @@ fn a_scheduler_against_itself_gets_two_labels() {
 }
 
 #[test]
+fn the_kernels_own_scheduler_is_the_baseline_under_any_label() {
+    let text = "[[scheduler]]\ncommand = 'eevdf'\nlabel = 'kernel'\n[[workload]]\nname = 'timer'";
+    let e = Request::from_toml(text, "f")
+        .and_then(|r| r.resolve(one_headline))
+        .expect("valid");
+    assert_eq!((e.baseline.as_str(), e.schedulers.len()), ("kernel", 1));
+}
+
+#[test]
 fn parameters_on_the_command_line_are_typed() {
     let w = WorkloadSpec::parse("open-loop:load=0.9,slots=3,workers=shared,seconds=4,label=x")
         .expect("valid");
