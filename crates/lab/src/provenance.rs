@@ -5,8 +5,13 @@ use crate::settings::{Experiment, SchedulerSpec};
 use crate::{calibration::Calibration, kernel, sys};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A program that took part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,18 +153,37 @@ fn program(name: &str) -> Program {
     }
 }
 
+/// The first line of `PATH --version`. A program that does not know the option may do anything, a scheduler's wrapper
+/// even load it: it gets a few seconds, then all it started is ended.
 fn version(path: &Path) -> Option<String> {
-    let out = Command::new(path)
+    let mut command = Command::new(path);
+    command
         .arg("--version")
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&out.stdout);
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.process_group(0).spawn().ok()?;
+    let deadline = Instant::now() + VERSION_TIMEOUT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            _ => {
+                sys::signal_group(child.id(), libc::SIGKILL);
+                // Reaped; what it would have said is of no interest.
+                let _ = child.wait();
+                return None;
+            }
+        }
+    };
+    // One read: a version fits into the pipe, and whoever else holds its other end is not waited for.
+    let mut bytes = [0; 4096];
+    let length = child.stdout.take()?.read(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes[..length]);
     text.lines()
         .next()
         .map(|l| l.trim().to_string())
-        .filter(|l| out.status.success() && !l.is_empty())
+        .filter(|l| status.success() && !l.is_empty())
 }
 
 /// The foreign programs the workloads run.
@@ -330,6 +354,13 @@ mod tests {
             h,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+    }
+
+    #[test]
+    fn a_program_that_prints_its_version_is_heard_and_one_that_fails_is_not() {
+        assert!(version(Path::new("/bin/cat")).is_some_and(|v| v.contains("cat")));
+        assert_eq!(version(Path::new("/bin/false")), None);
+        assert_eq!(version(Path::new("/nonexistent")), None);
     }
 
     #[test]

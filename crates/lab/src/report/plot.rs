@@ -5,6 +5,7 @@ use crate::compare::{Comparison, Row};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, SavedHistogram};
 use plotters::coord::Shift;
+use plotters::coord::combinators::{BindKeyPoints, LogCoord, WithKeyPoints};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -67,21 +68,31 @@ fn nines(q: f64) -> f64 {
     -(1.0 - q).max(1e-9).log10()
 }
 
-/// A number for an axis: without trailing zeros, and empty where the labels of a logarithmic axis would run together.
-fn tick(v: f64, decades: f64) -> String {
-    let mantissa = v / 10f64.powf(v.abs().max(1e-12).log10().floor());
-    let keep = match decades {
-        d if d > 3.0 => &[1.0][..],
-        d if d > 0.7 => &[1.0, 2.0, 5.0][..],
-        _ => return trimmed(v),
+/// Where a logarithmic axis from `low` to `high` gets its labels: powers of ten, with 2 and 5 between them or finer steps
+/// where there is room.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = (high / low).log10();
+    let steps: &[f64] = match decades {
+        d if d > 4.0 => &[1.0],
+        d if d > 1.0 => &[1.0, 2.0, 5.0],
+        d if d > 0.4 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+        _ => &[
+            1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0,
+        ],
     };
-    if keep.iter().any(|k| (mantissa - k).abs() < 1e-6) {
-        trimmed(v)
-    } else {
-        String::new()
-    }
+    let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    exponents
+        .flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)))
+        .filter(|v| (low..=high).contains(v))
+        .collect()
 }
 
+/// A logarithmic axis with those labels.
+fn log_axis(low: f64, high: f64) -> WithKeyPoints<LogCoord<f64>> {
+    (low..high).log_scale().with_key_points(ticks(low, high))
+}
+
+/// A number for an axis: without trailing zeros.
 fn trimmed(v: f64) -> String {
     let text = number(v);
     if text.contains('.') {
@@ -123,7 +134,7 @@ pub fn distribution(
             .margin(10)
             .x_label_area_size(38)
             .y_label_area_size(64)
-            .build_cartesian_2d((us(low) * 0.8..us(high) * 1.3).log_scale(), 0.0..top)
+            .build_cartesian_2d(log_axis(us(low) * 0.8, us(high) * 1.3), 0.0..top)
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -133,8 +144,7 @@ pub fn distribution(
             .label_style(text(12))
             .x_desc("µs")
             .y_labels(top.ceil() as usize + 1)
-            .x_labels(24)
-            .x_label_formatter(&|v| tick(*v, (us(high) / us(low)).log10()))
+            .x_label_formatter(&|v| trimmed(*v))
             .y_label_formatter(&|v| {
                 if v.fract().abs() < 1e-6 {
                     nines_label(*v)
@@ -191,7 +201,6 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
     let finite: Vec<f64> = ends.filter(|v| v.is_finite() && *v > 0.0).collect();
     let low = finite.iter().copied().fold(0.9, f64::min) * 0.9;
     let high = finite.iter().copied().fold(1.1, f64::max) * 1.1;
-    let decades = (high / low).log10();
     let line_height = 22;
     let height = 70 + line_height * rows.len() as u32;
     canvas(height, |area| {
@@ -206,7 +215,7 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
             .margin(10)
             .x_label_area_size(26)
             .y_label_area_size(400)
-            .build_cartesian_2d((low..high).log_scale(), 0.0..rows.len() as f64)
+            .build_cartesian_2d(log_axis(low, high), 0.0..rows.len() as f64)
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -216,8 +225,7 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
             .bold_line_style(GRID)
             .axis_style(INK)
             .label_style(text(12))
-            .x_labels(24)
-            .x_label_formatter(&|v| tick(*v, decades))
+            .x_label_formatter(&|v| trimmed(*v))
             .draw()
             .map_err(failed)?;
         chart
@@ -240,12 +248,12 @@ pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
                 .draw_series([Circle::new((e.ratio.clamp(low, high), y), 4, c.filled())])
                 .map_err(failed)?;
             let arrow = super::table::direction(row.metric.better);
-            let label = shorten(
-                &format!(
-                    "{} {} {arrow} · {}",
-                    row.workload, row.metric.name, row.scheduler
-                ),
-                64,
+            // The metric whole, and of the names what tells them apart.
+            let label = format!(
+                "{} · {} {arrow} · {}",
+                shorten(&row.workload, 20),
+                row.metric.name,
+                shorten(&row.scheduler, 26)
             );
             let style = text(12).pos(Pos::new(HPos::Right, VPos::Center));
             let at = chart.backend_coord(&(low, y));
@@ -262,10 +270,10 @@ fn shorten(text: &str, most: usize) -> String {
     if n <= most {
         return text.to_string();
     }
-    // The end tells metric and scheduler apart; the beginning names the workload.
-    let tail: String = text.chars().skip(n - (most - 13)).collect();
-    let head: String = text.chars().take(12).collect();
-    format!("{head}…{tail}")
+    let head = most / 2;
+    let start: String = text.chars().take(head).collect();
+    let end: String = text.chars().skip(n - (most - head - 1)).collect();
+    format!("{start}…{end}")
 }
 
 /// What the headlines of a workload improved by, all together: the geometric mean of the ratios, turned so that above 1 is
@@ -321,8 +329,8 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
             .x_label_area_size(38)
             .y_label_area_size(64)
             .build_cartesian_2d(
-                (x0 * 0.6..x1 * 2.5).log_scale(),
-                (y0.min(0.9) * 0.9..y1.max(1.1) * 1.15).log_scale(),
+                log_axis(x0 * 0.6, x1 * 2.5),
+                log_axis(y0.min(0.9) * 0.9, y1.max(1.1) * 1.15),
             )
             .map_err(failed)?;
         chart
@@ -333,10 +341,8 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
             .label_style(text(12))
             .x_desc("CPU time in the scheduler's BPF programs, % of the machine")
             .y_desc("headlines' gain, ×")
-            .x_labels(24)
-            .x_label_formatter(&|v| tick(*v, (x1 * 2.5 / (x0 * 0.6)).log10()))
-            .y_labels(24)
-            .y_label_formatter(&|v| tick(*v, (y1.max(1.1) / y0.min(0.9)).log10()))
+            .x_label_formatter(&|v| trimmed(*v))
+            .y_label_formatter(&|v| trimmed(*v))
             .draw()
             .map_err(failed)?;
         chart
@@ -456,18 +462,14 @@ mod tests {
     }
 
     #[test]
-    fn axis_labels_are_short_and_thinned_out() {
+    fn logarithmic_axes_have_labels_on_both_sides_of_one() {
+        assert_eq!(ticks(0.15, 6.0), vec![0.2, 0.5, 1.0, 2.0, 5.0]);
+        let narrow = ticks(0.85, 1.3);
+        assert!(narrow.contains(&0.9) && narrow.contains(&1.1), "{narrow:?}");
+        assert_eq!(ticks(1.0, 1e6).len(), 7);
         assert_eq!(
-            (tick(1.0, 0.3), tick(1.1, 0.3)),
-            ("1".to_string(), "1.1".to_string())
-        );
-        assert_eq!(
-            (tick(6.0, 1.5), tick(5.0, 1.5)),
-            (String::new(), "5".to_string())
-        );
-        assert_eq!(
-            (tick(200.0, 4.0), tick(1000.0, 4.0)),
-            (String::new(), "1 000".to_string())
+            (trimmed(1.0), trimmed(1.1), trimmed(0.0)),
+            ("1".into(), "1.1".into(), "0".into())
         );
     }
 
@@ -478,7 +480,9 @@ mod tests {
             40,
         );
         assert!(
-            s.chars().count() <= 40 && s.starts_with("open-loop:wo…") && s.ends_with("learn"),
+            s.chars().count() <= 40
+                && s.starts_with("open-loop:workers=sh…")
+                && s.ends_with("learn"),
             "{s}"
         );
         assert_eq!(shorten("short", 40), "short");

@@ -182,3 +182,69 @@ fn a_loaded_scheduler_is_measured_with_its_costs() {
     assert!(ml["cost"]["rss_kib"].as_u64().is_some_and(|v| v > 1000));
     assert!(kernel["cost"]["bpf_ns_per_switch"].is_null() && kernel["cost"]["user_cpu"].is_null());
 }
+
+/// scx_ml behind a script that also starts hogs: everything under it has less CPU. The kernel's own scheduler measured
+/// twice beside it must come out as no different from itself.
+#[test]
+fn a_slow_scheduler_is_found_worse_and_the_same_one_twice_is_not() {
+    // The hogs start when scx_ml is loaded: loading is slow enough on an emulated machine.
+    const HOGGING: &str = "#!/bin/bash\n\
+        [[ $1 != --version ]] || exec SCX_ML --version\n\
+        SCX_ML --mode base & scx=$!\n\
+        trap 'kill -TERM $scx $hogs' INT TERM\n\
+        until grep -q enabled /sys/kernel/sched_ext/state; do sleep 0.1; done\n\
+        for i in 1 2 3 4; do while :; do :; done & hogs+=\" $!\"; done\n\
+        wait $scx; wait $scx\n";
+    let dir = tempfile::tempdir().expect("tempdir");
+    let script = dir.path().join("scx_ml");
+    std::fs::write(
+        &script,
+        HOGGING.replace("SCX_ML", &scx_ml().display().to_string()),
+    )
+    .expect("written");
+    assert!(
+        Command::new("chmod")
+            .arg("+x")
+            .arg(&script)
+            .status()
+            .is_ok_and(|s| s.success())
+    );
+    let slow = script.display().to_string();
+    let out_dir = dir.path().join("r");
+    let schedulers = ["--sched", "eevdf", "--sched", "eevdf", "--sched", &slow];
+    let rest = [
+        "--workload",
+        "stress-ng:stressor=cpu",
+        "--blocks",
+        "4",
+        "--seconds",
+        "2",
+        "--warmup",
+        "0",
+    ];
+    let out = lab(&out_dir, &schedulers)
+        .args(rest)
+        .output()
+        .expect("scx_lab runs");
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let text = std::fs::read_to_string(out_dir.join("results.json")).expect("written");
+    let results: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let rows = results["comparison"]["rows"].as_array().expect("rows");
+    let verdict = |scheduler: &str| {
+        let row = rows
+            .iter()
+            .find(|r| r["scheduler"] == scheduler && r["metric"]["name"] == "cpu_ops");
+        row.expect("measured")["verdict"]
+            .as_str()
+            .expect("a verdict")
+            .to_string()
+    };
+    let table = String::from_utf8_lossy(&out.stdout).into_owned();
+    println!("{table}");
+    assert_eq!(verdict(&slow), "worse", "{table}");
+    assert_eq!(verdict("eevdf#2"), "no-difference", "{table}");
+}
