@@ -1,0 +1,524 @@
+//! What the subcommands do.
+
+use crate::bench::{self, Ending, Interrupt, Progress};
+use crate::calibration::{self, Calibration};
+use crate::cell::{self, RealExecutor, Task};
+use crate::cli::{BenchArgs, ListArgs, ReportArgs, RunArgs};
+use crate::compare::{Comparison, compare, merge};
+use crate::cost::{Accounting, Meter, Probe};
+use crate::error::{LabError, Result};
+use crate::plan::{Cell, plan};
+use crate::provenance::{self, Provenance};
+use crate::quick::{self, Baseline};
+use crate::report::table::{self, Detail};
+use crate::report::{html, number};
+use crate::results::{CellRecord, Folder, Run, Status, write_json, write_whole};
+use crate::settings::{Experiment, Request, SchedulerSpec, WorkloadSpec};
+use crate::workload::{self, NoWindow};
+use crate::{kernel, parquet_file, scheduler};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How a command ended, for the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    Yes,
+    /// Something failed or regressed; it has been said already.
+    No,
+}
+
+/// `scx_lab list`.
+pub fn list(args: &ListArgs) -> Result<Success> {
+    if let Some(name) = &args.workload {
+        describe(workload::kind(name)?, true);
+        return Ok(Success::Yes);
+    }
+    let sched_ext = kernel::SchedExt::system();
+    println!("Schedulers");
+    println!("  eevdf (the kernel's own)");
+    let found = scheduler::installed();
+    found.iter().for_each(|name| println!("  {name}"));
+    match (sched_ext.is_supported(), sched_ext.ops()) {
+        (false, _) => println!("  This kernel has no sched_ext: only eevdf can be measured."),
+        (true, Some(ops)) => println!("  Loaded now: {ops}"),
+        (true, None) if found.is_empty() => println!("  No scx_* program is on the PATH."),
+        (true, None) => {}
+    }
+    println!("\nWorkloads (`scx_lab list NAME` for what the numbers mean)");
+    for k in workload::KINDS {
+        describe(k, false);
+    }
+    Ok(Success::Yes)
+}
+
+fn describe(kind: &workload::Kind, full: bool) {
+    println!("  {}: {}", kind.name, kind.about);
+    if full {
+        println!(
+            "\n  {}",
+            kind.measures
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+    }
+    let keys: Vec<String> = (kind.keys)()
+        .into_iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    let mut params = toml::Table::new();
+    if kind.name == "command" {
+        params.insert("command".to_string(), "true".into());
+    }
+    if let Ok(w) = (kind.build)(&params, kind.name) {
+        let defs: Vec<String> = w
+            .metrics()
+            .iter()
+            .filter(|d| full || d.headline)
+            .map(|d| {
+                let star = if d.headline && full { "*" } else { "" };
+                format!(
+                    "{}{star} [{}] {}",
+                    d.name,
+                    d.unit,
+                    table::direction(d.better)
+                )
+                .trim_end()
+                .to_string()
+            })
+            .collect();
+        println!(
+            "    {}: {}",
+            if full {
+                "metrics (* verdicts are drawn from)"
+            } else {
+                "headlines"
+            },
+            defs.join(", ")
+        );
+    }
+    println!("    parameters: {}", keys.join(", "));
+}
+
+/// `scx_lab run`.
+pub fn run(args: &RunArgs) -> Result<Success> {
+    if let Some(task) = &args.as_cell {
+        let task: Task = serde_json::from_str(task).map_err(|e| LabError::BadValue {
+            place: "--as-cell".to_string(),
+            why: e.to_string(),
+        })?;
+        return Ok(if cell::perform_as_child(&task) {
+            Success::Yes
+        } else {
+            Success::No
+        });
+    }
+    let spec = WorkloadSpec::parse(args.workload.as_deref().unwrap_or_default())?;
+    let built = workload::build(&spec)?;
+    built.check()?;
+    if !(args.seconds > 0.0 && args.warmup >= 0.0) {
+        return Err(LabError::BadValue {
+            place: "run".to_string(),
+            why: "times must be positive".to_string(),
+        });
+    }
+    let calibration = if built.needs_calibration() {
+        calibration::for_this_boot()?
+    } else {
+        uncalibrated()
+    };
+    let seconds = spec.seconds.unwrap_or(args.seconds);
+    let task = Task {
+        spec,
+        seconds,
+        warmup: args.warmup,
+        seed: args.seed,
+        calibration,
+    };
+    let outcome = cell::perform(&task, &NoWindow)?;
+    if args.json {
+        print_json(&outcome)?;
+        return Ok(Success::Yes);
+    }
+    let ops = kernel::SchedExt::system()
+        .ops()
+        .unwrap_or_else(|| "the kernel's own scheduler".to_string());
+    println!("{} under {ops}", task.spec.label);
+    for m in &outcome.metrics {
+        println!(
+            "  {:<22} {:>12} {} {}",
+            m.def.name,
+            number(m.value),
+            m.def.unit,
+            table::direction(m.def.better)
+        );
+    }
+    outcome.notes.iter().for_each(|n| println!("  ({n})"));
+    Ok(Success::Yes)
+}
+
+/// For workloads that do not count work.
+fn uncalibrated() -> Calibration {
+    Calibration {
+        iterations_per_us: 1.0,
+    }
+}
+
+fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| LabError::Report(e.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// `scx_lab report`.
+pub fn report(args: &ReportArgs) -> Result<Success> {
+    let runs = args
+        .folders
+        .iter()
+        .map(|f| Folder::open(f)?.load())
+        .collect::<Result<Vec<_>>>()?;
+    let run = merge(runs)?;
+    let comparison = compare(&run);
+    if args.json {
+        print_json(&comparison)?;
+    } else {
+        run.provenance
+            .iter()
+            .flat_map(|p| p.summary())
+            .for_each(|l| println!("{l}"));
+        print!("{}", table::render(&comparison, detail(args.all), colour()));
+    }
+    if let Some(path) = &args.html {
+        write_whole(path, html::render(&run, &comparison)?.as_bytes())?;
+    }
+    if let Some(path) = &args.parquet {
+        parquet_file::write(&run, path)?;
+    }
+    Ok(Success::Yes)
+}
+
+fn detail(all: bool) -> Detail {
+    if all { Detail::All } else { Detail::Headlines }
+}
+
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// The experiment the command line and the configuration file ask for.
+fn experiment(args: &BenchArgs) -> Result<Experiment> {
+    let file = match &args.config {
+        Some(path) => Request::from_file(path)?,
+        None if args.quick => quick::request()?,
+        None => Request::default(),
+    };
+    let cli = Request {
+        seed: args.seed,
+        blocks: args.blocks,
+        seconds: args.seconds,
+        warmup: args.warmup,
+        baseline: args.baseline.clone(),
+        min_effect: args.min_effect,
+        probe: args.no_probe.then_some(false),
+        bpf_stats: args.no_bpf_stats.then_some(false),
+        schedulers: args
+            .schedulers
+            .iter()
+            .map(|s| SchedulerSpec::from_command(s))
+            .collect(),
+        workloads: args
+            .workloads
+            .iter()
+            .map(|w| WorkloadSpec::parse(w))
+            .collect::<Result<_>>()?,
+    };
+    cli.over(file).resolve(headlines)
+}
+
+fn headlines(spec: &WorkloadSpec) -> Result<usize> {
+    Ok(workload::build(spec)?
+        .metrics()
+        .iter()
+        .filter(|m| m.headline)
+        .count())
+}
+
+/// `scx_lab bench`.
+pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
+    let resumed = args.resume.as_deref().map(Folder::open).transpose()?;
+    let experiment = match &resumed {
+        Some(folder) => folder.experiment()?,
+        None => experiment(args)?,
+    };
+    // Everything that can be found missing is found before anything runs.
+    let mut calibrate = false;
+    for w in &experiment.workloads {
+        let built = workload::build(w)?;
+        built.check()?;
+        calibrate |= built.needs_calibration();
+    }
+    experiment
+        .schedulers
+        .iter()
+        .try_for_each(scheduler::check)?;
+    if args.dry_run {
+        print!("{}", experiment.to_toml()?);
+        for c in plan(&experiment) {
+            println!(
+                "# {:>4}  block {}  {}  under {}",
+                c.index, c.block, c.workload, c.scheduler
+            );
+        }
+        return Ok(Success::Yes);
+    }
+    let calibration = if calibrate {
+        calibration::for_this_boot()?
+    } else {
+        uncalibrated()
+    };
+    let folder = match resumed {
+        Some(folder) => folder,
+        None => Folder::create(&out_dir(args), &experiment)?,
+    };
+    folder.add_provenance(&Provenance::gather(
+        &experiment,
+        calibrate.then_some(calibration),
+    )?)?;
+    let meter = meter(&experiment);
+    let mut executor = RealExecutor::new(
+        experiment.clone(),
+        folder.clone(),
+        meter,
+        calibration,
+        interrupt.clone(),
+    );
+    let mut progress = Bar::new(&experiment);
+    let ending = bench::run(
+        &folder,
+        &mut executor,
+        &mut progress,
+        interrupt,
+        args.keep_going,
+    );
+    progress.finish();
+    let (run, comparison) = save_reports(&folder)?;
+    let text = table::render(&comparison, detail(args.all), colour());
+    // The results are saved; a reader that is gone is no reason to fail.
+    let _ = writeln!(
+        std::io::stdout(),
+        "{text}Results are in {}.",
+        folder.path("").display()
+    );
+    let success = conclude(&folder, &run, ending?)?;
+    if args.quick && success == Success::Yes {
+        check_quick(args, &comparison)
+    } else {
+        Ok(success)
+    }
+}
+
+/// Hold the run to the stored ratios, or store its own.
+fn check_quick(args: &BenchArgs, comparison: &Comparison) -> Result<Success> {
+    let stored = Baseline::parse(quick::STORED, "quick-baseline.toml")?;
+    if let Some(path) = &args.store_quick {
+        write_whole(
+            path,
+            Baseline::from_comparison(comparison, stored.margin)
+                .to_toml()?
+                .as_bytes(),
+        )?;
+        return Ok(Success::Yes);
+    }
+    if stored.expectations.is_empty() {
+        return Err(LabError::Report(
+            "no ratios are stored to check against".to_string(),
+        ));
+    }
+    let regressions = stored.check(comparison);
+    regressions
+        .iter()
+        .for_each(|r| eprintln!("scx_lab: regression: {}", r.0));
+    let _ = writeln!(
+        std::io::stdout(),
+        "{} of {} stored ratios hold.",
+        stored.expectations.len() - regressions.len(),
+        stored.expectations.len()
+    );
+    Ok(if regressions.is_empty() {
+        Success::Yes
+    } else {
+        Success::No
+    })
+}
+
+fn out_dir(args: &BenchArgs) -> PathBuf {
+    args.out.clone().unwrap_or_else(|| {
+        PathBuf::from(format!(
+            "results-{}",
+            provenance::now().replace([':', 'Z'], "").replace('T', "-")
+        ))
+    })
+}
+
+/// The meter, as complete as this machine and user allow; what is missing is said once.
+fn meter(experiment: &Experiment) -> Meter {
+    let warn = |e: LabError| eprintln!("scx_lab: going on without part of the cost: {e}");
+    let probe = if experiment.probe {
+        Probe::load().map_err(warn).ok()
+    } else {
+        None
+    };
+    let accounting = if experiment.bpf_stats {
+        Accounting::enable().map_err(warn).ok()
+    } else {
+        None
+    };
+    Meter::new(probe, accounting)
+}
+
+/// Write everything that is derived from the cells.
+fn save_reports(folder: &Folder) -> Result<(Run, Comparison)> {
+    #[derive(Serialize)]
+    struct Everything<'a> {
+        run: &'a Run,
+        comparison: &'a Comparison,
+    }
+    let run = folder.load()?;
+    let comparison = compare(&run);
+    write_json(
+        &folder.path("results.json"),
+        &Everything {
+            run: &run,
+            comparison: &comparison,
+        },
+    )?;
+    parquet_file::write(&run, &folder.path("results.parquet"))?;
+    write_whole(
+        &folder.path("report.html"),
+        html::render(&run, &comparison)?.as_bytes(),
+    )?;
+    Ok((run, comparison))
+}
+
+/// Say how it ended, leave it in the folder, and turn it into success or failure.
+fn conclude(folder: &Folder, run: &Run, ending: Ending) -> Result<Success> {
+    let resume = || {
+        format!(
+            "continue with `scx_lab bench --resume {}`",
+            folder.path("").display()
+        )
+    };
+    let (text, success) = match ending {
+        Ending::Complete { failed: 0 } => {
+            (format!("complete: {} cells", run.cells.len()), Success::Yes)
+        }
+        Ending::Complete { failed } => (
+            format!(
+                "complete, but {failed} cells failed; {} to try them again",
+                resume()
+            ),
+            Success::No,
+        ),
+        Ending::Interrupted { left } => (
+            format!("interrupted with {left} cells left; {}", resume()),
+            Success::No,
+        ),
+        Ending::Stopped { why, left } => (
+            format!("stopped with {left} cells left: {why}\n{}", resume()),
+            Success::No,
+        ),
+    };
+    write_json(
+        &folder.path("ending.json"),
+        &serde_json::json!({ "date": provenance::now(), "ending": text }),
+    )?;
+    if success == Success::No {
+        eprintln!("scx_lab: {text}");
+    }
+    Ok(success)
+}
+
+/// Progress on the terminal, or a line a cell where there is none.
+struct Bar {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    done: u32,
+    expected_cell: f64,
+    left: usize,
+}
+
+impl Bar {
+    fn new(experiment: &Experiment) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(experiment.cells() as u64);
+            if let Ok(style) = ProgressStyle::with_template("[{pos}/{len}] {wide_bar} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        let expected_cell = experiment.warmup + experiment.seconds + 2.0;
+        Self {
+            bar,
+            started: Instant::now(),
+            done: 0,
+            expected_cell,
+            left: 0,
+        }
+    }
+
+    /// Time left, from what the cells so far took.
+    fn remaining(&self) -> Duration {
+        let mean = if self.done > 0 {
+            self.started.elapsed().as_secs_f64() / f64::from(self.done)
+        } else {
+            self.expected_cell
+        };
+        Duration::from_secs_f64(mean * self.left as f64)
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, cell: &Cell, left: usize, total: usize) {
+        self.left = left;
+        let secs = self.remaining().as_secs();
+        let text = format!(
+            "block {} · {} under {} · {}:{:02} left",
+            cell.block + 1,
+            cell.workload,
+            cell.scheduler,
+            secs / 60,
+            secs % 60
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position((total - left) as u64);
+                bar.set_message(text);
+            }
+            None => eprintln!("[{}/{total}] {text}", total - left + 1),
+        }
+    }
+
+    fn end(&mut self, record: &CellRecord) {
+        self.done += 1;
+        if let Status::Failed { why } = &record.status {
+            let line = format!(
+                "{} under {} failed: {why}",
+                record.cell.workload, record.cell.scheduler
+            );
+            match &self.bar {
+                Some(bar) => bar.println(line),
+                None => eprintln!("{line}"),
+            }
+        }
+    }
+}

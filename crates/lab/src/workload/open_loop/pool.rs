@@ -1,0 +1,234 @@
+//! Handing requests to worker threads without locks.
+//!
+//! A lock would put the workers' scheduling between an arrival and its dispatch: a preempted holder would hold up the
+//! generator, and arrivals would no longer come when they are meant to. So an idle worker offers itself in a queue, the
+//! waker claims it with one exchange, writes the request into its slot and wakes it. Only when no worker is idle does a
+//! request go to the backlog, from which workers help themselves; such requests are counted, since they waited for a
+//! worker and not for a CPU.
+
+use crate::sys;
+use crossbeam::queue::SegQueue;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+const BUSY: u32 = 0;
+const IDLE: u32 = 1;
+const CLAIMED: u32 = 2;
+const READY: u32 = 3;
+
+/// How a worker blocks. The two differ in the system call a scheduler sees last before the burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    Futex,
+    Read,
+}
+
+/// One worker's mailbox.
+pub struct Slot {
+    state: AtomicU32,
+    request: AtomicU32,
+    event: Option<OwnedFd>,
+    blocks_in_read: AtomicU32,
+}
+
+impl Slot {
+    /// A slot; `with_read` prepares it for blocking in read(2) too.
+    pub fn new(with_read: bool) -> std::io::Result<Self> {
+        let event = if with_read {
+            // SAFETY: plain call; the descriptor is checked and then owned.
+            let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // SAFETY: fd is fresh, valid and owned by nobody else.
+            Some(unsafe { OwnedFd::from_raw_fd(fd) })
+        } else {
+            None
+        };
+        Ok(Self {
+            state: AtomicU32::new(BUSY),
+            request: AtomicU32::new(0),
+            event,
+            blocks_in_read: AtomicU32::new(0),
+        })
+    }
+
+    fn deliver(&self, request: u32) {
+        self.request.store(request, Ordering::Relaxed);
+        self.state.store(READY, Ordering::Release);
+        match &self.event {
+            Some(fd) if self.blocks_in_read.load(Ordering::Acquire) == 1 => {
+                let one = 1u64;
+                // SAFETY: writes eight bytes from a live u64 into an open eventfd.
+                unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+            }
+            _ => sys::futex_wake(&self.state, 1),
+        }
+    }
+
+    /// Block until a request is delivered or `stop` says so.
+    fn wait(&self, block: Block, stop: &dyn Fn() -> bool) -> Option<u32> {
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                READY => {
+                    self.state.store(BUSY, Ordering::Release);
+                    if let (Block::Read, Some(fd)) = (block, &self.event) {
+                        // Take the event that was, or is about to be, written with the request.
+                        let mut n = 0u64;
+                        // SAFETY: reads eight bytes into a live u64 from an open eventfd.
+                        unsafe { libc::read(fd.as_raw_fd(), (&raw mut n).cast(), 8) };
+                    }
+                    return Some(self.request.load(Ordering::Relaxed));
+                }
+                state => {
+                    if stop()
+                        && self
+                            .state
+                            .compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed)
+                            .is_ok()
+                    {
+                        return None;
+                    }
+                    match (block, &self.event) {
+                        (Block::Read, Some(fd)) => {
+                            let mut poll = libc::pollfd {
+                                fd: fd.as_raw_fd(),
+                                events: libc::POLLIN,
+                                revents: 0,
+                            };
+                            // SAFETY: one valid pollfd. The time-out lets the worker see the end of the run.
+                            unsafe { libc::poll(&mut poll, 1, 100) };
+                        }
+                        _ => sys::futex_wait(&self.state, state, Some(Duration::from_millis(100))),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Workers that may take each other's place.
+#[derive(Default)]
+pub struct Pool {
+    free: SegQueue<usize>,
+    backlog: SegQueue<u32>,
+    /// Requests that found no idle worker.
+    pub queued: AtomicU64,
+}
+
+impl Pool {
+    /// Give `request` to an idle worker of the pool, or queue it. Called by wakers.
+    pub fn dispatch(&self, slots: &[Slot], request: u32) {
+        if let Some(w) = self.claim(slots) {
+            slots[w].deliver(request);
+            return;
+        }
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.backlog.push(request);
+        // A worker may have gone idle between the look and the push; it then saw an empty backlog.
+        if let Some(w) = self.claim(slots) {
+            match self.backlog.pop() {
+                Some(r) => slots[w].deliver(r),
+                None => self.offer(slots, w),
+            }
+        }
+    }
+
+    fn claim(&self, slots: &[Slot]) -> Option<usize> {
+        // An entry is stale if its worker helped itself to the backlog since: skip it.
+        std::iter::from_fn(|| self.free.pop()).find(|w| {
+            slots[*w]
+                .state
+                .compare_exchange(IDLE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        })
+    }
+
+    /// Put a claimed worker back.
+    fn offer(&self, slots: &[Slot], w: usize) {
+        slots[w].state.store(IDLE, Ordering::Release);
+        sys::futex_wake(&slots[w].state, 1);
+        self.free.push(w);
+    }
+
+    /// Worker `me`'s next request: from the backlog, or by going idle. `None` when `stop` says so.
+    pub fn next(
+        &self,
+        slots: &[Slot],
+        me: usize,
+        block: Block,
+        stop: &dyn Fn() -> bool,
+    ) -> Option<u32> {
+        let slot = &slots[me];
+        loop {
+            if let Some(r) = self.backlog.pop() {
+                return Some(r);
+            }
+            if stop() {
+                return None;
+            }
+            slot.blocks_in_read
+                .store(u32::from(block == Block::Read), Ordering::Release);
+            slot.state.store(IDLE, Ordering::Release);
+            self.free.push(me);
+            // The other half of the race in `dispatch`.
+            if !self.backlog.is_empty()
+                && slot
+                    .state
+                    .compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            {
+                continue;
+            }
+            return slot.wait(block, stop);
+        }
+    }
+
+    /// Whether requests wait for a worker.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// Every request is handled exactly once, whatever the interleaving, with both ways to block.
+    #[test]
+    fn no_request_is_lost_or_done_twice() {
+        const REQUESTS: u32 = 20_000;
+        for block in [Block::Futex, Block::Read] {
+            let slots: Vec<Slot> = (0..4).map(|_| Slot::new(true).expect("eventfd")).collect();
+            let (pool, done) = (Pool::default(), AtomicBool::new(false));
+            let counts: Vec<AtomicU32> = (0..REQUESTS).map(|_| AtomicU32::new(0)).collect();
+            std::thread::scope(|s| {
+                for me in 0..slots.len() {
+                    let (pool, slots, done, counts) = (&pool, &slots, &done, &counts);
+                    s.spawn(move || {
+                        while let Some(r) =
+                            pool.next(slots, me, block, &|| done.load(Ordering::Acquire))
+                        {
+                            counts[r as usize].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                for half in 0..2 {
+                    let (pool, slots) = (&pool, &slots);
+                    s.spawn(move || {
+                        (half..REQUESTS)
+                            .step_by(2)
+                            .for_each(|r| pool.dispatch(slots, r))
+                    });
+                }
+                while counts.iter().any(|c| c.load(Ordering::Relaxed) == 0) {
+                    std::thread::yield_now();
+                }
+                done.store(true, Ordering::Release);
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+        }
+    }
+}
