@@ -80,7 +80,7 @@ pub struct Opts {
     pub window: usize,
 
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
-    #[arg(long, default_value_t = 2_000, value_name = "PER_SECOND")]
+    #[arg(long, default_value_t = 1_000, value_name = "PER_SECOND")]
     pub sample_rate: u64,
 
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.

@@ -67,6 +67,7 @@ metrics! {
     preempt_kicks: "running tasks asked to make room for a fresh wake-up",
     tick_preempts: "running tasks ended at a tick, past their first quantum",
     fair_turns: "turns given to the fair lane because it had waited long enough",
+    neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
     llc_steals: "tasks taken from another LLC's queues",
     reenqueued: "tasks taken back from a CPU that a higher class took over",
     no_task_ctx: "events of a task without a context, handled by default settings",

@@ -47,11 +47,6 @@ static s32 comm_burst_q8(const struct task_struct *p, s32 otherwise)
 	return known ? *known : otherwise;
 }
 
-static inline u64 saturating_sub(u64 a, u64 b)
-{
-	return a > b ? a - b : 0;
-}
-
 static inline s32 flag_q8(bool yes)
 {
 	return yes ? FEATURE_ONE_Q8 : 0;

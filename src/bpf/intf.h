@@ -199,6 +199,7 @@ _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache lin
 	X(preempt_kicks, "running tasks asked to make room for a fresh wake-up")                                       \
 	X(tick_preempts, "running tasks ended at a tick, past their first quantum")                                    \
 	X(fair_turns, "turns given to the fair lane because it had waited long enough")                                \
+	X(neighbour_steals, "fresh wake-ups taken from the lane of another CPU of the LLC")                            \
 	X(llc_steals, "tasks taken from another LLC's queues")                                                         \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \

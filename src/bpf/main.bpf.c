@@ -53,7 +53,7 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct policy_params pp = policy_params();
-	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
+	s32 cpu = scx_bpf_task_cpu(p), idle_cpu, victim = -1;
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 now_ns = scx_bpf_now(), key, slice_ns, vlag;
@@ -78,29 +78,32 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 			   tctx->sure_long);
 	tctx->lane = lane;
 
-	if (lane == LANE_FRESH) {
-		key = now_ns + (tctx->steering ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
-		COUNT(queued_fresh);
-	} else {
-		key = fair_key(p, tctx);
-		COUNT(queued_fair);
-	}
+	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
 	if (pinned)
 		COUNT(queued_pinned);
-
-	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
-	scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu, lane) : shared_dsq(cctx->llc, lane), slice_ns, key,
-				 enq_flags);
+	if (lane == LANE_FAIR) {
+		key = fair_key(p, tctx);
+		COUNT(queued_fair);
+		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
+	} else {
+		victim = find_preemptible(p, cpu, cctx->llc, pinned, now_ns);
+		key = now_ns + (tctx->steering ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
+		COUNT(queued_fresh);
+		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
+	}
 
 	/*
 	 * Only now look for an idle CPU: one that went idle before the insertion has not seen the task, and one that
 	 * goes idle after it will.
 	 */
-	idle_cpu = claim_idle_cpu(p, cpu, pinned);
-	if (idle_cpu >= 0)
+	idle_cpu =
+		claim_idle_cpu(p, cpu, pinned, (enq_flags & SCX_ENQ_WAKEUP) && __COMPAT_is_enq_cpu_selected(enq_flags));
+	if (idle_cpu >= 0) {
 		scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
-	else if (lane == LANE_FRESH)
-		preempt_for(p, cpu, cctx->llc, pinned, now_ns);
+	} else if (victim >= 0) {
+		COUNT(preempt_kicks);
+		scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
+	}
 }
 
 /* Renew the slice of prev, which goes on because nothing more urgent waits. */
@@ -115,7 +118,7 @@ static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cp
 {
 	u64 used_ns = prev->se.sum_exec_runtime - tctx->exec_at_run_ns;
 	u64 key = fair_key(prev, tctx) + policy_virtual_ns(used_ns, tctx->inv_weight_q16);
-	u64 pinned = head_key(pinned_dsq(cpu, LANE_FAIR)), shared = head_key(shared_dsq(llc, LANE_FAIR));
+	u64 pinned = head_key(pinned_dsq(cpu)), shared = head_key(fair_dsq(llc));
 
 	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
 }
@@ -131,7 +134,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	struct task_ctx *tctx = NULL;
 	struct llc_ctx *lctx;
 	u64 now_ns = scx_bpf_now();
-	s32 nr_fair, nr_fresh;
+	s32 nr_fair, nr_fresh, nr_pinned;
 	u32 llc, per_cpu;
 
 	if (!cctx)
@@ -141,23 +144,25 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (!lctx)
 		return;
 
-	nr_fair = scx_bpf_dsq_nr_queued(shared_dsq(llc, LANE_FAIR)) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FAIR));
-	nr_fresh =
-		scx_bpf_dsq_nr_queued(shared_dsq(llc, LANE_FRESH)) + scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FRESH));
+	nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
+	nr_fair = scx_bpf_dsq_nr_queued(fair_dsq(llc)) + nr_pinned;
+	nr_fresh = scx_bpf_dsq_nr_queued(fresh_dsq(cpu));
 	cctx->nr_waiting = nr_fair + nr_fresh;
-	per_cpu = waiting_per_cpu(lctx, cctx->nr_waiting);
+	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
 
 	if (nr_fair <= 0) {
 		cctx->fair_turn_ns = now_ns;
 	} else if (nr_fresh > 0 && now_ns - cctx->fair_turn_ns > params.fair_interval_ns &&
-		   take_from_lane(cpu, llc, LANE_FAIR)) {
+		   take_fair(cpu, llc, nr_pinned > 0)) {
 		cctx->fair_turn_ns = now_ns;
 		cctx->protect_until_ns = now_ns + params.first_quantum_ns;
 		COUNT(fair_turns);
 		return;
 	}
 
-	if (nr_fresh > 0 && take_from_lane(cpu, llc, LANE_FRESH))
+	if (nr_fresh > 0 && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0))
+		return;
+	if (take_neighbours_fresh(cpu, llc, NEIGHBOURS_BUSY))
 		return;
 
 	if (prev_runnable)
@@ -167,7 +172,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 			keep_running(prev, tctx, per_cpu);
 			return;
 		}
-		if (take_from_lane(cpu, llc, LANE_FAIR)) {
+		if (take_fair(cpu, llc, nr_pinned > 0)) {
 			cctx->fair_turn_ns = now_ns;
 			return;
 		}
@@ -175,8 +180,8 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 
 	if (prev_runnable)
 		keep_running(prev, tctx, per_cpu);
-	else
-		steal_from_llcs(llc);
+	else if (!take_neighbours_fresh(cpu, llc, NEIGHBOURS_IDLE))
+		steal_from_llcs(cpu, llc);
 }
 
 /* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
@@ -277,9 +282,8 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 
 	if (!cctx)
 		return;
-	nr_fresh = scx_bpf_dsq_nr_queued(shared_dsq(cctx->llc, LANE_FRESH)) +
-		   scx_bpf_dsq_nr_queued(pinned_dsq(cpu, LANE_FRESH));
-	nr_fair = scx_bpf_dsq_nr_queued(shared_dsq(cctx->llc, LANE_FAIR));
+	nr_fresh = scx_bpf_dsq_nr_queued(fresh_dsq(cpu));
+	nr_fair = scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc));
 
 	if (nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) {
 		scx_bpf_task_set_slice(p, 0);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Queues: two lanes per LLC for whatever may move, and two per CPU for what may not.
+ * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else.
+ *
+ * Fresh wake-ups are short and many: they wait where their cache is, and a CPU that has none of its own takes a
+ * neighbour's. What is in the fair lane runs for long: there, sharing one order matters more than the cache.
  *
  * Nothing waits in a local DSQ: the kernel skips ops.dispatch while one is non-empty, so tasks stacked there would
  * starve everything that is queued here. A task goes to a local DSQ only when an idle CPU was claimed for it, or when
@@ -13,38 +16,41 @@
 
 /* DSQ ids: what kind in the upper half, LLC or CPU in the lower. */
 enum dsq_kind {
-	DSQ_SHARED = 1ULL << 32, /* + lane << 24 + LLC */
-	DSQ_PINNED = 2ULL << 32, /* + lane << 24 + CPU */
+	DSQ_FRESH = 1ULL << 32, /* + CPU */
+	DSQ_FAIR = 2ULL << 32, /* + LLC */
+	DSQ_PINNED = 3ULL << 32, /* + CPU: a fair lane for one CPU only */
 };
 
-static inline u64 shared_dsq(u32 llc, u32 lane)
+static inline u64 fresh_dsq(s32 cpu)
 {
-	return DSQ_SHARED + ((u64)lane << 24) + llc;
+	return DSQ_FRESH + (u32)cpu;
 }
 
-static inline u64 pinned_dsq(s32 cpu, u32 lane)
+static inline u64 fair_dsq(u32 llc)
 {
-	return DSQ_PINNED + ((u64)lane << 24) + (u32)cpu;
+	return DSQ_FAIR + llc;
+}
+
+static inline u64 pinned_dsq(s32 cpu)
+{
+	return DSQ_PINNED + (u32)cpu;
 }
 
 static s32 create_queues(void)
 {
 	s32 cpu, llc, err;
-	u32 lane;
 
 	bpf_for (llc, 0, nr_llcs) {
-		bpf_for (lane, 0, NR_LANES) {
-			err = scx_bpf_create_dsq(shared_dsq(llc, lane), NUMA_NO_NODE);
-			if (err)
-				return err;
-		}
+		err = scx_bpf_create_dsq(fair_dsq(llc), NUMA_NO_NODE);
+		if (err)
+			return err;
 	}
 	bpf_for (cpu, 0, nr_cpus) {
-		bpf_for (lane, 0, NR_LANES) {
-			err = scx_bpf_create_dsq(pinned_dsq(cpu, lane), NUMA_NO_NODE);
-			if (err)
-				return err;
-		}
+		err = scx_bpf_create_dsq(fresh_dsq(cpu), NUMA_NO_NODE);
+		if (!err)
+			err = scx_bpf_create_dsq(pinned_dsq(cpu), NUMA_NO_NODE);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -58,24 +64,53 @@ static u64 head_key(u64 dsq)
 }
 
 /*
- * Move the most urgent task of a lane that cpu may run to cpu's local DSQ. From ops.dispatch of cpu only.
- * Return true if there was one.
+ * Move the task with the earliest deadline of cpu's fair lanes, its own and its LLC's, to its local DSQ. From
+ * ops.dispatch of cpu only. Return true if there was one.
  */
-static bool take_from_lane(s32 cpu, u32 llc, u32 lane)
+static bool take_fair(s32 cpu, u32 llc, bool pinned_wait)
 {
-	u64 pinned = pinned_dsq(cpu, lane), shared = shared_dsq(llc, lane);
-
-	if (scx_bpf_dsq_nr_queued(pinned) > 0) {
-		if (scx_bpf_dsq_nr_queued(shared) > 0 && policy_vdiff(head_key(shared), head_key(pinned)) < 0 &&
-		    scx_bpf_dsq_move_to_local(shared, 0))
+	if (pinned_wait) {
+		if (policy_vdiff(head_key(fair_dsq(llc)), head_key(pinned_dsq(cpu))) < 0 &&
+		    scx_bpf_dsq_move_to_local(fair_dsq(llc), 0))
 			return true;
-		return scx_bpf_dsq_move_to_local(pinned, 0);
+		if (scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))
+			return true;
 	}
-	return scx_bpf_dsq_move_to_local(shared, 0);
+	return scx_bpf_dsq_move_to_local(fair_dsq(llc), 0);
 }
 
-/* Take a task from another LLC, nearest id first. From ops.dispatch only. */
-static bool steal_from_llcs(u32 llc)
+/* CPUs whose fresh lanes a CPU looks into before it turns to its fair lane, and before it goes idle. */
+#define NEIGHBOURS_BUSY 1
+#define NEIGHBOURS_IDLE 1024
+
+/*
+ * Take a fresh wake-up that waits at one of the next CPUs of the LLC, in the order of ids from cpu's own. From
+ * ops.dispatch of cpu only. Return true if there was one that may run here.
+ */
+static bool take_neighbours_fresh(s32 cpu, u32 llc, u32 nr_neighbours)
+{
+	u32 i;
+
+	bpf_for (i, 1, nr_neighbours + 1) {
+		s32 other = cpu + i;
+		struct cpu_ctx *octx;
+
+		if (i >= nr_cpus)
+			break;
+		if (other >= nr_cpus)
+			other -= nr_cpus;
+		octx = cpu_ctx_of(other);
+		if (octx && octx->llc == llc && scx_bpf_dsq_nr_queued(fresh_dsq(other)) > 0 &&
+		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
+			COUNT(neighbour_steals);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Take a task from another LLC: its fair lane, then the fresh lanes of its CPUs. From ops.dispatch of cpu only. */
+static bool steal_from_llcs(s32 cpu, u32 llc)
 {
 	u32 i;
 
@@ -84,8 +119,8 @@ static bool steal_from_llcs(u32 llc)
 
 		if (victim >= nr_llcs)
 			victim -= nr_llcs;
-		if (scx_bpf_dsq_move_to_local(shared_dsq(victim, LANE_FRESH), 0) ||
-		    scx_bpf_dsq_move_to_local(shared_dsq(victim, LANE_FAIR), 0)) {
+		if (take_neighbours_fresh(cpu, victim, NEIGHBOURS_IDLE) ||
+		    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
 			COUNT(llc_steals);
 			return true;
 		}
@@ -156,63 +191,65 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /*
- * Whether what runs on cpu is past its first quantum, so that a fresh wake-up may take its place. Reads another CPU's
- * state without a lock: a wrong guess costs one needless switch.
+ * Whether a fresh wake-up may take the place of what runs on cpu: that is past its first quantum, and has had the
+ * shortest slice since it was put there, so that a switch buys more than it costs. Reads another CPU's state without a
+ * lock: a wrong guess costs one needless switch.
  */
 static bool preemptible(s32 cpu, u64 now_ns)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 start_ns;
+	u64 start_ns, ran_ns;
 
 	if (!cctx)
 		return false;
 	start_ns = READ_ONCE(cctx->run_start_ns);
 	if (!start_ns || (s64)(now_ns - cctx->protect_until_ns) < 0)
 		return false;
-	return cctx->burst_before_ns + (now_ns - start_ns) >= params.first_quantum_ns;
+	ran_ns = saturating_sub(now_ns, start_ns);
+	return ran_ns >= params.slice_min_ns && cctx->burst_before_ns + ran_ns >= params.first_quantum_ns;
 }
 
 /* CPUs of the LLC to look at for one to preempt, beside the task's own. */
 #define PREEMPT_SCAN_MAX 4
 
-/* Make room for p, a fresh wake-up in a lane that cpu serves: preempt what is past its first quantum. */
-static void preempt_for(struct task_struct *p, s32 cpu, u32 llc, bool pinned, u64 now_ns)
+/*
+ * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
+ * where there is none.
+ */
+static s32 find_preemptible(struct task_struct *p, s32 cpu, u32 llc, bool pinned, u64 now_ns)
 {
 	u32 i;
 
 	if (preemptible(cpu, now_ns))
-		goto kick;
+		return cpu;
 	if (pinned)
-		return;
+		return -EBUSY;
 	bpf_for (i, 1, PREEMPT_SCAN_MAX + 1) {
 		s32 other = cpu + i;
 		struct cpu_ctx *octx;
 
+		if (i >= nr_cpus)
+			break;
 		if (other >= nr_cpus)
 			other -= nr_cpus;
-		if (other < 0 || other >= nr_cpus || other == cpu)
-			return;
 		octx = cpu_ctx_of(other);
-		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) &&
-		    preemptible(other, now_ns)) {
-			cpu = other;
-			goto kick;
-		}
+		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
+			return other;
 	}
-	return;
-kick:
-	COUNT(preempt_kicks);
-	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
+	return -EBUSY;
 }
 
-/* An idle CPU for p, claimed, or negative. Legal in ops.select_cpu and ops.enqueue of every kernel with sched_ext. */
-static s32 claim_idle_cpu(struct task_struct *p, s32 cpu, bool pinned)
+/*
+ * An idle CPU for p, claimed, or negative. Legal in ops.select_cpu and ops.enqueue of every kernel with sched_ext.
+ * looked: ops.select_cpu has just found none, so that the cheap look is enough.
+ */
+static s32 claim_idle_cpu(struct task_struct *p, s32 cpu, bool pinned, bool looked)
 {
-	if (!pinned && __COMPAT_HAS_scx_bpf_select_cpu_and)
+	if (pinned)
+		return scx_bpf_test_and_clear_cpu_idle(cpu) ? cpu : -EBUSY;
+	if (!looked && __COMPAT_HAS_scx_bpf_select_cpu_and)
 		return scx_bpf_select_cpu_and(p, cpu, 0, p->cpus_ptr, 0);
-	if (scx_bpf_test_and_clear_cpu_idle(cpu))
-		return cpu;
-	return pinned ? -EBUSY : scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
 }
 
 #endif /* __SCX_ML_QUEUES_BPF_H */

@@ -180,6 +180,11 @@ static inline u64 burst_used_ns(const struct task_struct *p, const struct task_c
 	return p->se.sum_exec_runtime - tctx->exec_at_wake_ns;
 }
 
+static inline u64 saturating_sub(u64 a, u64 b)
+{
+	return a > b ? a - b : 0;
+}
+
 static inline bool is_own_task(const struct task_struct *p)
 {
 	return p->tgid == own_tgid;
