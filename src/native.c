@@ -116,6 +116,11 @@ u64 native_request_ns(const struct policy_params *pp, bool predicted, s32 pred_q
 	return policy_request_ns(pp, predicted, pred_q16);
 }
 
+u64 native_fresh_delay_ns(const struct policy_params *pp, bool predicted, s32 pred_q16)
+{
+	return policy_fresh_delay_ns(pp, predicted, pred_q16);
+}
+
 u64 native_base_slice_ns(const struct policy_params *pp, u32 lane, u32 nr_waiting)
 {
 	return policy_base_slice_ns(pp, lane, nr_waiting);

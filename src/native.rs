@@ -58,6 +58,11 @@ mod raw {
             long_margin_q16: i32,
         ) -> bool;
         pub safe fn native_request_ns(pp: &policy_params, predicted: bool, pred_q16: i32) -> u64;
+        pub safe fn native_fresh_delay_ns(
+            pp: &policy_params,
+            predicted: bool,
+            pred_q16: i32,
+        ) -> u64;
         pub safe fn native_base_slice_ns(pp: &policy_params, lane: u32, nr_waiting: u32) -> u64;
         pub safe fn native_quantile_left_ns(pred_q16: i32, margin_q16: i32, burst_ns: u64) -> u64;
         pub safe fn native_clamp_slice(pp: &policy_params, slice_ns: u64) -> u64;
@@ -67,8 +72,8 @@ mod raw {
 pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
-    native_exp2_q16 as exp2_q16, native_lane as lane, native_log2_q8 as log2_q8,
-    native_log2_q16 as log2_q16, native_predict_q16 as predict_q16,
+    native_exp2_q16 as exp2_q16, native_fresh_delay_ns as fresh_delay_ns, native_lane as lane,
+    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_predict_q16 as predict_q16,
     native_quantile_left_ns as quantile_left_ns, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_vclock_step as vclock_step,

@@ -15,6 +15,7 @@ fn params() -> policy_params {
         first_quantum_ns: 2_000_000,
         lag_ns: 20_000_000,
         fair_interval_ns: 20_000_000,
+        preempt_after_ns: 250_000,
     }
 }
 
@@ -142,6 +143,16 @@ fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
     assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave));
     assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave));
     assert!(!sure_long(&pp, log2_q16_of(1e6), 0));
+}
+
+#[test]
+fn only_what_outlasts_the_first_quantum_stands_back_in_the_fresh_lane() {
+    let pp = params();
+    let log2_q16_of = |ns: f64| (ns.log2() * 65536.0) as i32;
+    assert_eq!(fresh_delay_ns(&pp, false, log2_q16_of(10e6)), 0);
+    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(0.5e6)), 0);
+    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(8e6)), 1 << 23);
+    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(1e9)), pp.lag_ns);
 }
 
 #[test]

@@ -53,6 +53,7 @@ struct policy_params {
 	u64 first_quantum_ns; /* guaranteed to every wake-up before it can be preempted by another */
 	u64 lag_ns; /* bound of credit and debt in virtual time, at weight 100 */
 	u64 fair_interval_ns; /* the fair lane gets a turn at least this often */
+	u64 preempt_after_ns; /* what was put on a CPU stays there that long, or the switch costs more than it buys */
 };
 
 enum policy_lane {

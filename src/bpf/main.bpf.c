@@ -87,7 +87,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
 		victim = find_preemptible(p, cpu, cctx->llc, pinned, now_ns);
-		key = now_ns + (tctx->steering ? policy_request_ns(&pp, true, tctx->pred_q16) : 0);
+		key = now_ns + policy_fresh_delay_ns(&pp, tctx->steering, tctx->pred_q16);
 		COUNT(queued_fresh);
 		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
 	}

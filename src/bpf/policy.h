@@ -6,8 +6,8 @@
  * explains the policy; in short:
  *
  *   fresh lane   a task that has just woken and has not used up its first quantum. Ordered by real time: the wake-up
- *                plus, with a model, the predicted burst rounded to a power of two. Runs before everything else and
- *                preempts what is past its own first quantum.
+ *                plus, with a model that predicts more than the first quantum, that burst rounded to a power of two.
+ *                Runs before everything else and preempts what is past its own first quantum.
  *   fair lane    the rest, ordered by virtual deadline: weighted virtual run time plus a request.
  *
  * The fair lane has a guaranteed turn at intervals, and a task that has had more than its fair share (beyond the lag
@@ -85,10 +85,15 @@ static inline enum policy_lane policy_lane(const struct policy_params *pp, u64 b
 	return LANE_FAIR;
 }
 
-/* Whether a model says with confidence that this burst outlasts the first quantum. */
+/*
+ * Whether a model says with confidence that this burst is long: its low quantile is several first quanta. Just beyond
+ * one is not long, it is what the load consists of, and to send all of it to the fair lane would win nothing.
+ */
+#define POLICY_LONG_QUANTA 4
+
 static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
 {
-	return exp2_q16((s64)pred_q16 - long_margin_q16) > pp->first_quantum_ns;
+	return exp2_q16((s64)pred_q16 - long_margin_q16) > POLICY_LONG_QUANTA * pp->first_quantum_ns;
 }
 
 /* The predicted burst rounded to the nearest power of two: noise inside a bucket must not become an ordering. */
@@ -105,6 +110,17 @@ static inline u64 policy_request_ns(const struct policy_params *pp, bool predict
 	u64 request = predicted ? policy_bucket_ns(pred_q16) : pp->first_quantum_ns;
 
 	return request > pp->lag_ns ? pp->lag_ns : request;
+}
+
+/*
+ * How far behind its wake-up a task stands in the fresh lane: nothing for what will end within the first quantum, or is
+ * not predicted (first come, first served), else the predicted burst's bucket, so that the shorter go first.
+ */
+static inline u64 policy_fresh_delay_ns(const struct policy_params *pp, bool predicted, s32 pred_q16)
+{
+	u64 request = predicted ? policy_request_ns(pp, true, pred_q16) : 0;
+
+	return request > pp->first_quantum_ns ? request : 0;
 }
 
 static inline u64 policy_clamp_slice(const struct policy_params *pp, u64 slice_ns)

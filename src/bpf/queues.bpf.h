@@ -191,8 +191,8 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /*
- * Whether a fresh wake-up may take the place of what runs on cpu: that is past its first quantum, and has had the
- * shortest slice since it was put there, so that a switch buys more than it costs. Reads another CPU's state without a
+ * Whether a fresh wake-up may take the place of what runs on cpu: that is past its first quantum, and has been
+ * there for a moment, so that a switch buys more than it costs. Reads another CPU's state without a
  * lock: a wrong guess costs one needless switch.
  */
 static bool preemptible(s32 cpu, u64 now_ns)
@@ -206,7 +206,7 @@ static bool preemptible(s32 cpu, u64 now_ns)
 	if (!start_ns || (s64)(now_ns - cctx->protect_until_ns) < 0)
 		return false;
 	ran_ns = saturating_sub(now_ns, start_ns);
-	return ran_ns >= params.slice_min_ns && cctx->burst_before_ns + ran_ns >= params.first_quantum_ns;
+	return ran_ns >= params.preempt_after_ns && cctx->burst_before_ns + ran_ns >= params.first_quantum_ns;
 }
 
 /* CPUs of the LLC to look at for one to preempt, beside the task's own. */

@@ -17,6 +17,7 @@ const volatile struct policy_params params = {
 	.first_quantum_ns = 2 * SCX_ML_NSEC_PER_MSEC,
 	.lag_ns = 20 * SCX_ML_NSEC_PER_MSEC,
 	.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,
+	.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,
 };
 const volatile u32 mode = MODE_LEARN;
 const volatile u32 nr_llcs = 1;
@@ -169,6 +170,7 @@ static inline struct policy_params policy_params(void)
 		.first_quantum_ns = params.first_quantum_ns,
 		.lag_ns = params.lag_ns,
 		.fair_interval_ns = params.fair_interval_ns,
+		.preempt_after_ns = params.preempt_after_ns,
 	};
 
 	return pp;
