@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::bpf::intf;
@@ -42,6 +42,18 @@ impl Mode {
     }
 }
 
+/// What can be done beside scheduling.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Task {
+    /// List everything that is recorded about a burst: type, unit, scale, where it comes from, and whether the model
+    /// may use it.
+    Features {
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// A sched_ext scheduler that learns the machine's own workload.
 ///
 /// Replaces the kernel's CPU scheduling policy until it is ended with Ctrl-C; then, as after any error, the kernel's
@@ -51,14 +63,19 @@ impl Mode {
 #[command(
     name = "scx_ml",
     disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  \
         sudo scx_ml                          learn and schedule until Ctrl-C\n  \
         sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
-        scx_ml --monitor 1                   watch the scheduler that is running\n\n\
+        scx_ml --monitor 1                   watch the scheduler that is running\n  \
+        scx_ml features                      what is recorded about a task\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
 pub struct Opts {
+    #[command(subcommand)]
+    pub task: Option<Task>,
+
     /// What the predictions are used for.
     #[arg(long, value_enum, default_value_t = Mode::Learn)]
     pub mode: Mode,
@@ -82,6 +99,10 @@ pub struct Opts {
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
     #[arg(long, default_value_t = 1_000, value_name = "PER_SECOND")]
     pub sample_rate: u64,
+
+    /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
+    #[arg(long)]
+    pub syscalls: bool,
 
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
     #[arg(short = 'p', long)]

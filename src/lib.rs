@@ -29,6 +29,7 @@ pub mod ringbuf;
 pub mod sample;
 pub mod scheduler;
 pub mod stats;
+pub mod syscalls;
 pub mod topology;
 pub mod trainer;
 

@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use log::{info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
-use scx_ml::cli::{Mode, Opts};
+use scx_ml::cli::{Mode, Opts, Task};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::ringbuf::CHANNEL_BATCHES;
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{stats, trainer};
+use scx_ml::{features, stats, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -36,6 +36,15 @@ fn run(opts: &Opts) -> Result<()> {
     if opts.version {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
+    }
+    if let Some(Task::Features { json }) = opts.task {
+        let mut out = std::io::stdout().lock();
+        if json {
+            serde_json::to_writer_pretty(&mut out, &features::table())?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        return features::print_table(&mut out);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);

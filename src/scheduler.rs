@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam::channel::{RecvTimeoutError, Sender};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
-use log::{debug, info};
+use log::{debug, info, warn};
 use scx_stats::prelude::*;
 use scx_utils::{
     UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
@@ -16,15 +16,18 @@ use scx_utils::{
 };
 
 use crate::SCHEDULER_NAME;
+use crate::bpf::NR_CLASSES;
 use crate::bpf::bytes_of;
-use crate::bpf::intf::{counters, cpu_ctx, llc_ctx};
+use crate::bpf::intf::{counters, cpu_ctx, llc_ctx, watch};
 use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::cli::Opts;
+use crate::features;
 use crate::learner::LearnerStatus;
 use crate::publish::{MapSink, ModelMaps};
 use crate::ringbuf::{Drain, DrainCounters};
 use crate::sample::Sample;
 use crate::stats::{self, Metrics, Sources};
+use crate::syscalls;
 use crate::topology::CacheMap;
 
 /// How often the run loop looks whether it is to end.
@@ -50,6 +53,8 @@ pub struct Scheduler<'a> {
     stats_server: StatsServer<(), Metrics>,
     opts: &'a Opts,
     learning: &'a Learning,
+    /// The kernel's watch over each class's model, as it was seen last.
+    watches: [watch; NR_CLASSES],
 }
 
 impl<'a> Scheduler<'a> {
@@ -110,6 +115,7 @@ impl<'a> Scheduler<'a> {
             stats_server,
             opts,
             learning,
+            watches: Default::default(),
         })
     }
 
@@ -125,6 +131,7 @@ impl<'a> Scheduler<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(e) => return Err(e).context("the statistics server has ended"),
             }
+            self.report_watches()?;
         }
 
         self.link = None;
@@ -147,10 +154,52 @@ impl<'a> Scheduler<'a> {
             .clone();
         Ok(Metrics::read(&Sources {
             mode: self.opts.mode.name(),
+            watches: &self.watches,
             counters: &self.counters()?,
             drain: &self.learning.drain,
             learner: &status,
         }))
+    }
+
+    /// Log where the kernel has fallen back from a model to the base policy, or returned to it.
+    fn report_watches(&mut self) -> Result<()> {
+        for class in 0..NR_CLASSES {
+            let now = self.read_watch(class)?;
+            let before = std::mem::replace(&mut self.watches[class], now);
+            if (now.fallbacks, now.returns) == (before.fallbacks, before.returns) {
+                continue;
+            }
+            // Q8, kept with six more bits.
+            let octaves = |e: i32| f64::from(e) / 256.0 / 64.0;
+            let name = features::class_name(class);
+            let (model, avg) = (octaves(now.err_model_q8), octaves(now.err_avg_q8));
+            if now.fallback != 0 {
+                warn!(
+                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
+                     has fallen back to the base policy ({} times so far)",
+                    now.fallbacks
+                );
+            } else {
+                info!(
+                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
+                     uses it again"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn read_watch(&self, class: usize) -> Result<watch> {
+        let bytes = self
+            .skel
+            .maps
+            .watches
+            .lookup(&(class as u32).to_ne_bytes(), MapFlags::ANY)
+            .context("cannot read the kernel's watch over the model")?
+            .filter(|bytes| bytes.len() == size_of::<watch>())
+            .ok_or_else(|| anyhow!("the kernel's watch over the model is missing"))?;
+        // SAFETY: enough bytes, and the struct consists of integers.
+        Ok(unsafe { bytes.as_ptr().cast::<watch>().read_unaligned() })
     }
 
     /// The kernel's counters, summed over CPUs.
@@ -198,6 +247,11 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
     rodata.own_tgid = std::process::id();
     rodata.sample_budget =
         ((opts.sample_rate as f64 * SAMPLE_WINDOW_S / f64::from(nr_cpus)).round() as u64).max(1);
+
+    if opts.syscalls {
+        syscalls::fill_classes(&mut rodata.syscall_class);
+    }
+    skel.progs.ml_sys_enter.set_autoload(opts.syscalls);
 
     skel.maps.cpu_ctxs.set_max_entries(nr_cpus)?;
     skel.maps.llc_ctxs.set_max_entries(nr_llcs)?;

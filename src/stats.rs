@@ -10,7 +10,8 @@ use scx_stats::prelude::*;
 use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
 
-use crate::bpf::intf::counters;
+use crate::bpf::intf::{counters, watch};
+use crate::features;
 use crate::learner::LearnerStatus;
 use crate::ringbuf::DrainCounters;
 
@@ -94,6 +95,9 @@ metrics! {
     parity_checked: u64 = "predictions of the kernel that were recomputed, since the start",
     parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
     parity_max: f64 = "largest difference, octaves",
+    in_fallback: String = "classes of tasks whose model the kernel does not use at the moment",
+    fallbacks: u64 = "times that the kernel fell back from a model to the base policy, since the start",
+    returns: u64 = "times that it returned to the model, since the start",
     error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
     error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
 }
@@ -104,6 +108,8 @@ pub struct Sources<'a> {
     pub counters: &'a counters,
     pub drain: &'a DrainCounters,
     pub learner: &'a LearnerStatus,
+    /// By class.
+    pub watches: &'a [watch],
 }
 
 impl Metrics {
@@ -131,6 +137,9 @@ impl Metrics {
             parity_checked: learner.parity.checked,
             parity_errors: learner.parity.errors,
             parity_max: learner.parity.max,
+            in_fallback: in_fallback(from.watches),
+            fallbacks: from.watches.iter().map(|w| u64::from(w.fallbacks)).sum(),
+            returns: from.watches.iter().map(|w| u64::from(w.returns)).sum(),
             ..Default::default()
         };
         metrics.set_counters(from.counters);
@@ -182,7 +191,13 @@ impl Metrics {
         let model = match self.generation {
             _ if self.trainer_dead != 0 => "the trainer is dead, base policy".to_string(),
             0 => "no model, base policy".to_string(),
-            g => format!("model {g} of {} samples", self.model_samples),
+            g if self.in_fallback.is_empty() => {
+                format!("model {g} of {} samples", self.model_samples)
+            }
+            g => format!(
+                "model {g} of {} samples, base policy for {}",
+                self.model_samples, self.in_fallback
+            ),
         };
         writeln!(
             w,
@@ -211,6 +226,17 @@ impl Metrics {
         )?;
         Ok(())
     }
+}
+
+/// Names of the classes in fallback.
+fn in_fallback(watches: &[watch]) -> String {
+    let names: Vec<&str> = watches
+        .iter()
+        .enumerate()
+        .filter(|(_, w)| w.fallback != 0)
+        .map(|(class, _)| features::class_name(class))
+        .collect();
+    names.join(" ")
 }
 
 fn percent(part: u64, whole: u64) -> f64 {

@@ -9,6 +9,10 @@
 #ifndef __SCX_ML_INTF_H
 #define __SCX_ML_INTF_H
 
+#ifndef offsetof
+#define offsetof(type, member) __builtin_offsetof(type, member)
+#endif
+
 #ifndef __VMLINUX_H__
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -140,10 +144,11 @@ struct burst_sample {
 #undef X
 	s16 feature_q8[NR_FEATURES];
 	char comm[COMM_LEN];
-	/* Fills the last word: there are as many s16 as it takes. */
-	s16 pad[4 - (NR_FEATURES & 3)];
+	s16 pad[1]; /* fills the last word: zero to three, as columns and features come and go */
 };
-_Static_assert(sizeof(struct burst_sample) % 8 == 0, "the ring buffer's records are whole words");
+_Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
+		       sizeof(struct burst_sample),
+	       "struct burst_sample has no padding but pad");
 
 /*
  * A CPU. Written by the CPU itself (or for it, under its rq lock); read by others that look for one to preempt, so

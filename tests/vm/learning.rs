@@ -97,6 +97,28 @@ fn shadow_predicts_but_does_not_steer() {
 }
 
 #[test]
+fn the_kernel_does_not_use_a_model_that_has_turned_bad() {
+    let mut running = Running::start(&["--mode", "frozen"]);
+    let load = load::alternating(4);
+    running.stats_until(Duration::from_secs(90), |s| s.slices_predicted > 100);
+    load.end();
+
+    // A long burst now follows a long one, which the frozen model has learned not to expect; user space will not help.
+    let load = load::steady(4, Duration::from_millis(6));
+    running.stats_until(Duration::from_secs(60), |s| {
+        !s.in_fallback.is_empty() && s.fallback > 50
+    });
+    load.end();
+
+    let load = load::alternating(4);
+    running.stats_until(Duration::from_secs(90), |s| s.returns > 0);
+    load.end();
+    let log = running.stop();
+    assert!(log.contains("has fallen back to the base policy"), "{log}");
+    assert!(log.contains("the kernel uses it again"), "{log}");
+}
+
+#[test]
 fn a_panicking_trainer_leaves_the_base_policy_running() {
     let mut running = Running::start_with(&[], |command| {
         command.env(scx_ml::trainer::FAULT_VARIABLE, "trainer-panic");

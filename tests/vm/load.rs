@@ -103,6 +103,21 @@ pub fn alternating(nr_threads: usize) -> Threads {
     threads
 }
 
+/// Threads whose bursts are always the same: a moving average is always right about them.
+pub fn steady(nr_threads: usize, burst_time: Duration) -> Threads {
+    let mut threads = Threads::default();
+    for _ in 0..nr_threads {
+        threads.add(
+            || (),
+            move || {
+                burst(burst_time);
+                std::thread::sleep(Duration::from_millis(2));
+            },
+        );
+    }
+    threads
+}
+
 /// Run stress-ng to its end. It must succeed.
 pub fn stress_ng(args: &str) {
     let output = Command::new("stress-ng")
