@@ -135,11 +135,18 @@ mod tests {
     fn the_table_covers_the_record_without_gaps() {
         let mut next = 0;
         for d in native::COLUMNS.iter().chain(native::FEATURES.iter()) {
-            assert_eq!(d.offset, next, "{} does not follow what is before it", d.name);
+            assert_eq!(
+                d.offset, next,
+                "{} does not follow what is before it",
+                d.name
+            );
             next += d.size;
         }
         let rest = size_of::<burst_sample>() - next;
-        assert!((16..16 + 8 + 1).contains(&rest), "comm and padding take {rest} bytes");
+        assert!(
+            (16..16 + 8 + 1).contains(&rest),
+            "comm and padding take {rest} bytes"
+        );
     }
 
     #[test]

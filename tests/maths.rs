@@ -207,7 +207,7 @@ proptest! {
         let mut w = watch::default();
         for (model, avg) in errors {
             watch_add(&mut w, 1, model, avg);
-            prop_assert!((0..=41 * 256 << 6).contains(&w.err_model_q8) && (0..=41 * 256 << 6).contains(&w.err_avg_q8));
+            prop_assert!((0..=((41 * 256) << 6)).contains(&w.err_model_q8) && (0..=((41 * 256) << 6)).contains(&w.err_avg_q8));
         }
     }
 }

@@ -72,7 +72,7 @@
 	X(AGE_FORK, age_fork, "log2(ns)", "start_time", "age since fork")                                              \
 	X(AGE_EXEC, age_exec, "log2(ns)", "self_exec_id", "age since exec, as far as it was seen; else since fork")    \
 	X(THREADS, threads, "log2(count)", "signal->nr_threads", "threads of its process")                             \
-	X(WEIGHT, nice_weight, "log2", "scx.weight", "weight from nice, 100 is nice 0")                                     \
+	X(WEIGHT, nice_weight, "log2", "scx.weight", "weight from nice, 100 is nice 0")                                \
 	X(COMM_BURST, comm_burst, "log2(ns)", "process database", "mean log2 burst of its name; LOG_BURST if unknown") \
 	/* where it wakes */                                                                                           \
 	X(QUEUE_DEPTH, queue_depth, "log2(count)", "lanes of the CPU's LLC", "tasks waiting there when last looked")   \
