@@ -136,6 +136,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	u64 now_ns = scx_bpf_now();
 	s32 nr_fair, nr_fresh, nr_pinned;
 	u32 llc, per_cpu;
+	bool overdue;
 
 	if (!cctx)
 		return;
@@ -150,34 +151,35 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	cctx->nr_waiting = nr_fair + nr_fresh;
 	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
 
-	if (nr_fair <= 0) {
+	if (nr_fair <= 0)
 		cctx->fair_turn_ns = now_ns;
-	} else if (nr_fresh > 0 && now_ns - cctx->fair_turn_ns > params.fair_interval_ns &&
-		   take_fair(cpu, llc, nr_pinned > 0)) {
-		cctx->fair_turn_ns = now_ns;
-		cctx->protect_until_ns = now_ns + params.first_quantum_ns;
-		COUNT(fair_turns);
-		return;
-	}
+	overdue = now_ns - cctx->fair_turn_ns > params.fair_interval_ns;
 
-	if (nr_fresh > 0 && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0))
-		return;
-	if (take_neighbours_fresh(cpu, llc, NEIGHBOURS_BUSY))
+	/* Fresh wake-ups first, unless the fair lane has waited for long. */
+	if (!overdue && take_fresh(cpu, llc, nr_fresh))
 		return;
 
 	if (prev_runnable)
 		tctx = task_ctx_of(prev);
 	if (nr_fair > 0) {
 		if (tctx && prev_is_next(prev, tctx, cpu, llc)) {
+			cctx->fair_turn_ns = now_ns;
 			keep_running(prev, tctx, per_cpu);
 			return;
 		}
 		if (take_fair(cpu, llc, nr_pinned > 0)) {
 			cctx->fair_turn_ns = now_ns;
+			if (overdue) {
+				cctx->protect_until_ns = now_ns + params.first_quantum_ns;
+				COUNT(fair_turns);
+			}
 			return;
 		}
 	}
 
+	/* What waits in the fair lane may run elsewhere only. */
+	if (overdue && take_fresh(cpu, llc, nr_fresh))
+		return;
 	if (prev_runnable)
 		keep_running(prev, tctx, per_cpu);
 	else if (!take_neighbours_fresh(cpu, llc, NEIGHBOURS_IDLE))

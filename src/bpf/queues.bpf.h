@@ -109,6 +109,13 @@ static bool take_neighbours_fresh(s32 cpu, u32 llc, u32 nr_neighbours)
 	return false;
 }
 
+/* Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's. From ops.dispatch of cpu only. */
+static bool take_fresh(s32 cpu, u32 llc, s32 nr_own)
+{
+	return (nr_own > 0 && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
+	       take_neighbours_fresh(cpu, llc, NEIGHBOURS_BUSY);
+}
+
 /* Take a task from another LLC: its fair lane, then the fresh lanes of its CPUs. From ops.dispatch of cpu only. */
 static bool steal_from_llcs(s32 cpu, u32 llc)
 {

@@ -9,8 +9,8 @@ use plotters::coord::combinators::{BindKeyPoints, LogCoord, WithKeyPoints};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// Okabe and Ito's colours, which people with colour-blindness can tell apart too. The baseline takes the first.
-const COLOURS: [RGBColor; 8] = [
+/// Grey for the baseline, Okabe and Ito's colours, which people with colour-blindness can tell apart too, then others.
+const COLOURS: [RGBColor; 14] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -19,6 +19,12 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(120, 80, 40),
+    RGBColor(0, 60, 60),
+    RGBColor(150, 0, 60),
+    RGBColor(120, 160, 0),
+    RGBColor(110, 80, 200),
+    RGBColor(250, 130, 120),
+    RGBColor(0, 190, 190),
 ];
 const WIDTH: u32 = 900;
 const GRID: RGBColor = RGBColor(225, 225, 225);
@@ -173,7 +179,7 @@ pub fn distribution(
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.85))
             .border_style(GRID)
             .label_font(text(12))
