@@ -18,7 +18,9 @@ use scx_utils::{
 use crate::SCHEDULER_NAME;
 use crate::bpf::NR_CLASSES;
 use crate::bpf::bytes_of;
-use crate::bpf::intf::{counters, cpu_ctx, llc_ctx, watch};
+use crate::bpf::intf::{
+    counters, cpu_ctx, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
+};
 use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::cli::Opts;
 use crate::features;
@@ -33,8 +35,8 @@ use crate::topology::CacheMap;
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The kernel's sampling window, SAMPLE_WINDOW_NS in samples.bpf.h, in seconds.
-const SAMPLE_WINDOW_S: f64 = (1u64 << 27) as f64 / 1e9;
+/// The kernel's sampling window, in seconds.
+const SAMPLE_WINDOW_S: f64 = SAMPLE_WINDOW_NS as f64 / 1e9;
 
 /// What outlives a scheduler object: a restart (CPU hotplug) keeps the learner and its model.
 pub struct Learning {

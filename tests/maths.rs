@@ -162,6 +162,13 @@ fn nice_zero_pays_its_run_time_and_a_tenth_of_the_weight_ten_times_it() {
 }
 
 #[test]
+fn the_virtual_clock_moves_by_the_mean_of_the_active_tasks() {
+    assert_eq!(vclock_step(1 << 20, 1), 1 << 20);
+    assert_eq!(vclock_step(1 << 20, 4), 1 << 18);
+    assert_eq!(vclock_step(0, 3), 0);
+}
+
+#[test]
 fn a_slice_covers_what_is_left_of_the_quantile() {
     let pred = (20.0 * 65536.0) as i32;
     assert_eq!(quantile_left_ns(pred, 1 << 16, 0), 1 << 21);

@@ -79,6 +79,12 @@ static bool take_fair(s32 cpu, u32 llc, bool pinned_wait)
 	return scx_bpf_dsq_move_to_local(fair_dsq(llc), 0);
 }
 
+/* i, which is below 2 * n, on a ring of n. */
+static inline u32 on_ring(u32 i, u32 n)
+{
+	return i >= n ? i - n : i;
+}
+
 /* CPUs whose fresh lanes a CPU looks into before it turns to its fair lane, and before it goes idle. */
 #define NEIGHBOURS_BUSY 1
 #define NEIGHBOURS_IDLE 1024
@@ -92,13 +98,11 @@ static bool take_neighbours_fresh(s32 cpu, u32 llc, u32 nr_neighbours)
 	u32 i;
 
 	bpf_for (i, 1, nr_neighbours + 1) {
-		s32 other = cpu + i;
+		s32 other = on_ring(cpu + i, nr_cpus);
 		struct cpu_ctx *octx;
 
 		if (i >= nr_cpus)
 			break;
-		if (other >= nr_cpus)
-			other -= nr_cpus;
 		octx = cpu_ctx_of(other);
 		if (octx && octx->llc == llc && scx_bpf_dsq_nr_queued(fresh_dsq(other)) > 0 &&
 		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
@@ -116,16 +120,14 @@ static bool take_fresh(s32 cpu, u32 llc, s32 nr_own)
 	       take_neighbours_fresh(cpu, llc, NEIGHBOURS_BUSY);
 }
 
-/* Take a task from another LLC: its fair lane, then the fresh lanes of its CPUs. From ops.dispatch of cpu only. */
+/* Take a task from another LLC: from the fresh lanes of its CPUs, then from its fair lane. From ops.dispatch of cpu only. */
 static bool steal_from_llcs(s32 cpu, u32 llc)
 {
 	u32 i;
 
 	bpf_for (i, 1, nr_llcs) {
-		u32 victim = llc + i;
+		u32 victim = on_ring(llc + i, nr_llcs);
 
-		if (victim >= nr_llcs)
-			victim -= nr_llcs;
 		if (take_neighbours_fresh(cpu, victim, NEIGHBOURS_IDLE) ||
 		    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
 			COUNT(llc_steals);
@@ -232,13 +234,11 @@ static s32 find_preemptible(struct task_struct *p, s32 cpu, u32 llc, bool pinned
 	if (pinned)
 		return -EBUSY;
 	bpf_for (i, 1, PREEMPT_SCAN_MAX + 1) {
-		s32 other = cpu + i;
+		s32 other = on_ring(cpu + i, nr_cpus);
 		struct cpu_ctx *octx;
 
 		if (i >= nr_cpus)
 			break;
-		if (other >= nr_cpus)
-			other -= nr_cpus;
 		octx = cpu_ctx_of(other);
 		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
 			return other;

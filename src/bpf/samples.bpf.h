@@ -14,7 +14,6 @@
 
 #include "task.bpf.h"
 
-#define SAMPLE_WINDOW_NS (1ULL << 27) /* 134 ms */
 #define SAMPLE_SHIFT_MAX 16
 
 /* The reader polls; it is woken early only when this much is waiting. */

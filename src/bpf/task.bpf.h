@@ -26,7 +26,7 @@ const volatile u32 own_tgid; /* the learner: never sampled, or it would learn fr
 const volatile u64 sample_budget = 100; /* samples per CPU and window, see samples.bpf.h */
 const volatile u8 syscall_class[1024]; /* by number: 1 + class, 0 for a call that is not counted */
 
-/* Classes of system calls, counted where user space asks for it: X(feature, first of the row in syscall_class). */
+/* Classes of system calls: one for each of the features from FEATURE_SYS_IO on. */
 #define NR_SYSCALL_CLASSES (NR_FEATURES - FEATURE_SYS_IO)
 
 /*
