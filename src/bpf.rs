@@ -59,6 +59,8 @@ zero_by_default!(
     linear,
     llc_ctx,
     model,
+    outcome,
     policy_params,
+    task_ctx,
     watch
 );

@@ -84,7 +84,7 @@ pub fn table() -> Vec<Line> {
         scale: 1.0,
         source: "task_struct",
         model: false,
-        description: "the task's name",
+        description: "the task's name at the wake-up",
     };
     columns.chain([comm]).chain(features).collect()
 }

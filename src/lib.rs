@@ -7,6 +7,7 @@
 //! ringbuf    drains the records into a bounded channel
 //! learner    keeps the window, fits (fit), judges (gate, drift)
 //! trainer    the thread around the learner
+//! profile    what tasks of a name do: a prior for those without history
 //! publish    writes an accepted model (model) into the BPF maps
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
 //! ```
@@ -24,6 +25,7 @@ pub mod learner;
 pub mod model;
 pub mod native;
 pub mod preflight;
+pub mod profile;
 pub mod publish;
 pub mod ringbuf;
 pub mod sample;

@@ -39,6 +39,13 @@ const struct desc native_classes[NR_CLASSES] = {
 #undef X
 };
 
+const struct desc native_slice_sources[] = {
+#define X(id, name, desc) {#name, "", "", "", desc, SLICE_##id, 0},
+	SCX_ML_SLICE_SOURCES(X)
+#undef X
+};
+const unsigned int native_nr_slice_sources = sizeof(native_slice_sources) / sizeof(native_slice_sources[0]);
+
 const struct desc native_counters[] = {
 #define X(name, desc) {#name, "u64", "", "", desc, offsetof(struct counters, name), 8},
 	SCX_ML_COUNTERS(X)
@@ -134,4 +141,14 @@ u64 native_quantile_left_ns(s32 pred_q16, s32 margin_q16, u64 burst_ns)
 u64 native_clamp_slice(const struct policy_params *pp, u64 slice_ns)
 {
 	return policy_clamp_slice(pp, slice_ns);
+}
+
+u32 native_name_key(u64 lo, u64 hi)
+{
+	return name_key(lo, hi);
+}
+
+u32 native_profile_key(u32 name, u32 waker, u32 seen)
+{
+	return profile_key(name, waker, seen);
 }

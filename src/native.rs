@@ -26,6 +26,8 @@ mod raw {
         pub static native_columns: [RawDesc; 0];
         pub static native_nr_columns: u32;
         pub static native_classes: [RawDesc; 0];
+        pub static native_slice_sources: [RawDesc; 0];
+        pub static native_nr_slice_sources: u32;
         pub static native_counters: [RawDesc; 0];
         pub static native_nr_counters: u32;
 
@@ -65,6 +67,8 @@ mod raw {
         ) -> u64;
         pub safe fn native_base_slice_ns(pp: &policy_params, lane: u32, nr_waiting: u32) -> u64;
         pub safe fn native_quantile_left_ns(pred_q16: i32, margin_q16: i32, burst_ns: u64) -> u64;
+        pub safe fn native_name_key(lo: u64, hi: u64) -> u32;
+        pub safe fn native_profile_key(name: u32, waker: u32, seen: u32) -> u32;
         pub safe fn native_clamp_slice(pp: &policy_params, slice_ns: u64) -> u64;
     }
 }
@@ -73,7 +77,8 @@ pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
     native_exp2_q16 as exp2_q16, native_fresh_delay_ns as fresh_delay_ns, native_lane as lane,
-    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_predict_q16 as predict_q16,
+    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
+    native_predict_q16 as predict_q16, native_profile_key as profile_key,
     native_quantile_left_ns as quantile_left_ns, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_vclock_step as vclock_step,
@@ -111,6 +116,25 @@ pub static COLUMNS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
 /// The classes of tasks, each with a model of its own.
 pub static CLASSES: LazyLock<Vec<Desc>> =
     LazyLock::new(|| unsafe { read((&raw const raw::native_classes).cast(), NR_CLASSES) });
+
+/// Where a slice can come from, in the order of `enum slice_source`.
+pub static SLICE_SOURCES: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
+    read(
+        (&raw const raw::native_slice_sources).cast(),
+        raw::native_nr_slice_sources as usize,
+    )
+});
+
+/// `name_key()` of model.h for a name as the kernel keeps it: cut to 15 bytes, zeroes behind.
+pub fn name_key(name: &str) -> u32 {
+    let mut comm = [0u8; 16];
+    for (to, from) in comm.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let (lo, hi) = comm.split_at(8);
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
+    raw::native_name_key(word(lo), word(hi))
+}
 
 /// The kernel's counters, in the order of `struct counters`.
 pub static COUNTERS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {

@@ -135,10 +135,6 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	note_wakeup(p, tctx, now_ns);
 	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
-	/* A task without history: the best guess is what others of its name do. Not for the moving average, though. */
-	if (tctx->seen == 0)
-		tctx->log_burst_q8 = comm_burst_q8(p, tctx->log_burst_q8);
-
 	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, tctx->log_burst_q8);
 	tctx->repeat = is_own_task(p) ? 0 : sample_repeat(now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
@@ -150,11 +146,28 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	if (tctx->repeat) {
 		wanted = ALL_FEATURES;
 		tctx->waker_pid = waker ? waker->pid : 0;
-		tctx->waker_comm_hash = waker ? comm_hash(waker) : 0;
+	}
+	if (wanted & PROFILE_FEATURES)
+		tctx->name_key = read_name(p, tctx->name);
+	if (wanted & (1ULL << FEATURE_PAIR_BURST)) {
+		u64 name[COMM_LEN / 8];
+
+		tctx->waker_name_key = waker ? read_name(waker, name) : 0;
 	}
 	fill_own_features(p, tctx, wanted, now_ns);
 	fill_wakeup_features(p, tctx, waker, wctx, sync, wanted, now_ns);
 	predict_burst(tctx, m, generation);
+}
+
+/* Keep how a prediction turned out, for whoever asks about the task. */
+static void note_outcome(struct task_ctx *tctx, s32 label_q16)
+{
+	struct outcome *o = &tctx->outcomes[tctx->nr_outcomes++ & (NR_OUTCOMES - 1)];
+
+	o->pred_q8 = tctx->pred_q16 >> 8;
+	o->avg_q8 = tctx->avg_pred_q16 >> 8;
+	o->label_q8 = label_q16 >> 8;
+	o->quantile_q8 = (tctx->pred_q16 + tctx->margin_q16) >> 8;
 }
 
 /* p blocks: the burst's CPU time is the label. */
@@ -181,6 +194,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		err_model_q8 = err_model_q8 < 0 ? -err_model_q8 : err_model_q8;
 		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
 		COUNT(judged);
+		note_outcome(tctx, label_q16);
 		COUNT_ADD(err_model_q8, err_model_q8);
 		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */

@@ -13,36 +13,28 @@
 
 #define ALL_FEATURES (~0ULL)
 
-/* Mean log2 burst per name, from the process database in user space. Key: FNV-1a of the name. */
+/* Mean log2 burst by profile_key(), from the process database in user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
+	__uint(max_entries, PROFILES_MAX);
 	__type(key, u32);
 	__type(value, s32); /* log2(ns) Q8 */
-} comm_bursts SEC(".maps");
+} profiles SEC(".maps");
 
-/* FNV-1a of a task's name, up to its end. */
-static u32 comm_hash(const struct task_struct *p)
+/* p's name as two words, and its key. */
+static u32 read_name(const struct task_struct *p, u64 name[COMM_LEN / 8])
 {
-	char comm[COMM_LEN];
-	u32 hash = 2166136261U;
-
-	if (bpf_probe_read_kernel_str(comm, sizeof(comm), p->comm) < 0)
+	if (bpf_probe_read_kernel(name, COMM_LEN, p->comm))
 		return 0;
-	for (int i = 0; i < COMM_LEN; i++) {
-		if (!comm[i])
-			break;
-		hash = (hash ^ (u8)comm[i]) * 16777619U;
-	}
-	return hash;
+	return name_key(name[0], name[1]);
 }
 
-/* Mean log2 burst of tasks with p's name, or `otherwise`. */
-static s32 comm_burst_q8(const struct task_struct *p, s32 otherwise)
+/* Mean log2 burst of a profile, or `otherwise`. */
+static s32 profile_burst_q8(u32 name, u32 waker, u32 seen, s32 otherwise)
 {
-	u32 hash = comm_hash(p);
-	s32 *known = bpf_map_lookup_elem(&comm_bursts, &hash);
+	u32 key = profile_key(name, waker, seen);
+	s32 *known = bpf_map_lookup_elem(&profiles, &key);
 
 	return known ? *known : otherwise;
 }
@@ -80,7 +72,9 @@ static struct task_struct *waker_of(struct task_struct *p)
 			tctx->feature_q8[FEATURE_##id] = (s16)(value);                                                 \
 	} while (0)
 
-/* What tells about the task itself. */
+#define PROFILE_FEATURES (1ULL << FEATURE_NAME_BURST | 1ULL << FEATURE_PAIR_BURST)
+
+/* What tells about the task itself. Its keys must be there, if features of profiles are wanted. */
 static void fill_own_features(struct task_struct *p, struct task_ctx *tctx, u64 wanted, u64 now_ns)
 {
 	s32 log_burst_q8 = tctx->log_burst_q8;
@@ -89,6 +83,7 @@ static void fill_own_features(struct task_struct *p, struct task_ctx *tctx, u64 
 	FEATURE(LAST_BURST, tctx->seen ? log2_q8(tctx->last_burst_ns) : log_burst_q8);
 	FEATURE(PREV_BURST, tctx->seen > 1 ? log2_q8(tctx->prev_burst_ns) : log_burst_q8);
 	FEATURE(AVG_BURST, tctx->seen ? log2_q8(tctx->avg_burst_ns) : log_burst_q8);
+	FEATURE(HALF_BURST, tctx->seen ? log2_q8(tctx->half_burst_ns) : log_burst_q8);
 	FEATURE(LOG_BURST, log_burst_q8);
 	FEATURE(BURST_SPREAD, tctx->spread_q8);
 	FEATURE(SEEN, count_q8(tctx->seen));
@@ -116,8 +111,14 @@ static void fill_own_features(struct task_struct *p, struct task_ctx *tctx, u64 
 	FEATURE(AGE_EXEC, log2_q8(tctx->exec_ns ? saturating_sub(now_ns, tctx->exec_ns) : age_ns));
 	FEATURE(THREADS, count_q8(p->signal->nr_threads));
 	FEATURE(WEIGHT, log2_q8(p->scx.weight));
-	if (wanted & (1ULL << FEATURE_COMM_BURST))
-		FEATURE(COMM_BURST, comm_burst_q8(p, log_burst_q8));
+	if (wanted & PROFILE_FEATURES) {
+		s32 name_q8 = profile_burst_q8(tctx->name_key, 0, tctx->seen, log_burst_q8);
+
+		FEATURE(NAME_BURST, name_q8);
+		if (wanted & (1ULL << FEATURE_PAIR_BURST))
+			FEATURE(PAIR_BURST,
+				profile_burst_q8(tctx->name_key, tctx->waker_name_key, tctx->seen, name_q8));
+	}
 	FEATURE(SYS_IO, count_q8(tctx->syscalls[0]));
 	FEATURE(SYS_NET, count_q8(tctx->syscalls[1]));
 	FEATURE(SYS_WAIT, count_q8(tctx->syscalls[2]));
@@ -186,10 +187,12 @@ static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_n
 
 	if (tctx->seen) {
 		tctx->avg_burst_ns = avg_quarter(tctx->avg_burst_ns, burst_ns);
+		tctx->half_burst_ns = avg_half(tctx->half_burst_ns, burst_ns);
 		tctx->log_burst_q8 = avg_quarter_s32(tctx->log_burst_q8, label_q8);
 		tctx->spread_q8 = avg_quarter_s32(tctx->spread_q8, off_q8 < 0 ? -off_q8 : off_q8);
 	} else {
 		tctx->avg_burst_ns = burst_ns;
+		tctx->half_burst_ns = burst_ns;
 		tctx->log_burst_q8 = label_q8;
 	}
 	tctx->prev_burst_ns = tctx->last_burst_ns;

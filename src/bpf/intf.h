@@ -35,6 +35,7 @@ enum scx_ml_consts {
 	NR_MODEL_SLOTS = 2,
 	MODEL_TERMS = 16, /* features that one model may use */
 	COMM_LEN = 16,
+	PROFILES_MAX = 8192, /* entries of the process database that the kernel holds */
 	SAMPLE_WINDOW_NS = 1 << 27, /* 134 ms, over which a CPU spends its budget of samples */
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
 	PRIOR_BURST_Q8 = 19 * 256,
@@ -82,7 +83,7 @@ enum task_class {
 };
 
 enum class_bounds {
-	YOUNG_BURSTS = 5,
+	YOUNG_BURSTS = 5, /* also the last stage of life that profiles tell apart, see profile_key() */
 	BATCH_LOG2_Q8 = 20 * 256, /* 1.05 ms */
 };
 
@@ -145,11 +146,37 @@ struct burst_sample {
 #undef X
 	s16 feature_q8[NR_FEATURES];
 	char comm[COMM_LEN];
-	s16 pad[1]; /* fills the last word: zero to three, as columns and features come and go */
+	s16 pad[3]; /* fills the last word: zero to three, as columns and features come and go */
 };
 _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
 		       sizeof(struct burst_sample),
 	       "struct burst_sample has no padding but pad");
+
+/* Where a slice came from. */
+#define SCX_ML_SLICE_SOURCES(X)                                                                                        \
+	X(NONE, none, "no slice was granted yet")                                                                      \
+	X(BASE, base, "the base policy: there was no prediction to use")                                               \
+	X(PREDICTED, predicted, "the prediction's quantile")                                                           \
+	X(RAISED, raised, "the prediction's quantile, raised to the shortest slice")                                   \
+	X(CUT, cut, "the prediction's quantile, cut to the longest slice")                                             \
+	X(OUTLIVED, outlived, "the base policy: the burst has outlived the prediction's quantile")
+
+enum slice_source {
+#define X(id, name, desc) SLICE_##id,
+	SCX_ML_SLICE_SOURCES(X)
+#undef X
+};
+
+/* How a prediction turned out: log2(ns) in Q8. */
+struct outcome {
+	s16 pred_q8;
+	s16 avg_q8;
+	s16 label_q8;
+	s16 quantile_q8;
+};
+#define NR_OUTCOMES 8 /* the last ones that are kept of a task */
+
+#include "task_ctx.h"
 
 /*
  * A CPU. Written by the CPU itself (or for it, under its rq lock); read by others that look for one to preempt, so

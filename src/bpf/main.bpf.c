@@ -39,6 +39,7 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 
 	if (tctx) {
 		tctx->lane = LANE_FRESH;
+		tctx->deadline_after_ns = 0;
 		COUNT(direct_idle);
 		/* Nobody waits for an idle CPU: the base slice there is the longest. */
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, grant_slice(p, tctx, LANE_FAIR, 0), 0);
@@ -83,11 +84,13 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		COUNT(queued_pinned);
 	if (lane == LANE_FAIR) {
 		key = fair_key(p, tctx);
+		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
 		victim = find_preemptible(p, cpu, cctx->llc, pinned, now_ns);
-		key = now_ns + policy_fresh_delay_ns(&pp, tctx->steering, tctx->pred_q16);
+		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->pred_q16);
+		key = now_ns + tctx->deadline_after_ns;
 		COUNT(queued_fresh);
 		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
 	}

@@ -135,13 +135,44 @@ static inline u32 task_class(bool kthread, u32 seen, s32 log_burst_q8)
 	return log_burst_q8 < BATCH_LOG2_Q8 ? CLASS_INTERACTIVE : CLASS_BATCH;
 }
 
+/*
+ * A task's name in 32 bits: lo and hi are the 16 bytes of comm, zero behind the end as the kernel keeps them. Two
+ * rounds of multiply and fold; a collision mixes two profiles, which costs accuracy and nothing else.
+ */
+static inline u32 name_key(u64 lo, u64 hi)
+{
+	u64 h = lo * 0x9e3779b97f4a7c15ULL;
+
+	h = (h ^ (h >> 29) ^ hi) * 0xbf58476d1ce4e5b9ULL;
+	return (u32)(h >> 32);
+}
+
+/*
+ * Key of a profile in the process database: a name at a stage of life, woken by a name (waker 0: by anybody). The first
+ * bursts of a short-lived program are told apart one by one: its start is not like its work.
+ */
+static inline u32 profile_key(u32 name, u32 waker, u32 seen)
+{
+	u32 stage = seen < YOUNG_BURSTS ? seen : YOUNG_BURSTS;
+	u64 h = ((u64)waker << 32 | name) + stage * 0x9e3779b97f4a7c15ULL;
+
+	h = (h ^ (h >> 31)) * 0x94d049bb133111ebULL;
+	return (u32)(h >> 32);
+}
+
 /* (3 * old + new) / 4, the moving average with weight 1/4 that sched_ext schedulers use. */
 static inline u64 avg_quarter(u64 old, u64 new)
 {
 	return old - (old >> 2) + (new >> 2);
 }
 
-/* The same for a signed value in fixed point, without the bias of shifting negatives. */
+/* (old + new) / 2, a moving average that forgets faster. */
+static inline u64 avg_half(u64 old, u64 new)
+{
+	return (old >> 1) + (new >> 1);
+}
+
+/* avg_quarter() for a signed value in fixed point, without the bias of shifting negatives. */
 static inline s32 avg_quarter_s32(s32 old, s32 new)
 {
 	return old + (new - old) / 4;

@@ -164,10 +164,14 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	if (tctx->steering) {
 		slice_ns = policy_quantile_left_ns(tctx->pred_q16, tctx->margin_q16, burst_used_ns(p, tctx));
 		if (slice_ns) {
-			if (slice_ns < pp.slice_min_ns)
+			tctx->slice_source = SLICE_PREDICTED;
+			if (slice_ns < pp.slice_min_ns) {
+				tctx->slice_source = SLICE_RAISED;
 				COUNT(clamped_min);
-			else if (slice_ns > pp.slice_max_ns)
+			} else if (slice_ns > pp.slice_max_ns) {
+				tctx->slice_source = SLICE_CUT;
 				COUNT(clamped_max);
+			}
 			COUNT(slices_predicted);
 			tctx->steered = true;
 			slice_ns = policy_clamp_slice(&pp, slice_ns);
@@ -175,6 +179,7 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 		}
 	}
 	COUNT(slices_base);
+	tctx->slice_source = tctx->steering ? SLICE_OUTLIVED : SLICE_BASE;
 	tctx->steered = false;
 	slice_ns = policy_base_slice_ns(&pp, lane, nr_waiting);
 granted:

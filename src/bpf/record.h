@@ -22,7 +22,9 @@
 	X(u32, pid, "id", "task_struct", "thread id")                                                                  \
 	X(u32, tgid, "id", "task_struct", "process id")                                                                \
 	X(u32, waker_pid, "id", "current at the wake-up", "thread that woke it; 0: idle or an interrupt")              \
-	X(u32, waker_comm_hash, "hash", "current at the wake-up", "FNV-1a of the waker's name; 0: none")               \
+	X(u32, waker_name_key, "hash", "current at the wake-up", "name_key() of the waker's name; 0: none")            \
+	X(u32, name_key, "hash", "task_struct at the wake-up", "name_key() of its name then: an exec changes it")      \
+	X(u32, seen, "count", "ops.quiescent", "bursts seen of the task before this one")                              \
 	X(u32, cpu, "id", "scx_bpf_task_cpu", "CPU where the burst ended")                                             \
 	X(u32, weight, "100 is nice 0", "scx.weight", "weight from nice")                                              \
 	X(u32, group_weight, "100 is nice 0", "cpu.weight", "effective weight inside its cgroups")                     \
@@ -39,6 +41,7 @@
 	X(LAST_BURST, last_burst, "log2(ns)", "se.sum_exec_runtime", "CPU time of the last burst")                     \
 	X(PREV_BURST, prev_burst, "log2(ns)", "se.sum_exec_runtime", "CPU time of the burst before the last")          \
 	X(AVG_BURST, avg_burst, "log2(ns)", "se.sum_exec_runtime", "moving average (1/4) of burst CPU time")           \
+	X(HALF_BURST, half_burst, "log2(ns)", "se.sum_exec_runtime", "moving average (1/2) of burst CPU time")         \
 	X(LOG_BURST, log_burst, "log2(ns)", "se.sum_exec_runtime", "moving average (1/4) of log2 of burst")            \
 	X(BURST_SPREAD, burst_spread, "octaves", "se.sum_exec_runtime",                                                \
 	  "moving average of |log2 burst - its average|")                                                              \
@@ -73,7 +76,10 @@
 	X(AGE_EXEC, age_exec, "log2(ns)", "self_exec_id", "age since exec, as far as it was seen; else since fork")    \
 	X(THREADS, threads, "log2(count)", "signal->nr_threads", "threads of its process")                             \
 	X(WEIGHT, nice_weight, "log2", "scx.weight", "weight from nice, 100 is nice 0")                                \
-	X(COMM_BURST, comm_burst, "log2(ns)", "process database", "mean log2 burst of its name; LOG_BURST if unknown") \
+	X(NAME_BURST, name_burst, "log2(ns)", "process database",                                                      \
+	  "mean log2 burst of its name at this stage of life; LOG_BURST if unknown")                                   \
+	X(PAIR_BURST, pair_burst, "log2(ns)", "process database",                                                      \
+	  "the same of its name when woken by this waker's name; NAME_BURST if unknown")                               \
 	/* where it wakes */                                                                                           \
 	X(QUEUE_DEPTH, queue_depth, "log2(count)", "lanes of the CPU's LLC", "tasks waiting there when last looked")   \
 	X(CPU_LOAD, cpu_load, "log2(ns)", "the CPU's context", "burst so far of what runs on its CPU; 0 if idle")      \

@@ -91,7 +91,9 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->pid = p->pid;
 	s->tgid = p->tgid;
 	s->waker_pid = tctx->waker_pid;
-	s->waker_comm_hash = tctx->waker_comm_hash;
+	s->waker_name_key = tctx->waker_name_key;
+	s->name_key = tctx->name_key;
+	s->seen = tctx->seen;
 	s->cpu = scx_bpf_task_cpu(p);
 	s->weight = p->scx.weight;
 	s->group_weight = (100ULL << 16) / (tctx->inv_weight_q16 ?: 1);
@@ -102,7 +104,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->pred_q16 = tctx->pred_q16;
 	s->avg_q16 = tctx->avg_pred_q16;
 	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
-	bpf_probe_read_kernel_str(s->comm, sizeof(s->comm), p->comm);
+	__builtin_memcpy(s->comm, tctx->name, sizeof(s->comm));
 	__builtin_memset(s->pad, 0, sizeof(s->pad));
 
 	/*

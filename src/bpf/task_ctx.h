@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the scheduler keeps of a task, in the kernel's task storage. User space reads it to explain a decision.
+ */
+#ifndef __SCX_ML_TASK_CTX_H
+#define __SCX_ML_TASK_CTX_H
+
+/*
+ * A task, ordered by who touches what: fairness at every switch, the burst at switches and wake-ups, history at
+ * wake-ups and blocks.
+ */
+struct task_ctx {
+	/* fairness */
+	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
+	u64 inv_weight_q16; /* 100 / effective weight */
+	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
+	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
+	u32 llc;
+	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
+	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
+	u64 queued_ns; /* runnable since; 0 while running or blocked */
+
+	/* this burst */
+	u64 wake_ns;
+	u64 wait_ns;
+	u64 slice_ns; /* first slice, for the record */
+	u64 granted_ns; /* last slice */
+	s64 deadline_after_ns; /* of the last queueing: beyond the clock (fresh lane) or the virtual clock (fair lane) */
+	u64 used_ns; /* of the last slice */
+	u64 model_generation; /* 0: no prediction */
+	s32 pred_q16;
+	s32 margin_q16;
+	s32 avg_pred_q16;
+	u32 preemptions;
+	u32 migrations;
+	u32 wakes_made;
+	u32 repeat; /* bursts that the record stands for; 0: sampled out */
+	u32 waker_pid;
+	u64 name[COMM_LEN / 8]; /* comm at the wake-up */
+	u32 name_key;
+	u32 waker_name_key;
+	u32 sample_flags;
+	u8 class;
+	u8 lane; /* where it was queued last */
+	u8 in_burst;
+	u8 steering; /* there is a prediction, and it may be used */
+	u8 sure_long;
+	u8 steered; /* the last slice came from the prediction */
+	u8 io_wait; /* how the last burst ended */
+	u8 slice_source; /* enum slice_source, of the last slice */
+	s32 last_cpu;
+
+	/* history */
+	u32 seen; /* bursts */
+	u64 blocked_ns; /* when it blocked; 0: never */
+	u64 last_burst_ns;
+	u64 prev_burst_ns;
+	u64 avg_burst_ns;
+	u64 half_burst_ns; /* moving average with weight 1/2 */
+	u64 last_sleep_ns;
+	u64 avg_sleep_ns;
+	u64 last_wait_ns;
+	u64 avg_wait_ns;
+	s32 log_burst_q8;
+	s32 spread_q8;
+	u32 last_preemptions;
+	u32 last_migrations;
+	u32 last_wakes_made;
+	u32 last_minor_faults;
+	u32 last_major_faults;
+	u64 minor_faults; /* task_struct's counts at the wake-up */
+	u64 major_faults;
+	u64 block_io_ns; /* delay accounted up to the last wake-up */
+	u64 exec_id;
+	u64 exec_ns; /* when exec_id was first seen; 0: before we looked */
+	u16 syscalls[8]; /* decayed counts by class */
+
+	struct outcome outcomes[NR_OUTCOMES]; /* a ring, the next one at nr_outcomes */
+	u32 nr_outcomes;
+
+	s16 feature_q8[FEATURE_SLOTS];
+};
+
+#endif /* __SCX_ML_TASK_CTX_H */
