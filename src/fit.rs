@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(fit_all(&[]), Err(FitError::TooFew { found: 0 }));
         for bad in [f64::NAN, f64::INFINITY] {
             let mut broken = rows(300, |x| x[0]);
-            broken[17].x[6] = bad;
+            broken[17].x[7] = bad;
             assert!(matches!(
                 fit_all(&broken),
                 Err(FitError::NotFinite {

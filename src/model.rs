@@ -232,7 +232,7 @@ mod tests {
             -1e300,
         ] {
             let mut coef = [0.0; NR_FEATURES];
-            coef[3] = bad;
+            coef[4] = bad;
             assert!(matches!(
                 linear(0.0, coef).quantise(),
                 Err(QuantiseError::Coefficient {

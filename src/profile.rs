@@ -147,7 +147,7 @@ impl Profiles {
             .entry(record.name_key)
             .or_insert_with(|| sample.comm())
             .clone();
-        let stage = record.seen.min(YOUNG_BURSTS);
+        let stage = record.bursts_before.min(YOUNG_BURSTS);
         self.add(&name, None, stage, sample.log_burst(), now_s);
         if let Some(waker) = self.names.get(&record.waker_name_key).cloned() {
             self.add(&name, Some(waker), stage, sample.log_burst(), now_s);
@@ -327,7 +327,7 @@ mod tests {
             } else {
                 native::name_key(waker)
             },
-            seen,
+            bursts_before: seen,
             ..Default::default()
         };
         for (to, from) in record.comm.iter_mut().zip(name.bytes()) {

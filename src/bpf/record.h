@@ -24,7 +24,7 @@
 	X(u32, waker_pid, "id", "current at the wake-up", "thread that woke it; 0: idle or an interrupt")              \
 	X(u32, waker_name_key, "hash", "current at the wake-up", "name_key() of the waker's name; 0: none")            \
 	X(u32, name_key, "hash", "task_struct at the wake-up", "name_key() of its name then: an exec changes it")      \
-	X(u32, seen, "count", "ops.quiescent", "bursts seen of the task before this one")                              \
+	X(u32, bursts_before, "count", "ops.quiescent", "bursts seen of the task before this one")                     \
 	X(u32, cpu, "id", "scx_bpf_task_cpu", "CPU where the burst ended")                                             \
 	X(u32, weight, "100 is nice 0", "scx.weight", "weight from nice")                                              \
 	X(u32, group_weight, "100 is nice 0", "cpu.weight", "effective weight inside its cgroups")                     \

@@ -93,7 +93,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->waker_pid = tctx->waker_pid;
 	s->waker_name_key = tctx->waker_name_key;
 	s->name_key = tctx->name_key;
-	s->seen = tctx->seen;
+	s->bursts_before = tctx->seen;
 	s->cpu = scx_bpf_task_cpu(p);
 	s->weight = p->scx.weight;
 	s->group_weight = (100ULL << 16) / (tctx->inv_weight_q16 ?: 1);
