@@ -9,10 +9,10 @@ use parquet::schema::types::{Type, TypePtr};
 
 use crate::bpf::intf::{burst_sample, scx_ml_consts_FEATURE_ONE_Q8 as FEATURE_ONE_Q8};
 use crate::bpf::{NR_CLASSES, bytes_of};
-use crate::clock;
-use crate::features;
 use crate::native::{self, Desc};
 use crate::sample::Sample;
+
+use super::meta::Meta;
 
 /// The format of the files, in `scx_ml.format`. Another number means that this reader cannot know what it reads.
 pub const FORMAT: &str = "1";
@@ -277,98 +277,6 @@ pub(super) fn parquet_schema<R: Row>() -> Result<TypePtr, ParquetError> {
     ))
 }
 
-/// What a recording says about itself. The same in all of its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meta {
-    /// Of the scx_ml that recorded.
-    pub version: String,
-    /// [`features::set_id`] of it.
-    pub feature_set: u64,
-    /// Release of the kernel.
-    pub kernel: String,
-    /// Architecture and number of CPUs.
-    pub machine: String,
-    /// Of the kernel's random id of this boot: CLOCK_MONOTONIC begins anew with each.
-    pub boot_id: String,
-    /// To be added to a time of a record to get the time since 1970, as it was when the recording began; ns.
-    pub monotonic_to_unix_ns: i64,
-    /// `--mode`
-    pub mode: String,
-    /// `--sample-rate`, samples per second.
-    pub sample_rate: u64,
-    /// `--syscalls`: without it the features of system calls are 0.
-    pub syscalls: bool,
-}
-
-impl Meta {
-    /// Of a recording that begins now on this machine.
-    pub fn here(version: &str, mode: &str, sample_rate: u64, syscalls: bool) -> Self {
-        let uname = uname();
-        let nr_cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
-        Self {
-            version: version.to_string(),
-            feature_set: features::set_id(),
-            kernel: uname.0,
-            machine: format!("{}, {nr_cpus} CPUs", uname.1),
-            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .unwrap_or_default()
-                .trim()
-                .to_string(),
-            monotonic_to_unix_ns: clock::unix_ns() as i64 - clock::monotonic_ns() as i64,
-            mode: mode.to_string(),
-            sample_rate,
-            syscalls,
-        }
-    }
-
-    /// Keys (without the prefix) and values, as a file's metadata holds them.
-    pub(super) fn pairs(&self) -> [(&'static str, String); 9] {
-        [
-            ("version", self.version.clone()),
-            ("feature_set", format!("{:016x}", self.feature_set)),
-            ("kernel", self.kernel.clone()),
-            ("machine", self.machine.clone()),
-            ("boot_id", self.boot_id.clone()),
-            (
-                "monotonic_to_unix_ns",
-                self.monotonic_to_unix_ns.to_string(),
-            ),
-            ("mode", self.mode.clone()),
-            ("sample_rate", self.sample_rate.to_string()),
-            ("syscalls", self.syscalls.to_string()),
-        ]
-    }
-
-    /// From a file's metadata; the error names the key that is missing or cannot be understood.
-    pub(super) fn from_pairs(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let text = |key: &str| get(key).ok_or_else(|| format!("{PREFIX}{key} is missing"));
-        fn number<T, E>(
-            key: &str,
-            text: String,
-            parse: fn(&str) -> Result<T, E>,
-        ) -> Result<T, String> {
-            parse(&text).map_err(|_| format!("{PREFIX}{key} is '{text}'"))
-        }
-        Ok(Self {
-            version: text("version")?,
-            feature_set: number("feature_set", text("feature_set")?, |t| {
-                u64::from_str_radix(t, 16)
-            })?,
-            kernel: text("kernel")?,
-            machine: text("machine")?,
-            boot_id: text("boot_id")?,
-            monotonic_to_unix_ns: number(
-                "monotonic_to_unix_ns",
-                text("monotonic_to_unix_ns")?,
-                str::parse,
-            )?,
-            mode: text("mode")?,
-            sample_rate: number("sample_rate", text("sample_rate")?, str::parse)?,
-            syscalls: number("syscalls", text("syscalls")?, str::parse)?,
-        })
-    }
-}
-
 /// All of a file's metadata but the seal.
 pub(super) fn metadata<R: Row>(meta: &Meta) -> Vec<KeyValue> {
     let own = [
@@ -390,78 +298,10 @@ pub(super) fn metadata<R: Row>(meta: &Meta) -> Vec<KeyValue> {
         .collect()
 }
 
-/// The kernel's release, and the machine's architecture.
-fn uname() -> (String, String) {
-    // SAFETY: utsname consists of arrays of bytes, and uname fills it.
-    let name = unsafe {
-        let mut name: libc::utsname = std::mem::zeroed();
-        libc::uname(&mut name);
-        name
-    };
-    let text = |field: &[libc::c_char]| {
-        let bytes: Vec<u8> = field
-            .iter()
-            .map(|&c| c as u8)
-            .take_while(|&c| c != 0)
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    (text(&name.release), text(&name.machine))
-}
-
-/// A name as text. Bytes that are no UTF-8 (a name is cut after 15 bytes, wherever that is) become `\xNN` and a
-/// backslash becomes `\\`, so that nothing is lost.
-pub(super) fn escape(name: &[u8]) -> String {
-    let name = &name[..name.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1)];
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' => text.push_str("\\\\"),
-                // A zero inside a name: other programs would take it for the end.
-                '\0' => text.push_str("\\x00"),
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
-/// Undo [`escape`], into `name`; whether that was possible.
-pub(super) fn unescape(text: &[u8], name: &mut [u8]) -> bool {
-    name.fill(0);
-    let mut to = name.iter_mut();
-    let mut from = text.iter();
-    while let Some(&byte) = from.next() {
-        let byte = match byte {
-            b'\\' => match from.next() {
-                Some(b'\\') => b'\\',
-                Some(b'x') => {
-                    let mut digit = || (*from.next()? as char).to_digit(16);
-                    match (digit(), digit()) {
-                        (Some(high), Some(low)) => (high << 4 | low) as u8,
-                        _ => return false,
-                    }
-                }
-                _ => return false,
-            },
-            byte => byte,
-        };
-        match to.next() {
-            Some(to) => *to = byte,
-            None => return false,
-        }
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::features;
 
     #[test]
     fn the_columns_cover_every_byte_of_a_row() {
@@ -498,48 +338,5 @@ mod tests {
         assert_eq!(unit("burst_ns"), "ns");
         assert_eq!(unit("last_burst"), "log2(ns) * 256");
         assert_eq!(unit("comm"), "text");
-    }
-
-    #[test]
-    fn meta_survives_its_pairs() {
-        let meta = Meta {
-            monotonic_to_unix_ns: -5,
-            feature_set: u64::MAX,
-            ..Meta::here("1.2 x", "shadow", 7, true)
-        };
-        let pairs = meta.pairs();
-        let get = |key: &str| {
-            pairs
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, v)| v.clone())
-        };
-        assert_eq!(Meta::from_pairs(&get), Ok(meta.clone()));
-        for (missing, _) in meta.pairs() {
-            let get = |key: &str| get(key).filter(|_| key != missing);
-            let error = Meta::from_pairs(&get).expect_err(missing);
-            assert!(error.contains(missing), "{error}");
-        }
-    }
-
-    #[test]
-    fn names_that_are_no_text_are_escaped() {
-        assert_eq!(escape(b"worker\0\0"), "worker");
-        assert_eq!(escape(b"a\\b"), "a\\\\b");
-        assert_eq!(escape(b"caf\xc3"), "caf\\xc3");
-        assert_eq!(escape("caf\u{e9}".as_bytes()), "caf\u{e9}");
-        let mut name = [0; 4];
-        for bad in ["12345", "\\", "\\x1", "\\xg0", "\\n"] {
-            assert!(!unescape(bad.as_bytes(), &mut name), "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_name_survives(name in any::<[u8; 16]>()) {
-            let mut back = [1; 16];
-            prop_assert!(unescape(escape(&name).as_bytes(), &mut back));
-            prop_assert_eq!(back, name);
-        }
     }
 }

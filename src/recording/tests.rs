@@ -12,7 +12,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 use proptest::prelude::*;
 
-use super::read::decode;
+use super::decode::decode;
 use super::schema::{Row, metadata, parquet_schema};
 use super::seal::{self, Sealing};
 use super::write::{Writer, file_name, write_file};

@@ -14,7 +14,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
-use super::schema::{Kind, Meta, Row, escape, metadata, parquet_schema};
+use super::meta::Meta;
+use super::name::escape;
+use super::schema::{Kind, Row, metadata, parquet_schema};
 use super::seal::{self, Sealing};
 
 /// Most rows that one row group holds: what a writer must keep in memory.
