@@ -17,7 +17,8 @@ use scx_ml::SCHEDULER_NAME;
 use scx_ml::cli::{Mode, Opts, Task};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
-use scx_ml::ringbuf::CHANNEL_BATCHES;
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
+use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::{features, stats, trainer};
 
@@ -64,19 +65,52 @@ fn run(opts: &Opts) -> Result<()> {
     }
 
     Kernel::running().check()?;
+    // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
+    let (_recorder, recorder) = match &opts.record {
+        Some(dir) => {
+            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+            let (recorder, handle) = Recorder::start(config)?;
+            (Some(recorder), Some(handle))
+        }
+        None => (None, None),
+    };
     info!("{SCHEDULER_NAME} {version}");
-    schedule(opts, &shutdown)
+    if let Some(dir) = &opts.record {
+        info!(
+            "recording to {}, at most {} MiB",
+            dir.display(),
+            opts.record_limit
+        );
+    }
+    schedule(opts, recorder, &shutdown)
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
-fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
+fn schedule(
+    opts: &Opts,
+    recorder: Option<RecorderHandle>,
+    shutdown: &Arc<AtomicBool>,
+) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
+    let drain = Arc::<DrainCounters>::default();
+    let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
+    if learns {
+        outlets.push(Arc::new(LearnerOutlet {
+            batches,
+            counters: drain.clone(),
+        }));
+    }
+    if let Some(recorder) = &recorder {
+        outlets.push(Arc::new(recorder.clone()));
+    }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),
-        batches: learns.then_some(batches),
+        outlets,
+        recorder,
         status: Arc::default(),
-        drain: Arc::default(),
+        drain,
     };
     let trainer = if learns {
         Some(trainer::start(

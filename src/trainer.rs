@@ -12,12 +12,13 @@ use log::{error, warn};
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerConfig, LearnerStatus};
 use crate::publish::ModelSink;
-use crate::sample::Sample;
+use crate::ringbuf::Batch;
 
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
+/// Environment variable that makes something fail on purpose, for the tests of that day: `trainer-panic`,
+/// `recorder-panic` or `recorder-slow`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
 /// Start the trainer. It ends when all senders of `batches` are gone.
@@ -26,7 +27,7 @@ pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 /// When the thread cannot be started.
 pub fn start(
     config: LearnerConfig,
-    batches: Receiver<Vec<Sample>>,
+    batches: Receiver<Batch>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
 ) -> Result<JoinHandle<()>> {
@@ -53,11 +54,7 @@ pub fn start(
         .context("cannot start the trainer's thread")
 }
 
-fn train(
-    mut learner: Learner,
-    batches: &Receiver<Vec<Sample>>,
-    sink: &dyn ModelSink,
-) -> Result<()> {
+fn train(mut learner: Learner, batches: &Receiver<Batch>, sink: &dyn ModelSink) -> Result<()> {
     let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
@@ -77,7 +74,8 @@ fn train(
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic says of itself.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -89,6 +87,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::model::Model;
+    use crate::sample::Sample;
     use crossbeam::channel::bounded;
 
     /// A sink that cannot be written to, and remembers a withdrawal.
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
-        let (tx, rx) = bounded::<Vec<Sample>>(1);
+        let (tx, rx) = bounded::<Batch>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let thread = start(config(), rx, Arc::new(Broken::default()), status.clone());
         drop(tx);
@@ -144,7 +143,7 @@ mod tests {
                 Sample(record)
             })
             .collect();
-        tx.send(samples).expect("the trainer listens");
+        tx.send(Arc::new(samples)).expect("the trainer listens");
         thread.join().expect("the panic is caught");
         assert!(status.lock().expect("not poisoned").dead);
         assert!(*sink.withdrawn.lock().expect("not poisoned"));
