@@ -109,6 +109,7 @@ impl Observer {
         Ok(Observed {
             mode: self.mode,
             params: self.params,
+            own_thread: task.tgid == std::process::id(),
             task,
             steady,
             waker_comm: proc.comm(ctx.waker_pid),

@@ -95,11 +95,11 @@ fn print_text(out: &mut impl Write, reading: &Reading, style: Style) -> io::Resu
         explanation.render(out, style)?;
     }
     if reading.left_out > 0 {
-        let rest = format!(
-            "\n{} more threads have that name and woke less recently: --limit",
-            reading.left_out
-        );
-        writeln!(out, "{}", style.faint(&rest))?;
+        let rest = match reading.left_out {
+            1 => "1 more thread has that name".into(),
+            n => format!("{n} more threads have that name"),
+        };
+        writeln!(out, "\n{}", style.faint(&format!("{rest}: --limit")))?;
     }
     Ok(())
 }

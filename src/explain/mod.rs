@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! observe (src/)  reads what the kernel keeps of a task, in the scheduler's process
-//! reason          makes an Explanation of that: pure, any bytes will do
+//! reason          makes an Explanation of that: pure, any bytes will do; decision is its part about slice and lane
 //! render          an Explanation as text
 //! threads         finds threads by name, and says who they are
 //! command         `scx_ml explain`: asks the running scheduler and prints
@@ -12,6 +12,7 @@
 //! A field that a feature of the record (`src/bpf/record.h`) stands for is called as that is.
 
 pub mod command;
+mod decision;
 pub mod reason;
 pub mod render;
 pub mod threads;
@@ -87,6 +88,8 @@ pub struct Explanation {
     pub queueing: Option<Queueing>,
     /// Of the last predicted bursts.
     pub outcomes: Outcomes,
+    /// Whether it is one of the scheduler's own, which neither teach it nor judge it.
+    pub own_thread: bool,
     /// Whether the kernel left all of this alone while it was read.
     pub steady: bool,
 }

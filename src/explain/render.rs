@@ -90,7 +90,10 @@ impl Explanation {
             None => page.line("lane", "it was not queued yet")?,
             Some(q) => page.line("lane", &format!("{}: {}", q.lane, q.why))?,
         }
-        outcomes(&mut page, &self.outcomes)?;
+        match self.own_thread {
+            true => page.line("outcomes", "the scheduler's own threads are not judged")?,
+            false => outcomes(&mut page, &self.outcomes)?,
+        }
         if !self.steady {
             page.warning("the task was busy: this was put together from several of its moments")?;
         }
@@ -132,9 +135,10 @@ impl Explanation {
             State::Running => ("runs", " so far"),
             State::Blocked => ("blocked", ""),
         };
-        let woke = burst
-            .woke_ago_ns
-            .map_or_else(String::new, |ago| format!("; woke {} ago", duration(ago)));
+        let woke = burst.woke_ago_ns.map_or_else(String::new, |ago| match ago {
+            0 => "; woke just now".into(),
+            ago => format!("; woke {} ago", duration(ago)),
+        });
         page.line(
             "now",
             &format!(

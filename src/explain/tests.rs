@@ -109,6 +109,7 @@ fn observed() -> Observed {
             cgroup: Some("/some/group".into()),
         },
         ctx,
+        own_thread: false,
         steady: true,
         waker_comm: Some("waker".into()),
         banks: [bank(4), bank(3)],
@@ -231,7 +232,8 @@ fn each_reason_for_no_prediction_is_named() {
         change(&mut o);
         why_none(&o)
     };
-    let cases: [(fn(&mut Observed), &str); 6] = [
+    type Change = fn(&mut Observed);
+    let cases: [(Change, &str); 6] = [
         (|o| o.mode = Mode::Base, "base mode"),
         (|o| o.ctx.wake_ns = 0, "not woken"),
         (|o| o.published = 0, "no model is published"),
@@ -341,7 +343,8 @@ fn each_lane_has_its_reason() {
         let q = o.explain().queueing.expect("queued");
         format!("{}: {}", q.lane, q.why)
     };
-    let cases: [(fn(&mut task_ctx), &str); 5] = [
+    type Change = fn(&mut task_ctx);
+    let cases: [(Change, &str); 6] = [
         (|c| c.lane = NONE, "none: an idle CPU was there"),
         (|c| c.deadline_after_ns = 0, "in the order of wake-ups"),
         (
@@ -356,6 +359,10 @@ fn each_lane_has_its_reason() {
         (
             |c| (c.lane, c.sure_long) = (FAIR, 1),
             "fair: surely long: its 5 % quantile is several first quanta",
+        ),
+        (
+            |c| (c.lane, c.deadline_after_ns) = (FAIR, -3_000_000),
+            "deadline 3.00 ms behind the virtual clock: -7.19 ms of its own, 4.19 ms for its request",
         ),
         (
             |c| (c.lane, c.exec_at_run_ns) = (FAIR, 0),
@@ -388,6 +395,14 @@ worker (thread 12 of process 10)
   outcomes    no predicted burst has ended yet
 ";
     assert_eq!(text(&o.explain()), expected);
+}
+
+#[test]
+fn the_schedulers_own_threads_are_not_judged() {
+    let mut o = observed();
+    o.own_thread = true;
+    o.ctx.nr_outcomes = 0;
+    assert!(text(&o.explain()).contains("own threads are not judged"));
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Proc {
     /// # Errors
     /// When /proc cannot be read.
     pub fn named(&self, name: &str, except: u32) -> io::Result<Vec<u32>> {
-        let name = cut(name);
+        let kept = cut(name);
         let (mut exact, mut beginning) = (vec![], vec![]);
         for tgid in ids(&self.root)?.into_iter().filter(|&tgid| tgid != except) {
             // Processes end while we look.
@@ -117,8 +117,9 @@ impl Proc {
             };
             for pid in pids {
                 match self.comm(pid) {
-                    Some(comm) if comm == name => exact.push(pid),
-                    Some(comm) if comm.starts_with(name) => beginning.push(pid),
+                    // Those of kernel threads can be longer in /proc.
+                    Some(comm) if comm == kept || comm == name => exact.push(pid),
+                    Some(comm) if comm.starts_with(kept) => beginning.push(pid),
                     _ => {}
                 }
             }
@@ -225,6 +226,8 @@ mod tests {
             (20, 20, "cc"),
             (30, 30, "fifteen-letters"),
             (40, 40, "cc"),
+            (50, 50, "kworker/0:1-events_long"),
+            (51, 51, "kworker/0:1-events"),
         ];
         let proc = proc(&folder, &threads);
         assert_eq!(proc.named("cc", 40).expect("read"), [10, 20]);
@@ -233,6 +236,8 @@ mod tests {
             proc.named("fifteen-letters-and-more", 40).expect("read"),
             [30]
         );
+        assert_eq!(proc.named("kworker/0:1-events", 40).expect("read"), [51]);
+        assert_eq!(proc.named("kworker", 40).expect("read"), [50, 51]);
         assert!(proc.named("ld", 40).expect("read").is_empty());
     }
 
