@@ -31,6 +31,7 @@ pub mod preflight;
 pub mod profile;
 pub mod publish;
 pub mod ringbuf;
+pub mod robust;
 pub mod sample;
 pub mod scheduler;
 pub mod stats;

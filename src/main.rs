@@ -95,6 +95,7 @@ fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
     let trainer = if learns {
         Some(trainer::start(
             opts.learner_config(),
+            opts.keeper_config(),
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),

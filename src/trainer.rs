@@ -11,6 +11,7 @@ use log::{error, warn};
 
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
 use crate::sample::Sample;
 
@@ -26,6 +27,7 @@ pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 /// When the thread cannot be started.
 pub fn start(
     config: LearnerConfig,
+    profiles: KeeperConfig,
     batches: Receiver<Vec<Sample>>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
@@ -33,8 +35,11 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
-            let learner = Learner::new(config, status.clone());
-            let outcome = catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let learner = Learner::new(config, status.clone());
+                let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
+                train(learner, keeper, &batches, &*sink)
+            }));
             let what = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => format!("{e:#}"),
@@ -55,6 +60,7 @@ pub fn start(
 
 fn train(
     mut learner: Learner,
+    mut keeper: Keeper,
     batches: &Receiver<Vec<Sample>>,
     sink: &dyn ModelSink,
 ) -> Result<()> {
@@ -62,19 +68,29 @@ fn train(
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
         match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
-            Ok(batch) => learner.add(&batch),
+            Ok(batch) => take(&mut learner, &mut keeper, &batch),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                keeper.save();
+                return Ok(());
+            }
         }
         while let Ok(batch) = batches.try_recv() {
-            learner.add(&batch);
+            take(&mut learner, &mut keeper, &batch);
         }
         assert!(
             fault.as_deref() != Some("trainer-panic"),
             "asked for by {FAULT_VARIABLE}"
         );
-        learner.step(monotonic_ns(), sink)?;
+        let now_ns = monotonic_ns();
+        keeper.step(now_ns, sink)?;
+        learner.step(now_ns, sink)?;
     }
+}
+
+fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
+    learner.add(batch);
+    keeper.add(batch);
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -106,6 +122,10 @@ mod tests {
             *self.withdrawn.lock().expect("not poisoned") = true;
             Ok(())
         }
+
+        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn config() -> LearnerConfig {
@@ -121,7 +141,13 @@ mod tests {
     fn the_trainer_ends_with_its_channel() {
         let (tx, rx) = bounded::<Vec<Sample>>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, Arc::new(Broken::default()), status.clone());
+        let thread = start(
+            config(),
+            KeeperConfig::default(),
+            rx,
+            Arc::new(Broken::default()),
+            status.clone(),
+        );
         drop(tx);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
@@ -132,7 +158,14 @@ mod tests {
         let (tx, rx) = bounded(1);
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, sink.clone(), status.clone()).expect("started");
+        let thread = start(
+            config(),
+            KeeperConfig::default(),
+            rx,
+            sink.clone(),
+            status.clone(),
+        )
+        .expect("started");
         let samples = (0..900u64)
             .map(|i| {
                 let mut record = crate::bpf::intf::burst_sample {
