@@ -10,6 +10,7 @@
 //! profile    what tasks of a name do: a prior for those without history
 //! publish    writes an accepted model (model) into the BPF maps
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
 //!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
@@ -18,12 +19,14 @@ pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod drift;
+pub mod explain;
 pub mod features;
 pub mod fit;
 pub mod gate;
 pub mod learner;
 pub mod model;
 pub mod native;
+pub mod observe;
 pub mod preflight;
 pub mod profile;
 pub mod publish;

@@ -19,7 +19,7 @@ use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::ringbuf::CHANNEL_BATCHES;
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{features, stats, trainer};
+use scx_ml::{explain, features, stats, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -37,14 +37,13 @@ fn run(opts: &Opts) -> Result<()> {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
     }
-    if let Some(Task::Features { json }) = opts.task {
-        let mut out = std::io::stdout().lock();
-        if json {
-            serde_json::to_writer_pretty(&mut out, &features::table())?;
-            writeln!(out)?;
-            return Ok(());
+    match &opts.task {
+        Some(Task::Features { json }) => return print_features(*json),
+        Some(Task::Explain(args)) => {
+            let shutdown = shutdown_by_signal()?;
+            return explain::command::run(args, &shutdown);
         }
-        return features::print_table(&mut out);
+        None => {}
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
@@ -52,13 +51,7 @@ fn run(opts: &Opts) -> Result<()> {
     opts.check()?;
     init_logging(opts.verbose)?;
 
-    let shutdown = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler({
-        let shutdown = shutdown.clone();
-        move || shutdown.store(true, Ordering::Relaxed)
-    })
-    .context("cannot watch for Ctrl-C")?;
-
+    let shutdown = shutdown_by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
@@ -66,6 +59,27 @@ fn run(opts: &Opts) -> Result<()> {
     Kernel::running().check()?;
     info!("{SCHEDULER_NAME} {version}");
     schedule(opts, &shutdown)
+}
+
+fn print_features(json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &features::table())?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    features::print_table(&mut out)
+}
+
+/// Set by Ctrl-C and SIGTERM.
+fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
+    let shutdown = Arc::new(AtomicBool::new(false));
+    ctrlc::set_handler({
+        let shutdown = shutdown.clone();
+        move || shutdown.store(true, Ordering::Relaxed)
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(shutdown)
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.

@@ -65,7 +65,7 @@ struct policy_params {
 enum policy_lane {
 	LANE_FRESH = 0,
 	LANE_FAIR = 1,
-	NR_LANES = 2,
+	LANE_NONE = 2, /* an idle CPU was there: it waited nowhere */
 };
 
 /* The models of a bank: which one predicts for a task depends on this, known at the wake-up for next to nothing. */

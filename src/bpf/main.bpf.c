@@ -38,7 +38,7 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 		return prev_cpu;
 
 	if (tctx) {
-		tctx->lane = LANE_FRESH;
+		tctx->lane = LANE_NONE;
 		tctx->deadline_after_ns = 0;
 		COUNT(direct_idle);
 		/* Nobody waits for an idle CPU: the base slice there is the longest. */
