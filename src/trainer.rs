@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use log::{error, warn};
+use log::{debug, error, warn};
 
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerConfig, LearnerStatus};
@@ -35,6 +35,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
+            be_nice();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let learner = Learner::new(config, status.clone());
                 let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
@@ -85,6 +86,17 @@ fn train(
         let now_ns = monotonic_ns();
         keeper.step(now_ns, sink)?;
         learner.step(now_ns, sink)?;
+    }
+}
+
+/// Fitting takes what the machine has left over; on a busy one it takes longer.
+fn be_nice() {
+    // SAFETY: a plain system call; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        debug!(
+            "cannot lower the trainer's priority: {}",
+            std::io::Error::last_os_error()
+        );
     }
 }
 

@@ -77,6 +77,9 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
 	lane = policy_lane(&pp, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag,
 			   tctx->sure_long);
+	/* The learner's work can wait: it must not delay what it learns from. */
+	if (is_own_task(p))
+		lane = LANE_FAIR;
 	tctx->lane = lane;
 
 	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
