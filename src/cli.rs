@@ -1,13 +1,14 @@
 //! The command line: what can be asked for, and what cannot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::bpf::intf;
 use crate::learner::LearnerConfig;
+use crate::profile::KeeperConfig;
 
 /// What the predictions are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,6 +54,48 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+
+    /// Say why a task got the slice it got: ask the scheduler that is running about a thread.
+    Explain(ExplainArgs),
+}
+
+/// What is to be explained, and how.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+        sudo scx_ml explain 4711               the thread with this id\n  \
+        sudo scx_ml explain cc1 --limit 1      of the threads with this name, the one that woke last\n  \
+        sudo scx_ml explain kworker --watch 2  of the threads whose name begins so, every two seconds\n\n\
+        Exit status: 0, 1 if there is nothing to explain, 2 for bad usage.")]
+pub struct ExplainArgs {
+    /// A thread's id, or the name of threads; if no thread is called so, the beginning of their names.
+    #[arg(value_name = "PID|COMM", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub task: String,
+
+    /// For machines: a list of explanations; with --watch one line each time.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Look again every so many seconds until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub watch: Option<f64>,
+
+    /// Threads of a name to explain at most, those that woke last.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
+    pub limit: usize,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (SECONDS_MIN..=SECONDS_MAX).contains(&s) => Ok(s),
+        _ => Err(format!("give {SECONDS_MIN} to {SECONDS_MAX} seconds")),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("give a number from 1 on".into()),
+    }
 }
 
 /// A sched_ext scheduler that learns the machine's own workload.
@@ -71,6 +114,7 @@ pub enum Task {
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
         sudo scx_ml --record ~/rec           the same as the first, and keep the samples as Parquet files\n  \
         scx_ml --monitor 1                   watch the scheduler that is running\n  \
+        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n  \
         scx_ml features                      what is recorded about a task\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
@@ -101,6 +145,14 @@ pub struct Opts {
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
     #[arg(long, default_value_t = 1_000, value_name = "PER_SECOND")]
     pub sample_rate: u64,
+
+    /// Where what is known about tasks by their name is kept from one run to the next; "none" keeps it in memory only.
+    #[arg(
+        long,
+        default_value = "/var/lib/scx_ml/profiles.json",
+        value_name = "FILE"
+    )]
+    pub profiles: PathBuf,
 
     /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
     #[arg(long)]
@@ -246,6 +298,12 @@ impl Opts {
             }
         }
         Ok(())
+    }
+
+    /// Where the process database is kept.
+    pub fn keeper_config(&self) -> KeeperConfig {
+        let path = (self.profiles != Path::new("none")).then(|| self.profiles.clone());
+        KeeperConfig { path }
     }
 
     /// The learner's share of the options.

@@ -11,6 +11,7 @@
 //! recording  samples to files, and back
 //! publish    writes an accepted model (model) into the BPF maps
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
 //!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
@@ -19,17 +20,20 @@ pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod drift;
+pub mod explain;
 pub mod features;
 pub mod fit;
 pub mod gate;
 pub mod learner;
 pub mod model;
 pub mod native;
+pub mod observe;
 pub mod preflight;
 pub mod profile;
 pub mod publish;
 pub mod recording;
 pub mod ringbuf;
+pub mod robust;
 pub mod sample;
 pub mod scheduler;
 pub mod stats;

@@ -20,7 +20,7 @@ use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{features, stats, trainer};
+use scx_ml::{explain, features, stats, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -38,14 +38,13 @@ fn run(opts: &Opts) -> Result<()> {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
     }
-    if let Some(Task::Features { json }) = opts.task {
-        let mut out = std::io::stdout().lock();
-        if json {
-            serde_json::to_writer_pretty(&mut out, &features::table())?;
-            writeln!(out)?;
-            return Ok(());
+    match &opts.task {
+        Some(Task::Features { json }) => return print_features(*json),
+        Some(Task::Explain(args)) => {
+            let shutdown = shutdown_by_signal()?;
+            return explain::command::run(args, &shutdown);
         }
-        return features::print_table(&mut out);
+        None => {}
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
@@ -53,28 +52,14 @@ fn run(opts: &Opts) -> Result<()> {
     opts.check()?;
     init_logging(opts.verbose)?;
 
-    let shutdown = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler({
-        let shutdown = shutdown.clone();
-        move || shutdown.store(true, Ordering::Relaxed)
-    })
-    .context("cannot watch for Ctrl-C")?;
-
+    let shutdown = shutdown_by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
 
     Kernel::running().check()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
-    let (_recorder, recorder) = match &opts.record {
-        Some(dir) => {
-            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
-            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
-            let (recorder, handle) = Recorder::start(config)?;
-            (Some(recorder), Some(handle))
-        }
-        None => (None, None),
-    };
+    let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
     info!("{SCHEDULER_NAME} {version}");
     if let Some(dir) = &opts.record {
         info!(
@@ -84,6 +69,37 @@ fn run(opts: &Opts) -> Result<()> {
         );
     }
     schedule(opts, recorder, &shutdown)
+}
+
+fn print_features(json: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &features::table())?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    features::print_table(&mut out)
+}
+
+/// Set by Ctrl-C and SIGTERM.
+fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
+    let shutdown = Arc::new(AtomicBool::new(false));
+    ctrlc::set_handler({
+        let shutdown = shutdown.clone();
+        move || shutdown.store(true, Ordering::Relaxed)
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(shutdown)
+}
+
+/// Prepare the recording, if one is asked for.
+fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
+    let Some(dir) = &opts.record else {
+        return Ok(None);
+    };
+    let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+    let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+    Ok(Some(Recorder::start(config)?))
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
@@ -115,6 +131,7 @@ fn schedule(
     let trainer = if learns {
         Some(trainer::start(
             opts.learner_config(),
+            opts.keeper_config(),
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),

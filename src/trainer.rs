@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use log::{error, warn};
+use log::{debug, error, warn};
 
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
 use crate::ringbuf::Batch;
+use crate::sample::Sample;
 
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -27,6 +29,7 @@ pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 /// When the thread cannot be started.
 pub fn start(
     config: LearnerConfig,
+    profiles: KeeperConfig,
     batches: Receiver<Batch>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
@@ -34,8 +37,12 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
-            let learner = Learner::new(config, status.clone());
-            let outcome = catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink)));
+            be_nice();
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let learner = Learner::new(config, status.clone());
+                let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
+                train(learner, keeper, &batches, &*sink)
+            }));
             let what = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => format!("{e:#}"),
@@ -54,24 +61,50 @@ pub fn start(
         .context("cannot start the trainer's thread")
 }
 
-fn train(mut learner: Learner, batches: &Receiver<Batch>, sink: &dyn ModelSink) -> Result<()> {
+fn train(
+    mut learner: Learner,
+    mut keeper: Keeper,
+    batches: &Receiver<Batch>,
+    sink: &dyn ModelSink,
+) -> Result<()> {
     let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
         match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
-            Ok(batch) => learner.add(&batch),
+            Ok(batch) => take(&mut learner, &mut keeper, &batch),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                keeper.save();
+                return Ok(());
+            }
         }
         while let Ok(batch) = batches.try_recv() {
-            learner.add(&batch);
+            take(&mut learner, &mut keeper, &batch);
         }
         assert!(
             fault.as_deref() != Some("trainer-panic"),
             "asked for by {FAULT_VARIABLE}"
         );
-        learner.step(monotonic_ns(), sink)?;
+        let now_ns = monotonic_ns();
+        keeper.step(now_ns, sink)?;
+        learner.step(now_ns, sink)?;
     }
+}
+
+/// Fitting takes what the machine has left over; on a busy one it takes longer.
+fn be_nice() {
+    // SAFETY: a plain system call; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        debug!(
+            "cannot lower the trainer's priority: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+}
+
+fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
+    learner.add(batch);
+    keeper.add(batch);
 }
 
 /// What a panic says of itself.
@@ -87,7 +120,6 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 mod tests {
     use super::*;
     use crate::model::Model;
-    use crate::sample::Sample;
     use crossbeam::channel::bounded;
 
     /// A sink that cannot be written to, and remembers a withdrawal.
@@ -105,6 +137,10 @@ mod tests {
             *self.withdrawn.lock().expect("not poisoned") = true;
             Ok(())
         }
+
+        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn config() -> LearnerConfig {
@@ -120,7 +156,13 @@ mod tests {
     fn the_trainer_ends_with_its_channel() {
         let (tx, rx) = bounded::<Batch>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, Arc::new(Broken::default()), status.clone());
+        let thread = start(
+            config(),
+            KeeperConfig::default(),
+            rx,
+            Arc::new(Broken::default()),
+            status.clone(),
+        );
         drop(tx);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
@@ -131,7 +173,14 @@ mod tests {
         let (tx, rx) = bounded(1);
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, sink.clone(), status.clone()).expect("started");
+        let thread = start(
+            config(),
+            KeeperConfig::default(),
+            rx,
+            sink.clone(),
+            status.clone(),
+        )
+        .expect("started");
         let samples = (0..900u64)
             .map(|i| {
                 let mut record = crate::bpf::intf::burst_sample {
