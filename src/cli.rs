@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what cannot.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,7 +16,7 @@ pub enum Mode {
     Learn,
     /// Learn and predict, but schedule by the base policy: what would the model do?
     Shadow,
-    /// Learn one model, then keep it and stop learning.
+    /// Learn one model, or take that of --model, then keep it and stop learning.
     Frozen,
     /// The base policy alone: no samples, no model.
     Base,
@@ -69,7 +70,8 @@ pub enum Task {
         sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
         scx_ml --monitor 1                   watch the scheduler that is running\n  \
-        scx_ml features                      what is recorded about a task\n\n\
+        scx_ml features                      what is recorded about a task\n  \
+        sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
 pub struct Opts {
@@ -103,6 +105,18 @@ pub struct Opts {
     /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
     #[arg(long)]
     pub syscalls: bool,
+
+    /// Begin with the model of this file instead of none.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Take the model even if it was trained on another kernel.
+    #[arg(long, requires = "model")]
+    pub model_any_kernel: bool,
+
+    /// Keep the model in this file: written whenever it changes, and at the end.
+    #[arg(long, value_name = "FILE")]
+    pub save_model: Option<PathBuf>,
 
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
     #[arg(short = 'p', long)]
@@ -174,6 +188,8 @@ pub enum OptionError {
         "--sample-rate {0} is not usable; give 1 to 1000000 (--mode base takes no samples at all)"
     )]
     SampleRate(u64),
+    #[error("--{0} with --mode base: the base policy uses no model; leave one of the two out")]
+    ModelInBase(&'static str),
 }
 
 const WINDOW_MIN: usize = 500;
@@ -194,12 +210,12 @@ impl Opts {
         if max > 1_000_000 {
             return Err(OptionError::SliceMaxTooLong(max));
         }
-        let (found, min, max) = (self.window, WINDOW_MIN, WINDOW_MAX);
-        if found < min {
-            return Err(OptionError::Window { found, min, max });
-        }
-        if found > max {
-            return Err(OptionError::WindowTooLarge { found, min, max });
+        check_window(self.window)?;
+        if self.mode == Mode::Base {
+            let files = [("model", &self.model), ("save-model", &self.save_model)];
+            if let Some((option, _)) = files.iter().find(|(_, file)| file.is_some()) {
+                return Err(OptionError::ModelInBase(option));
+            }
         }
         if !(1..=1_000_000).contains(&self.sample_rate) {
             return Err(OptionError::SampleRate(self.sample_rate));
@@ -233,6 +249,17 @@ impl Opts {
             freeze: self.mode == Mode::Frozen,
         }
     }
+}
+
+fn check_window(found: usize) -> Result<(), OptionError> {
+    let (min, max) = (WINDOW_MIN, WINDOW_MAX);
+    if found < min {
+        return Err(OptionError::Window { found, min, max });
+    }
+    if found > max {
+        return Err(OptionError::WindowTooLarge { found, min, max });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -271,6 +298,8 @@ mod tests {
         assert!(matches!(bad("--window 0"), Window { found: 0, .. }));
         assert!(matches!(bad("--window 2000000"), WindowTooLarge { .. }));
         assert_eq!(bad("--sample-rate 0"), SampleRate(0));
+        assert_eq!(bad("--mode base --model m"), ModelInBase("model"));
+        assert_eq!(bad("--mode base --save-model m"), ModelInBase("save-model"));
         for args in [
             "--refit-interval 0",
             "--stats nan",

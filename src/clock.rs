@@ -10,12 +10,17 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// What has to be added to [`monotonic_ns`] to have nanoseconds since 1970, as of now.
+pub fn monotonic_to_unix_ns() -> i64 {
+    read(libc::CLOCK_REALTIME) as i64 - monotonic_ns() as i64
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut ts = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: ts is a valid place to write to, and both clocks always exist on Linux.
+    // SAFETY: ts is a valid place to write to, and these clocks always exist on Linux.
     unsafe { libc::clock_gettime(clock, &mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }

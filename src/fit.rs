@@ -11,12 +11,16 @@ use linfa::traits::Fit;
 use linfa_linear::LinearRegression;
 use ndarray::{Array1, Array2};
 
-use crate::bpf::{MODEL_TERMS, NR_FEATURES};
+use crate::bpf::{MODEL_TERMS, NR_CLASSES, NR_FEATURES};
 use crate::features::{self, Features};
-use crate::model::{Dropped, Linear};
+use crate::model::{Chosen, Dropped, Linear};
+use crate::sample::Sample;
 
 /// Fewest rows that a model is fitted on.
 pub const MIN_ROWS: usize = 200;
+
+/// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
+pub const WEIGHT_MAX: u32 = 64;
 
 /// Ridge penalty per unit of total weight, for standardised columns.
 const RIDGE: f64 = 1e-4;
@@ -42,6 +46,21 @@ pub struct Row {
     pub weight: f64,
     /// Class of the task, an index into [`crate::native::CLASSES`].
     pub class: usize,
+    /// When the burst ended, CLOCK_MONOTONIC ns.
+    pub end_ns: u64,
+}
+
+impl From<&Sample> for Row {
+    fn from(sample: &Sample) -> Self {
+        Self {
+            x: sample.features(),
+            y: sample.log_burst(),
+            avg: sample.avg_prediction(),
+            weight: f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX)),
+            class: sample.class().min(NR_CLASSES - 1),
+            end_ns: sample.0.end_ns,
+        }
+    }
 }
 
 /// Why there is no model.
@@ -151,6 +170,7 @@ pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
         margin: 0.0,
         long_margin: 0.0,
         samples: rows.len(),
+        chosen: columns.chosen,
         dropped: columns.dropped,
     })
 }
@@ -181,6 +201,8 @@ struct Columns {
     factor: Vec<Vec<f64>>,
     /// The target's covariance with them, each freed of those before it: L⁻¹ X'y.
     z: Vec<f64>,
+    /// What is in `kept`, with what each explains.
+    chosen: Vec<Chosen>,
     dropped: Vec<(usize, Dropped)>,
 }
 
@@ -206,6 +228,7 @@ fn choose_columns(moments: &Moments) -> Columns {
         kept: vec![],
         factor: vec![],
         z: vec![],
+        chosen: vec![],
         dropped: vec![],
     };
     while columns.kept.len() < MODEL_TERMS {
@@ -229,6 +252,10 @@ fn choose_columns(moments: &Moments) -> Columns {
             c.with_y -= l * z;
         }
         columns.kept.push(best.column);
+        columns.chosen.push(Chosen {
+            feature: best.column,
+            explains: z * z / moments.yy,
+        });
         columns
             .factor
             .push(best.line.into_iter().chain([pivot]).collect());
@@ -313,6 +340,7 @@ mod tests {
                     avg: x[1],
                     weight: 1.0,
                     class: 0,
+                    end_ns: i as u64,
                 }
             })
             .collect()
@@ -335,6 +363,17 @@ mod tests {
         assert!((model.intercept - 3.0).abs() < 0.05, "{model:?}");
         assert_eq!(model.used().collect::<Vec<_>>(), [0, 4]);
         assert_eq!(why(&model, 7), Some(Dropped::Useless));
+    }
+
+    #[test]
+    fn the_order_of_choice_is_told_with_what_each_column_explains() {
+        let model = fit_all(&rows(1_000, |x| 0.5 * x[4] - 2.0 * x[9])).expect("a plane");
+        let order: Vec<usize> = model.chosen.iter().map(|c| c.feature).collect();
+        assert_eq!(order, [9, 4]);
+        // Columns of the same spread, nearly independent: 4 / 4.25 and 0.25 / 4.25 of the variance.
+        assert!((model.chosen[0].explains - 0.94).abs() < 0.03, "{model:?}");
+        let all: f64 = model.chosen.iter().map(|c| c.explains).sum();
+        assert!((all - 1.0).abs() < 1e-6, "{model:?}");
     }
 
     #[test]
@@ -400,6 +439,7 @@ mod tests {
                 avg: 0.0,
                 weight: 1.0,
                 class: 0,
+                end_ns: i as u64,
             })
             .collect();
         let model = fit_all(&rows).expect("a fit");

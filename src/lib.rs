@@ -9,6 +9,7 @@
 //! trainer    the thread around the learner
 //! profile    what tasks of a name do: a prior for those without history
 //! publish    writes an accepted model (model) into the BPF maps
+//! model_file keeps models as text, between runs
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
 //! ```
 //!
@@ -21,8 +22,10 @@ pub mod drift;
 pub mod features;
 pub mod fit;
 pub mod gate;
+pub mod host;
 pub mod learner;
 pub mod model;
+pub mod model_file;
 pub mod native;
 pub mod preflight;
 pub mod profile;

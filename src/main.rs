@@ -15,6 +15,10 @@ use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
 use scx_ml::cli::{Mode, Opts, Task};
+use scx_ml::clock::monotonic_ns;
+use scx_ml::host::Host;
+use scx_ml::learner::Learner;
+use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::ringbuf::CHANNEL_BATCHES;
@@ -63,13 +67,30 @@ fn run(opts: &Opts) -> Result<()> {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
 
+    let host = Host::here();
+    let model = match &opts.model {
+        Some(path) => {
+            let here = (!opts.model_any_kernel).then_some(host.kernel.as_str());
+            Some(ModelFile::load(path, here)?)
+        }
+        None => None,
+    };
+    let saver = match &opts.save_model {
+        Some(path) => Some(Saver::new(path.clone(), host)?),
+        None => None,
+    };
     Kernel::running().check()?;
     info!("{SCHEDULER_NAME} {version}");
-    schedule(opts, &shutdown)
+    schedule(opts, model, saver, &shutdown)
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
-fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
+fn schedule(
+    opts: &Opts,
+    model: Option<ModelFile>,
+    saver: Option<Saver>,
+    shutdown: &Arc<AtomicBool>,
+) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
     let learning = Learning {
@@ -79,11 +100,16 @@ fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
         drain: Arc::default(),
     };
     let trainer = if learns {
+        let mut learner = Learner::new(opts.learner_config(), learning.status.clone());
+        if let Some(model) = model {
+            learner.adopt(model, monotonic_ns(), &*learning.sink)?;
+        }
         Some(trainer::start(
-            opts.learner_config(),
+            learner,
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),
+            saver,
         )?)
     } else {
         None

@@ -10,7 +10,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use log::{error, warn};
 
 use crate::clock::monotonic_ns;
-use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::learner::{Learner, LearnerStatus};
+use crate::model_file::Saver;
 use crate::publish::ModelSink;
 use crate::sample::Sample;
 
@@ -20,21 +21,23 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
-/// Start the trainer. It ends when all senders of `batches` are gone.
+/// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when all
+/// senders of `batches` are gone.
 ///
 /// # Errors
 /// When the thread cannot be started.
 pub fn start(
-    config: LearnerConfig,
+    learner: Learner,
     batches: Receiver<Vec<Sample>>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
+    saver: Option<Saver>,
 ) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
-            let learner = Learner::new(config, status.clone());
-            let outcome = catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink)));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink, saver)));
             let what = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => format!("{e:#}"),
@@ -57,6 +60,7 @@ fn train(
     mut learner: Learner,
     batches: &Receiver<Vec<Sample>>,
     sink: &dyn ModelSink,
+    mut saver: Option<Saver>,
 ) -> Result<()> {
     let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
@@ -64,7 +68,12 @@ fn train(
         match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
             Ok(batch) => learner.add(&batch),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => {
+                if let Some(saver) = &mut saver {
+                    saver.finish(learner.published());
+                }
+                return Ok(());
+            }
         }
         while let Ok(batch) = batches.try_recv() {
             learner.add(&batch);
@@ -74,6 +83,9 @@ fn train(
             "asked for by {FAULT_VARIABLE}"
         );
         learner.step(monotonic_ns(), sink)?;
+        if let Some(saver) = &mut saver {
+            saver.look(learner.published());
+        }
     }
 }
 
@@ -88,6 +100,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::LearnerConfig;
     use crate::model::Model;
     use crossbeam::channel::bounded;
 
@@ -108,20 +121,22 @@ mod tests {
         }
     }
 
-    fn config() -> LearnerConfig {
-        LearnerConfig {
+    fn learner(status: &Arc<Mutex<LearnerStatus>>) -> Learner {
+        let config = LearnerConfig {
             window: 1_000,
             refit_interval: Duration::from_millis(1),
             max_age: Duration::from_secs(1),
             freeze: false,
-        }
+        };
+        Learner::new(config, status.clone())
     }
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
         let (tx, rx) = bounded::<Vec<Sample>>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, Arc::new(Broken::default()), status.clone());
+        let sink = Arc::new(Broken::default());
+        let thread = start(learner(&status), rx, sink, status.clone(), None);
         drop(tx);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
@@ -132,7 +147,8 @@ mod tests {
         let (tx, rx) = bounded(1);
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(config(), rx, sink.clone(), status.clone()).expect("started");
+        let thread = start(learner(&status), rx, sink.clone(), status.clone(), None);
+        let thread = thread.expect("started");
         let samples = (0..900u64)
             .map(|i| {
                 let mut record = crate::bpf::intf::burst_sample {

@@ -102,11 +102,11 @@ apt_world_update() {
     apt-get "${APT_WORLD[@]}" -qq update >&2 && touch "$stamp"
 }
 
-# What can be known about KVM only by using it: does a guest with it reach its firmware's first message? /dev/kvm may
-# exist and be of no use (no rights, nested virtualisation half there). Kept for as long as the host stays up.
+# What can be known about KVM only by using it: does this kernel boot with it? /dev/kvm may exist and be of no use (no
+# rights), or run a firmware but no kernel (nested or paravirtual, half there). Kept for as long as the host stays up.
 kvm_works() {
-    local memo=$CACHE/kvm asked answer=no
-    asked=$(</proc/sys/kernel/random/boot_id)-$EUID
+    local image=$1 memo=$CACHE/kvm-boots asked answer=no
+    asked=$(</proc/sys/kernel/random/boot_id)-$EUID-${image##*/}
     if [[ -r $memo && $(<"$memo") == "$asked "* ]]; then
         read -r _ answer <"$memo"
     else
@@ -114,19 +114,18 @@ kvm_works() {
             say "this machine has no KVM, so the VM is emulated, which is slow"
         elif [[ ! -r /dev/kvm || ! -w /dev/kvm ]]; then
             say "you may not use /dev/kvm, so the VM is emulated, which is slow; being in its group helps (then delete $memo)"
-        elif firmware_runs kvm; then
+        elif kernel_boots kvm "$image"; then
             answer=yes
         else
-            say "/dev/kvm is there but runs no guest, so the VM is emulated, which is slow"
+            say "/dev/kvm is there but does not boot ${image##*/}, so the VM is emulated, which is slow"
         fi
         mkdir -p "$CACHE"
         echo "$asked $answer" >"$memo"
     fi
     [[ $answer == yes ]]
 }
-# SeaBIOS writes to port 0x402 as soon as the first virtual CPU runs. The reader ends at once; QEMU after some seconds.
-firmware_runs() {
-    grep -q -m 1 SeaBIOS < <(timeout -s KILL 5 qemu-system-x86_64 -accel "$1" -cpu max -m 64 -nodefaults -display none \
-        -no-reboot -chardev stdio,id=firmware -device isa-debugcon,iobase=0x402,chardev=firmware \
-        </dev/null 2>/dev/null)
+# Whether the kernel comes as far as it can without a disk: it panics because it has no root.
+kernel_boots() {
+    grep -q -m 1 'not syncing' < <(timeout -s KILL 30 qemu-system-x86_64 -accel "$1" -cpu max -m 512 -nodefaults \
+        -display none -no-reboot -kernel "$2" -append 'console=ttyS0 panic=-1' -serial stdio </dev/null 2>/dev/null)
 }
