@@ -5,14 +5,14 @@ pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
+/// Nanoseconds since 1970.
+pub fn unix_ns() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
 /// CPU time of the calling thread.
 pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// What has to be added to [`monotonic_ns`] to have nanoseconds since 1970, as of now.
-pub fn monotonic_to_unix_ns() -> i64 {
-    read(libc::CLOCK_REALTIME) as i64 - monotonic_ns() as i64
 }
 
 fn read(clock: libc::clockid_t) -> u64 {

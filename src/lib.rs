@@ -8,6 +8,7 @@
 //! learner    keeps the window, fits (fit), judges (gate, drift)
 //! trainer    the thread around the learner
 //! profile    what tasks of a name do: a prior for those without history
+//! recording  samples to files, and back
 //! publish    writes an accepted model (model) into the BPF maps
 //! model_file keeps models as text, between runs
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
@@ -30,6 +31,7 @@ pub mod native;
 pub mod preflight;
 pub mod profile;
 pub mod publish;
+pub mod recording;
 pub mod ringbuf;
 pub mod sample;
 pub mod scheduler;

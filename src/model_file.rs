@@ -33,7 +33,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Origin {
     /// Release of the kernel that they were recorded on, as `uname -r` gives it.
     pub kernel: String,
-    /// The machine, as `uname -m` gives it.
+    /// Architecture and number of CPUs.
     pub machine: String,
     /// The boot that the times below are of.
     pub boot_id: String,
