@@ -18,6 +18,12 @@ use crate::model_file::{ModelFile, Origin};
 use crate::publish::ModelSink;
 use crate::sample::Sample;
 
+/// Samples that the window holds if nothing else is asked for.
+pub const DEFAULT_WINDOW: usize = 10_000;
+
+/// Seconds between two fits if nothing else is asked for.
+pub const DEFAULT_REFIT_INTERVAL_S: f64 = 5.0;
+
 /// Samples to have before the first fit, so that the judging fifth is not a handful.
 const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
 
@@ -68,6 +74,25 @@ pub enum Judged {
     },
     /// It comes from a file, and was not judged here yet.
     Elsewhere(Origin),
+}
+
+impl LearnerConfig {
+    /// With the lease that goes with the interval: several fits, and not less than half a minute.
+    pub fn new(window: usize, refit_interval: Duration, freeze: bool) -> Self {
+        Self {
+            window,
+            refit_interval,
+            max_age: (10 * refit_interval).max(Duration::from_secs(30)),
+            freeze,
+        }
+    }
+}
+
+impl Default for LearnerConfig {
+    fn default() -> Self {
+        let refit_interval = Duration::from_secs_f64(DEFAULT_REFIT_INTERVAL_S);
+        Self::new(DEFAULT_WINDOW, refit_interval, false)
+    }
 }
 
 /// What the learner has done, for the stats.
@@ -220,7 +245,7 @@ impl Learner {
         if frozen || !enough || (now_ns < self.next_fit_ns && !early) {
             return Ok(());
         }
-        self.next_fit_ns = now_ns + self.config.refit_interval.as_nanos() as u64;
+        self.next_fit_ns = now_ns.saturating_add(self.config.refit_interval.as_nanos() as u64);
         self.drifted = false;
         self.new_rows = 0;
 
@@ -229,7 +254,7 @@ impl Learner {
         let published = self.published.as_ref().map_or(&none, |p| &p.model);
         let verdict = gate::judge(self.rows.make_contiguous(), published);
         let used_ns = (self.cpu_clock)() - started_ns;
-        self.earliest_fit_ns = now_ns + MAX_SHARE * used_ns;
+        self.earliest_fit_ns = now_ns.saturating_add(MAX_SHARE * used_ns);
         self.next_fit_ns = self.next_fit_ns.max(self.earliest_fit_ns);
         self.with_status(|s| {
             s.fits += 1;

@@ -11,6 +11,7 @@
 //! recording  samples to files, and back
 //! publish    writes an accepted model (model) into the BPF maps
 //! model_file keeps models as text, between runs
+//! offline    trains and evaluates models on recordings
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod learner;
 pub mod model;
 pub mod model_file;
 pub mod native;
+pub mod offline;
 pub mod preflight;
 pub mod profile;
 pub mod publish;

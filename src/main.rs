@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam::channel::bounded;
-use log::{info, warn};
+use log::{LevelFilter, info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
@@ -18,12 +18,13 @@ use scx_ml::cli::{Mode, Opts, Task};
 use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
 use scx_ml::learner::Learner;
-use scx_ml::model_file::{ModelFile, Saver};
+use scx_ml::model_file::{self, ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
+use scx_ml::recording::Recording;
 use scx_ml::ringbuf::CHANNEL_BATCHES;
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{features, stats, trainer};
+use scx_ml::{features, offline, stats, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -41,20 +42,19 @@ fn run(opts: &Opts) -> Result<()> {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
     }
-    if let Some(Task::Features { json }) = opts.task {
-        let mut out = std::io::stdout().lock();
-        if json {
-            serde_json::to_writer_pretty(&mut out, &features::table())?;
-            writeln!(out)?;
-            return Ok(());
-        }
-        return features::print_table(&mut out);
+    opts.check()?;
+    if let Some(task) = &opts.task {
+        init_logging(LevelFilter::Warn)?;
+        return perform(task);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
     }
-    opts.check()?;
-    init_logging(opts.verbose)?;
+    init_logging(if opts.verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    })?;
 
     let shutdown = Arc::new(AtomicBool::new(false));
     ctrlc::set_handler({
@@ -82,6 +82,60 @@ fn run(opts: &Opts) -> Result<()> {
     Kernel::running().check()?;
     info!("{SCHEDULER_NAME} {version}");
     schedule(opts, model, saver, &shutdown)
+}
+
+/// What can be done beside scheduling.
+fn perform(task: &Task) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let colour = out.is_terminal();
+    match task {
+        Task::Features { json: true } => write_json(&mut out, &features::table()),
+        Task::Features { json: false } => features::print_table(&mut out),
+        Task::Train {
+            dir,
+            output,
+            window,
+            json,
+        } => {
+            model_file::check_writable(output)?;
+            let training = offline::train(&Recording::read(dir)?, *window)?;
+            if *json {
+                write_json(&mut out, &training.report)?;
+            } else {
+                offline::print::training(&mut out, &training.report, colour)?;
+            }
+            training.model?.save(output)?;
+            if !json {
+                writeln!(out, "\nThe model is in {}.", output.display())?;
+            }
+            Ok(())
+        }
+        Task::Eval {
+            dir,
+            models,
+            model_any_kernel,
+            split,
+            json,
+        } => {
+            let recording = Recording::read(dir)?;
+            let here = (!model_any_kernel).then_some(recording.meta.kernel.as_str());
+            let models = models
+                .iter()
+                .map(|path| Ok((path.clone(), ModelFile::load(path, here)?)))
+                .collect::<Result<Vec<_>>>()?;
+            let report = offline::evaluate(&recording, &models, *split)?;
+            if *json {
+                return write_json(&mut out, &report);
+            }
+            offline::print::evaluation(&mut out, &report, colour)
+        }
+    }
+}
+
+fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
@@ -148,14 +202,9 @@ fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-fn init_logging(verbose: bool) -> Result<()> {
-    use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+fn init_logging(level: LevelFilter) -> Result<()> {
+    use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
-    let level = if verbose {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
-    };
     let mut config = ConfigBuilder::new();
     config
         .set_location_level(LevelFilter::Off)
@@ -174,7 +223,7 @@ fn init_logging(verbose: bool) -> Result<()> {
         },
     )
     .context("cannot start logging")?;
-    scx_utils::init_libbpf_logging(Some(if verbose {
+    scx_utils::init_libbpf_logging(Some(if level == LevelFilter::Debug {
         libbpf_rs::PrintLevel::Debug
     } else {
         libbpf_rs::PrintLevel::Warn
