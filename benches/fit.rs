@@ -93,6 +93,10 @@ impl ModelSink for Counter {
     fn withdraw(&self) -> anyhow::Result<()> {
         Ok(())
     }
+
+    fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// A judgement of the large window: fits of all classes, on the way the kernel would get them.

@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, and what cannot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -9,6 +9,7 @@ use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use crate::bpf::intf;
 use crate::learner::{DEFAULT_REFIT_INTERVAL_S, DEFAULT_WINDOW, LearnerConfig};
 use crate::offline;
+use crate::profile::KeeperConfig;
 
 /// What the predictions are used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -145,6 +146,14 @@ pub struct Opts {
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
     #[arg(long, default_value_t = 1_000, value_name = "PER_SECOND")]
     pub sample_rate: u64,
+
+    /// Where what is known about tasks by their name is kept from one run to the next; "none" keeps it in memory only.
+    #[arg(
+        long,
+        default_value = "/var/lib/scx_ml/profiles.json",
+        value_name = "FILE"
+    )]
+    pub profiles: PathBuf,
 
     /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
     #[arg(long)]
@@ -291,6 +300,12 @@ impl Opts {
             }
         }
         Ok(())
+    }
+
+    /// Where the process database is kept.
+    pub fn keeper_config(&self) -> KeeperConfig {
+        let path = (self.profiles != Path::new("none")).then(|| self.profiles.clone());
+        KeeperConfig { path }
     }
 
     /// The learner's share of the options.

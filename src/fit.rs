@@ -4,7 +4,8 @@
 //! error. So: columns are standardised; constant and collinear ones are dropped, and so are those that explain next to
 //! nothing; weights enter with the moments; and the ridge penalty enters as √λ rows below the data (Hoerl and Kennard's
 //! augmentation), which turns weighted ridge into plain least squares. linfa copies and factorises what it is given, so
-//! it is given the window condensed into its Cholesky factor, which has the same solution.
+//! it is given the window condensed into its Cholesky factor, which has the same solution. What comes out is then
+//! refined (robust): least squares listens to outliers, and what counts is the mean |log2 error|.
 
 use linfa::Dataset;
 use linfa::traits::Fit;
@@ -14,6 +15,7 @@ use ndarray::{Array1, Array2};
 use crate::bpf::{MODEL_TERMS, NR_CLASSES, NR_FEATURES};
 use crate::features::{self, Features};
 use crate::model::{Chosen, Dropped, Linear};
+use crate::robust;
 use crate::sample::Sample;
 
 /// Fewest rows that a model is fitted on.
@@ -163,7 +165,7 @@ pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
         }
         intercept -= coef[i] * moments.mean[i];
     }
-    Ok(Linear {
+    let linear = Linear {
         intercept,
         coef,
         sigma: 0.0,
@@ -172,7 +174,8 @@ pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
         samples: rows.len(),
         chosen: columns.chosen,
         dropped: columns.dropped,
-    })
+    };
+    robust::refine(rows, linear)
 }
 
 fn check(rows: &[&Row]) -> Result<(), FitError> {
@@ -298,17 +301,25 @@ impl Candidate {
 /// With the Cholesky factor L of the correlation matrix, and z = L⁻¹ X'y, the least squares of L'β against z has the
 /// solution of the whole window's: linfa gets a problem of as many rows as columns, and √λ rows below for the ridge.
 fn solve(moments: &Moments, columns: &Columns) -> Result<Vec<f64>, FitError> {
-    let k = columns.kept.len();
-    if k == 0 || moments.yy == 0.0 {
-        return Ok(vec![0.0; k]);
+    if moments.yy == 0.0 {
+        return Ok(vec![0.0; columns.kept.len()]);
+    }
+    least_squares(&columns.factor, &columns.z)
+}
+
+/// What β least squares of L'β against z gives, with the ridge penalty. `factor` is L by lines.
+pub(crate) fn least_squares(factor: &[Vec<f64>], z: &[f64]) -> Result<Vec<f64>, FitError> {
+    let k = z.len();
+    if k == 0 {
+        return Ok(vec![]);
     }
     let mut x = Array2::<f64>::zeros((2 * k, k));
     let mut y = Array1::<f64>::zeros(2 * k);
     for n in 0..k {
-        for (m, l) in columns.factor[n].iter().enumerate() {
+        for (m, l) in factor[n].iter().enumerate() {
             x[[m, n]] = *l;
         }
-        y[n] = columns.z[n];
+        y[n] = z[n];
         x[[k + n, n]] = RIDGE.sqrt();
     }
     let fitted = LinearRegression::new()

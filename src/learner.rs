@@ -116,6 +116,9 @@ pub struct LearnerStatus {
     pub gate_model: f64,
     pub gate_avg: f64,
     pub parity: Parity,
+    /// Of the process database: profiles, and how many of them the kernel has been told.
+    pub profiles: usize,
+    pub profiles_told: usize,
 }
 
 /// The kernel's predictions, recomputed here from the same records.
@@ -469,6 +472,10 @@ mod tests {
                 .lock()
                 .expect("not poisoned")
                 .push("withdraw".into());
+            Ok(())
+        }
+
+        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
             Ok(())
         }
     }

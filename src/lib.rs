@@ -35,6 +35,7 @@ pub mod profile;
 pub mod publish;
 pub mod recording;
 pub mod ringbuf;
+pub mod robust;
 pub mod sample;
 pub mod scheduler;
 pub mod stats;

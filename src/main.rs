@@ -160,6 +160,7 @@ fn schedule(
         }
         Some(trainer::start(
             learner,
+            opts.keeper_config(),
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),

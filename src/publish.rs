@@ -1,5 +1,6 @@
 //! Publication: a model into the kernel's maps, whole or not at all.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
@@ -16,12 +17,16 @@ pub trait ModelSink: Send + Sync {
 
     /// Leave no model: the kernel schedules by its base policy.
     fn withdraw(&self) -> Result<()>;
+
+    /// Set profiles of the process database by their key, or remove them: mean log2(burst in ns), Q8.
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()>;
 }
 
 /// The maps of a loaded scheduler.
 pub struct ModelMaps {
     pub models: MapHandle,
     pub ctl: MapHandle,
+    pub profiles: MapHandle,
 }
 
 /// Writes models into the maps of whichever scheduler instance is attached. Outlives them: when the scheduler is
@@ -38,6 +43,8 @@ struct State {
     generation: u64,
     /// What is published: the model as the kernel reads it.
     current: Option<intf::model>,
+    /// The profiles that were set and not removed.
+    profiles: HashMap<u32, i32>,
 }
 
 impl MapSink {
@@ -45,6 +52,9 @@ impl MapSink {
     pub fn connect(&self, maps: ModelMaps) -> Result<()> {
         let mut state = self.lock();
         state.maps = Some(maps);
+        for (&key, &value) in &state.profiles {
+            state.set_profile(key, Some(value))?;
+        }
         match state.current {
             Some(model) => state.write(model).map(drop),
             None => Ok(()),
@@ -74,6 +84,18 @@ impl ModelSink for MapSink {
         state.current = None;
         state.set_active(0)
     }
+
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()> {
+        let mut state = self.lock();
+        for &(key, value) in changes {
+            match value {
+                Some(value) => state.profiles.insert(key, value),
+                None => state.profiles.remove(&key),
+            };
+            state.set_profile(key, value)?;
+        }
+        Ok(())
+    }
 }
 
 impl State {
@@ -99,6 +121,26 @@ impl State {
         maps.models
             .update(&slot.to_ne_bytes(), value, MapFlags::ANY)
             .with_context(|| format!("cannot write a model into slot {slot} of the kernel's map"))
+    }
+
+    fn set_profile(&self, key: u32, value: Option<i32>) -> Result<()> {
+        let Some(maps) = &self.maps else {
+            return Ok(());
+        };
+        let key = key.to_ne_bytes();
+        match value {
+            Some(value) => maps
+                .profiles
+                .update(&key, &value.to_ne_bytes(), MapFlags::ANY)
+                .context("cannot write a profile into the kernel's map"),
+            // One that the map never had is as good as removed.
+            None => match maps.profiles.delete(&key) {
+                Err(e) if e.kind() != libbpf_rs::ErrorKind::NotFound => {
+                    Err(e).context("cannot remove a profile from the kernel's map")
+                }
+                _ => Ok(()),
+            },
+        }
     }
 
     fn set_active(&self, generation: u64) -> Result<()> {

@@ -94,6 +94,7 @@ impl<'a> Scheduler<'a> {
         learning.sink.connect(ModelMaps {
             models: MapHandle::try_from(&skel.maps.models)?,
             ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
+            profiles: MapHandle::try_from(&skel.maps.profiles)?,
         })?;
         let drain = match &learning.batches {
             Some(batches) => Some(Drain::start(

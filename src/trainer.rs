@@ -12,6 +12,7 @@ use log::{error, warn};
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerStatus};
 use crate::model_file::Saver;
+use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
 use crate::sample::Sample;
 
@@ -28,6 +29,7 @@ pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 /// When the thread cannot be started.
 pub fn start(
     learner: Learner,
+    profiles: KeeperConfig,
     batches: Receiver<Vec<Sample>>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
@@ -36,8 +38,10 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| train(learner, &batches, &*sink, saver)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
+                train(learner, keeper, &batches, &*sink, saver)
+            }));
             let what = match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(e)) => format!("{e:#}"),
@@ -58,6 +62,7 @@ pub fn start(
 
 fn train(
     mut learner: Learner,
+    mut keeper: Keeper,
     batches: &Receiver<Vec<Sample>>,
     sink: &dyn ModelSink,
     mut saver: Option<Saver>,
@@ -66,9 +71,10 @@ fn train(
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
         match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
-            Ok(batch) => learner.add(&batch),
+            Ok(batch) => take(&mut learner, &mut keeper, &batch),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
+                keeper.save();
                 if let Some(saver) = &mut saver {
                     saver.finish(learner.published());
                 }
@@ -76,17 +82,24 @@ fn train(
             }
         }
         while let Ok(batch) = batches.try_recv() {
-            learner.add(&batch);
+            take(&mut learner, &mut keeper, &batch);
         }
         assert!(
             fault.as_deref() != Some("trainer-panic"),
             "asked for by {FAULT_VARIABLE}"
         );
-        learner.step(monotonic_ns(), sink)?;
+        let now_ns = monotonic_ns();
+        keeper.step(now_ns, sink)?;
+        learner.step(now_ns, sink)?;
         if let Some(saver) = &mut saver {
             saver.look(learner.published());
         }
     }
+}
+
+fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
+    learner.add(batch);
+    keeper.add(batch);
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -119,6 +132,10 @@ mod tests {
             *self.withdrawn.lock().expect("not poisoned") = true;
             Ok(())
         }
+
+        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+            Ok(())
+        }
     }
 
     fn learner(status: &Arc<Mutex<LearnerStatus>>) -> Learner {
@@ -136,7 +153,8 @@ mod tests {
         let (tx, rx) = bounded::<Vec<Sample>>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let sink = Arc::new(Broken::default());
-        let thread = start(learner(&status), rx, sink, status.clone(), None);
+        let profiles = KeeperConfig::default();
+        let thread = start(learner(&status), profiles, rx, sink, status.clone(), None);
         drop(tx);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
@@ -147,8 +165,15 @@ mod tests {
         let (tx, rx) = bounded(1);
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(learner(&status), rx, sink.clone(), status.clone(), None);
-        let thread = thread.expect("started");
+        let thread = start(
+            learner(&status),
+            KeeperConfig::default(),
+            rx,
+            sink.clone(),
+            status.clone(),
+            None,
+        )
+        .expect("started");
         let samples = (0..900u64)
             .map(|i| {
                 let mut record = crate::bpf::intf::burst_sample {

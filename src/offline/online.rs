@@ -122,6 +122,10 @@ impl ModelSink for Press {
         }
         Ok(())
     }
+
+    fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

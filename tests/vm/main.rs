@@ -7,4 +7,5 @@ mod harness;
 mod learning;
 mod life;
 mod load;
+mod profiles;
 mod storms;

@@ -7,10 +7,10 @@
 //! Possible limitation: a name is not a program. Whoever renames threads, or runs all work under one name (`java`,
 //! `python3`), gets profiles that say little; the model then gives them little weight.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod file;
+mod keeper;
+
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ use crate::bpf::intf::{
 use crate::model::LOG2_MAX;
 use crate::native;
 use crate::sample::Sample;
+
+pub use file::ProfilesError;
+pub use keeper::{Keeper, KeeperConfig};
 
 /// Profiles that are kept at most: as many as the kernel's map holds.
 pub const CAPACITY: usize = PROFILES_MAX as usize;
@@ -38,9 +41,6 @@ const MAX_AGE_S: u64 = 14 * 86_400;
 
 /// The kernel is told when a mean has moved by this much, Q8 octaves.
 const TELL_Q8: i32 = 8;
-
-/// Version of the file.
-const FORMAT: u32 = 1;
 
 /// What is known about a name at a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,25 +104,6 @@ impl Profile {
         }
         Err(format!("the profile of '{}' is impossible", self.name))
     }
-}
-
-/// A database file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ProfilesError {
-    #[error("cannot {what} the process database {path}: {source}")]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{path} is not a process database of scx_ml: {why}; move it away to start anew")]
-    Damaged { path: PathBuf, why: String },
-}
-
-#[derive(Serialize, Deserialize)]
-struct File {
-    format: u32,
-    profiles: Vec<Profile>,
 }
 
 /// Profiles by their key in the kernel's map.
@@ -189,7 +170,7 @@ impl Profiles {
 
     /// Names that no profile mentions.
     fn forget_names(&mut self) {
-        let mentioned: std::collections::HashSet<&str> = self
+        let mentioned: HashSet<&str> = self
             .profiles
             .values()
             .flat_map(|p| std::iter::once(p.name.as_str()).chain(p.waker.as_deref()))
@@ -236,89 +217,14 @@ impl Profiles {
     pub fn counts(&self) -> (usize, usize) {
         (self.profiles.len(), self.told.len())
     }
-
-    /// Read a database. A file that does not exist is an empty one.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is not a database.
-    pub fn load(path: &Path, now_s: u64) -> Result<Self, ProfilesError> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => {
-                return Err(ProfilesError::Io {
-                    what: "read",
-                    path: path.into(),
-                    source,
-                });
-            }
-        };
-        let damaged = |why: String| ProfilesError::Damaged {
-            path: path.into(),
-            why,
-        };
-        let file: File = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        if file.format != FORMAT {
-            return Err(damaged(format!(
-                "it has format {}, this version reads {FORMAT}",
-                file.format
-            )));
-        }
-        let mut profiles = Self::default();
-        for profile in file.profiles.into_iter().take(CAPACITY) {
-            profile.check().map_err(damaged)?;
-            for name in std::iter::once(&profile.name).chain(&profile.waker) {
-                profiles.names.insert(native::name_key(name), name.clone());
-            }
-            profiles.profiles.insert(profile.key(), profile);
-        }
-        profiles.age(now_s);
-        Ok(profiles)
-    }
-
-    /// Write the database: whole or not at all, readable by its owner only, for names tell what a machine does.
-    ///
-    /// # Errors
-    /// When it cannot be written; the file before is then still there.
-    pub fn save(&self, path: &Path) -> Result<(), ProfilesError> {
-        let ordered: BTreeMap<_, _> = self
-            .profiles
-            .values()
-            .map(|p| ((&p.name, &p.waker, p.stage), p))
-            .collect();
-        let file = File {
-            format: FORMAT,
-            profiles: ordered.into_values().cloned().collect(),
-        };
-        let write = || -> std::io::Result<()> {
-            if let Some(dir) = path.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            let beside = path.with_extension("new");
-            let mut out = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&beside)?;
-            out.write_all(&serde_json::to_vec(&file)?)?;
-            out.sync_all()?;
-            std::fs::rename(&beside, path)
-        };
-        write().map_err(|source| ProfilesError::Io {
-            what: "write",
-            path: path.into(),
-            source,
-        })
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bpf::intf::burst_sample;
 
-    fn sample(name: &str, waker: &str, seen: u32, log_burst: u32) -> Sample {
+    pub fn sample(name: &str, waker: &str, seen: u32, log_burst: u32) -> Sample {
         let mut record = burst_sample {
             burst_ns: 1 << log_burst,
             name_key: native::name_key(name),
@@ -345,7 +251,7 @@ mod tests {
         native::profile_key(native::name_key(name), waker, seen)
     }
 
-    fn observe(profiles: &mut Profiles, times: usize, sample: Sample) {
+    pub fn observe(profiles: &mut Profiles, times: usize, sample: Sample) {
         (0..times).for_each(|_| profiles.observe(&sample, 1_000));
     }
 
@@ -399,55 +305,6 @@ mod tests {
         assert!(profiles.counts().0 <= CAPACITY);
         assert!(profiles.names.len() <= CAPACITY);
         assert_eq!(profiles.changes(), [(key("old", "", 0), None)]);
-    }
-
-    #[test]
-    fn the_database_survives_a_restart_and_forgets_with_time() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("sub/profiles.json");
-        let mut profiles = Profiles::load(&path, 0).expect("nothing is fine");
-        observe(&mut profiles, 1, sample("make", "", 0, 20));
-        observe(&mut profiles, 9, sample("cc1", "make", 1, 22));
-        profiles.save(&path).expect("written");
-        let mode = std::os::unix::fs::MetadataExt::mode(&path.metadata().expect("there"));
-        assert_eq!(mode & 0o777, 0o600);
-
-        let mut again = Profiles::load(&path, 2_000).expect("read");
-        assert_eq!(again.profiles, profiles.profiles);
-        assert_eq!(again.changes().len(), 2);
-        let aged = Profiles::load(&path, 2_000 + MAX_AGE_S).expect("read");
-        assert_eq!(aged.counts(), (0, 0));
-    }
-
-    #[test]
-    fn damaged_files_are_refused_with_the_reason() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("profiles.json");
-        let good = r#"{"format":1,"profiles":[{"name":"a","stage":0,"observations":9,"mean":20,"variance":1,"last_seen_s":5}]}"#;
-        std::fs::write(&path, good).expect("written");
-        assert_eq!(Profiles::load(&path, 5).expect("good").counts().0, 1);
-        for (from, to) in [
-            ("\"format\":1", "\"format\":2"),
-            ("\"mean\":20", "\"mean\":2000"),
-            ("\"mean\":20", "\"mean\":1e999"),
-            ("\"stage\":0", "\"stage\":77"),
-            ("\"name\":\"a\"", "\"name\":\"a name that is too long\""),
-            ("\"variance\":1", "\"variance\":-1"),
-            ("}]}", "}"),
-        ] {
-            std::fs::write(&path, good.replace(from, to)).expect("written");
-            let error = Profiles::load(&path, 5).expect_err(to);
-            assert!(
-                error.to_string().contains("not a process database"),
-                "{error}"
-            );
-        }
-        std::fs::remove_file(&path).expect("removed");
-        std::fs::create_dir(&path).expect("created");
-        assert!(matches!(
-            Profiles::load(&path, 5),
-            Err(ProfilesError::Io { .. })
-        ));
     }
 
     #[test]
