@@ -15,6 +15,7 @@ use ndarray::{Array1, Array2};
 use crate::bpf::{MODEL_TERMS, NR_CLASSES, NR_FEATURES};
 use crate::features::{self, Features};
 use crate::model::{Chosen, Dropped, Linear};
+use crate::moments::{BLOCK, Sums};
 use crate::robust;
 use crate::sample::Sample;
 
@@ -106,30 +107,43 @@ impl Moments {
             xy: [0.0; NR_FEATURES],
             yy: 0.0,
         };
+        let mut varies = [false; NR_FEATURES];
         for row in rows {
             let share = row.weight / total;
             for (m, x) in moments.mean.iter_mut().zip(row.x) {
                 *m += share * x;
             }
+            for (varies, (x, first)) in varies.iter_mut().zip(row.x.iter().zip(&rows[0].x)) {
+                *varies |= x != first;
+            }
             moments.mean_y += share * row.y;
         }
-        for row in rows {
-            let share = row.weight / total;
-            let centred: Features = std::array::from_fn(|i| row.x[i] - moments.mean[i]);
-            let y = row.y - moments.mean_y;
-            moments.yy += share * y * y;
-            for (i, xx) in moments.xx.iter_mut().enumerate() {
-                let x = share * centred[i];
-                // Constant columns, flags above all, are common: nothing to add.
-                if x == 0.0 {
-                    continue;
+        // Constant columns, flags above all, are common: nothing to add.
+        let varying: Vec<usize> = (0..NR_FEATURES).filter(|&i| varies[i]).collect();
+        // The target is the last column.
+        let mut columns = vec![[0.0; BLOCK]; varying.len() + 1];
+        let mut sums = Sums::new(columns.len());
+        for block in rows.chunks(BLOCK) {
+            let mut shares = [0.0; BLOCK];
+            for (r, row) in block.iter().enumerate() {
+                shares[r] = row.weight / total;
+                for (column, &i) in columns.iter_mut().zip(&varying) {
+                    column[r] = row.x[i] - moments.mean[i];
                 }
-                for (sum, other) in xx.iter_mut().zip(&centred).take(i + 1) {
-                    *sum += x * other;
-                }
-                moments.xy[i] += x * y;
+                columns[varying.len()][r] = row.y - moments.mean_y;
+            }
+            sums.add(&columns, &shares);
+        }
+        for (line, &i) in sums.second.iter().zip(&varying) {
+            for (sum, &j) in line.iter().zip(&varying) {
+                moments.xx[i][j] = *sum;
             }
         }
+        let target = &sums.second[varying.len()];
+        for (sum, &i) in target.iter().zip(&varying) {
+            moments.xy[i] = *sum;
+        }
+        moments.yy = target[varying.len()];
         Ok(moments)
     }
 
@@ -183,6 +197,10 @@ fn check(rows: &[&Row]) -> Result<(), FitError> {
         return Err(FitError::TooFew { found: rows.len() });
     }
     for row in rows {
+        // A sum is finite only if all of it is: the quick look.
+        if (row.x.iter().sum::<f64>() + row.y + row.weight).is_finite() {
+            continue;
+        }
         let numbers = row.x.into_iter().chain([row.y, row.weight]);
         if let Some((i, value)) = numbers.enumerate().find(|(_, v)| !v.is_finite()) {
             let what = match i.checked_sub(NR_FEATURES) {

@@ -28,6 +28,7 @@ pub mod host;
 pub mod learner;
 pub mod model;
 pub mod model_file;
+pub mod moments;
 pub mod native;
 pub mod offline;
 pub mod preflight;
