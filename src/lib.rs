@@ -8,7 +8,10 @@
 //! learner    keeps the window, fits (fit), judges (gate, drift)
 //! trainer    the thread around the learner
 //! profile    what tasks of a name do: a prior for those without history
+//! recording  samples to files, and back
 //! publish    writes an accepted model (model) into the BPF maps
+//! model_file keeps models as text, between runs
+//! offline    trains and evaluates models on recordings
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
 //! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
@@ -23,13 +26,18 @@ pub mod explain;
 pub mod features;
 pub mod fit;
 pub mod gate;
+pub mod host;
 pub mod learner;
 pub mod model;
+pub mod model_file;
+pub mod moments;
 pub mod native;
 pub mod observe;
+pub mod offline;
 pub mod preflight;
 pub mod profile;
 pub mod publish;
+pub mod recording;
 pub mod ringbuf;
 pub mod robust;
 pub mod sample;
