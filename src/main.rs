@@ -21,8 +21,8 @@ use scx_ml::learner::Learner;
 use scx_ml::model_file::{self, ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
-use scx_ml::recording::Recording;
-use scx_ml::ringbuf::CHANNEL_BATCHES;
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle, Recording};
+use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::{explain, features, offline, stats, trainer};
 
@@ -74,8 +74,25 @@ fn run(opts: &Opts) -> Result<()> {
         None => None,
     };
     Kernel::running().check()?;
+    // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
+    let (_recorder, recorder) = match &opts.record {
+        Some(dir) => {
+            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+            let (recorder, handle) = Recorder::start(config)?;
+            (Some(recorder), Some(handle))
+        }
+        None => (None, None),
+    };
     info!("{SCHEDULER_NAME} {version}");
-    schedule(opts, model, saver, &shutdown)
+    if let Some(dir) = &opts.record {
+        info!(
+            "recording to {}, at most {} MiB",
+            dir.display(),
+            opts.record_limit
+        );
+    }
+    schedule(opts, model, saver, recorder, &shutdown)
 }
 
 /// What can be done beside scheduling.
@@ -154,15 +171,28 @@ fn schedule(
     opts: &Opts,
     model: Option<ModelFile>,
     saver: Option<Saver>,
+    recorder: Option<RecorderHandle>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
+    let drain = Arc::<DrainCounters>::default();
+    let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
+    if learns {
+        outlets.push(Arc::new(LearnerOutlet {
+            batches,
+            counters: drain.clone(),
+        }));
+    }
+    if let Some(recorder) = &recorder {
+        outlets.push(Arc::new(recorder.clone()));
+    }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),
-        batches: learns.then_some(batches),
+        outlets,
+        recorder,
         status: Arc::default(),
-        drain: Arc::default(),
+        drain,
     };
     let trainer = if learns {
         let mut learner = Learner::new(opts.learner_config(), learning.status.clone());

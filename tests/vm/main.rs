@@ -9,4 +9,5 @@ mod learning;
 mod life;
 mod load;
 mod profiles;
+mod recording;
 mod storms;
