@@ -112,6 +112,7 @@ pub enum Task {
         sudo scx_ml                          learn and schedule until Ctrl-C\n  \
         sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
+        sudo scx_ml --record ~/rec           the same as the first, and keep the samples as Parquet files\n  \
         scx_ml --monitor 1                   watch the scheduler that is running\n  \
         scx_ml features                      what is recorded about a task\n  \
         scx_ml train rec -o model.toml       fit a model on a recording\n  \
@@ -170,6 +171,14 @@ pub struct Opts {
     /// Keep the model in this file: written whenever it changes, and at the end.
     #[arg(long, value_name = "FILE")]
     pub save_model: Option<PathBuf>,
+
+    /// Write all samples to Parquet files in this folder, which is created if it is not there.
+    #[arg(long, value_name = "DIR", conflicts_with = "monitor")]
+    pub record: Option<PathBuf>,
+
+    /// Megabytes (2^20) that the recording may take. Then recording ends, with a warning; scheduling goes on.
+    #[arg(long, default_value_t = 1024, value_name = "MIB", requires = "record")]
+    pub record_limit: u64,
 
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
     #[arg(short = 'p', long)]
@@ -245,10 +254,18 @@ pub enum OptionError {
     ModelInBase(&'static str),
     #[error("--split {0} leaves nothing to fit on or nothing to judge by; give 0.1 to 0.95")]
     Split(f64),
+    #[error(
+        "--record cannot be had with --mode base, which takes no samples; --mode shadow takes them and schedules the same"
+    )]
+    RecordBase,
+    #[error("--record-limit {found} is not a usable number of megabytes; give {min} to {max}")]
+    RecordLimit { found: u64, min: u64, max: u64 },
 }
 
 const WINDOW_MIN: usize = offline::SAMPLES_MIN;
 const WINDOW_MAX: usize = offline::SAMPLES_MAX;
+const RECORD_MIB_MIN: u64 = 1;
+const RECORD_MIB_MAX: u64 = 1 << 20;
 const SECONDS_MIN: f64 = 0.1;
 const SECONDS_MAX: f64 = 86_400.0;
 
@@ -282,6 +299,13 @@ impl Opts {
         }
         if !(1..=1_000_000).contains(&self.sample_rate) {
             return Err(OptionError::SampleRate(self.sample_rate));
+        }
+        if self.record.is_some() && self.mode == Mode::Base {
+            return Err(OptionError::RecordBase);
+        }
+        let (found, min, max) = (self.record_limit, RECORD_MIB_MIN, RECORD_MIB_MAX);
+        if !(min..=max).contains(&found) {
+            return Err(OptionError::RecordLimit { found, min, max });
         }
         let seconds = [
             ("refit-interval", Some(self.refit_interval)),
@@ -344,6 +368,7 @@ mod tests {
     #[test]
     fn the_defaults_are_possible() {
         assert_eq!(opts("").check(), Ok(()));
+        assert_eq!(opts("--record x --mode shadow").check(), Ok(()));
     }
 
     #[test]
@@ -370,6 +395,11 @@ mod tests {
         ));
         assert_eq!(bad("eval rec --split 1"), Split(1.0));
         assert!(matches!(bad("eval rec --split nan"), Split(_)));
+        assert_eq!(bad("--record x --mode base"), RecordBase);
+        for found in [0, 1 << 21] {
+            let args = format!("--record x --record-limit {found}");
+            assert!(matches!(bad(&args), RecordLimit { found: f, .. } if f == found));
+        }
         for args in [
             "--refit-interval 0",
             "--stats nan",

@@ -12,7 +12,7 @@
 //! publish    writes an accepted model (model) into the BPF maps
 //! model_file keeps models as text, between runs
 //! offline    trains and evaluates models on recordings
-//! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
 //! ```
 //!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
@@ -41,6 +41,7 @@ pub mod sample;
 pub mod scheduler;
 pub mod stats;
 pub mod syscalls;
+pub mod tasks;
 pub mod topology;
 pub mod trainer;
 

@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use log::{LevelFilter, info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
-use scx_ml::cli::{Mode, Opts, Task};
+use scx_ml::cli::{Mode, Opts};
 use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
 use scx_ml::learner::Learner;
-use scx_ml::model_file::{self, ModelFile, Saver};
+use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
-use scx_ml::recording::Recording;
-use scx_ml::ringbuf::CHANNEL_BATCHES;
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
+use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{features, offline, stats, trainer};
+use scx_ml::{stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -45,7 +45,7 @@ fn run(opts: &Opts) -> Result<()> {
     opts.check()?;
     if let Some(task) = &opts.task {
         init_logging(LevelFilter::Warn)?;
-        return perform(task);
+        return tasks::perform(task);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
@@ -80,62 +80,25 @@ fn run(opts: &Opts) -> Result<()> {
         None => None,
     };
     Kernel::running().check()?;
+    // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
+    let (_recorder, recorder) = match &opts.record {
+        Some(dir) => {
+            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+            let (recorder, handle) = Recorder::start(config)?;
+            (Some(recorder), Some(handle))
+        }
+        None => (None, None),
+    };
     info!("{SCHEDULER_NAME} {version}");
-    schedule(opts, model, saver, &shutdown)
-}
-
-/// What can be done beside scheduling.
-fn perform(task: &Task) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let colour = out.is_terminal();
-    match task {
-        Task::Features { json: true } => write_json(&mut out, &features::table()),
-        Task::Features { json: false } => features::print_table(&mut out),
-        Task::Train {
-            dir,
-            output,
-            window,
-            json,
-        } => {
-            model_file::check_writable(output)?;
-            let training = offline::train(&Recording::read(dir)?, *window)?;
-            if *json {
-                write_json(&mut out, &training.report)?;
-            } else {
-                offline::print::training(&mut out, &training.report, colour)?;
-            }
-            training.model?.save(output)?;
-            if !json {
-                writeln!(out, "\nThe model is in {}.", output.display())?;
-            }
-            Ok(())
-        }
-        Task::Eval {
-            dir,
-            models,
-            model_any_kernel,
-            split,
-            json,
-        } => {
-            let recording = Recording::read(dir)?;
-            let here = (!model_any_kernel).then_some(recording.meta.kernel.as_str());
-            let models = models
-                .iter()
-                .map(|path| Ok((path.clone(), ModelFile::load(path, here)?)))
-                .collect::<Result<Vec<_>>>()?;
-            let report = offline::evaluate(&recording, &models, *split)?;
-            if *json {
-                return write_json(&mut out, &report);
-            }
-            offline::print::evaluation(&mut out, &report, colour)
-        }
+    if let Some(dir) = &opts.record {
+        info!(
+            "recording to {}, at most {} MiB",
+            dir.display(),
+            opts.record_limit
+        );
     }
-}
-
-fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
+    schedule(opts, model, saver, recorder, &shutdown)
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
@@ -143,15 +106,28 @@ fn schedule(
     opts: &Opts,
     model: Option<ModelFile>,
     saver: Option<Saver>,
+    recorder: Option<RecorderHandle>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
+    let drain = Arc::<DrainCounters>::default();
+    let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
+    if learns {
+        outlets.push(Arc::new(LearnerOutlet {
+            batches,
+            counters: drain.clone(),
+        }));
+    }
+    if let Some(recorder) = &recorder {
+        outlets.push(Arc::new(recorder.clone()));
+    }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),
-        batches: learns.then_some(batches),
+        outlets,
+        recorder,
         status: Arc::default(),
-        drain: Arc::default(),
+        drain,
     };
     let trainer = if learns {
         let mut learner = Learner::new(opts.learner_config(), learning.status.clone());

@@ -14,12 +14,14 @@ use crate::learner::{Learner, LearnerStatus};
 use crate::model_file::Saver;
 use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
+use crate::ringbuf::Batch;
 use crate::sample::Sample;
 
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
+/// Environment variable that makes something fail on purpose, for the tests of that day: `trainer-panic`,
+/// `recorder-panic` or `recorder-slow`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
 /// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when all
@@ -30,7 +32,7 @@ pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 pub fn start(
     learner: Learner,
     profiles: KeeperConfig,
-    batches: Receiver<Vec<Sample>>,
+    batches: Receiver<Batch>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
     saver: Option<Saver>,
@@ -63,7 +65,7 @@ pub fn start(
 fn train(
     mut learner: Learner,
     mut keeper: Keeper,
-    batches: &Receiver<Vec<Sample>>,
+    batches: &Receiver<Batch>,
     sink: &dyn ModelSink,
     mut saver: Option<Saver>,
 ) -> Result<()> {
@@ -102,7 +104,8 @@ fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
     keeper.add(batch);
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic says of itself.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
-        let (tx, rx) = bounded::<Vec<Sample>>(1);
+        let (tx, rx) = bounded::<Batch>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let sink = Arc::new(Broken::default());
         let profiles = KeeperConfig::default();
@@ -185,7 +188,7 @@ mod tests {
                 Sample(record)
             })
             .collect();
-        tx.send(samples).expect("the trainer listens");
+        tx.send(Arc::new(samples)).expect("the trainer listens");
         thread.join().expect("the panic is caught");
         assert!(status.lock().expect("not poisoned").dead);
         assert!(*sink.withdrawn.lock().expect("not poisoned"));

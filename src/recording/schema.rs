@@ -52,6 +52,17 @@ impl Kind {
         }
     }
 
+    /// Bytes that a value takes in a file at most, with a quarter for what a dictionary may cost in vain.
+    pub(super) fn bytes_max(self) -> u64 {
+        let stored = match self {
+            Self::U64 => 8,
+            Self::U32 | Self::S32 | Self::S16 => 4,
+            // A length, and four bytes for each that has to be escaped.
+            Self::Text(len) => 4 + 4 * len as u64,
+        };
+        stored * 5 / 4
+    }
+
     pub(super) fn physical(self) -> PhysicalType {
         match self {
             Self::U64 => PhysicalType::INT64,

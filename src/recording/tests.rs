@@ -20,7 +20,7 @@ use super::*;
 use crate::bpf::NR_CLASSES;
 use crate::sample::Sample;
 
-fn meta() -> Meta {
+pub(super) fn meta() -> Meta {
     Meta::here("0.0.0 test", "learn", 1000, false)
 }
 
@@ -36,7 +36,7 @@ fn noise(seed: u64) -> impl FnMut() -> u64 {
 }
 
 /// A sample with every bit of it at random, as far as it is one.
-fn sample(seed: u64) -> Sample {
+pub(super) fn sample(seed: u64) -> Sample {
     let mut noise = noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut sample = Sample::zeroed();
     for c in Sample::columns() {
@@ -54,7 +54,7 @@ fn sample(seed: u64) -> Sample {
 }
 
 /// A sample as they are: a worker with short bursts.
-fn plain(end_ns: u64) -> Sample {
+pub(super) fn plain(end_ns: u64) -> Sample {
     let mut sample = Sample::zeroed();
     sample.0.wake_ns = end_ns.saturating_sub(1_000_000);
     sample.0.end_ns = end_ns;

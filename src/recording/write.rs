@@ -34,6 +34,9 @@ pub fn unfinished(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// How a file is created; the tests put a full disk here.
+pub type CreateFile = fn(&Path) -> io::Result<File>;
+
 /// Create a file that only its owner may read: names of tasks are private. There must not be one of that name.
 ///
 /// # Errors
@@ -49,7 +52,6 @@ pub fn create_private(path: &Path) -> io::Result<File> {
 /// A Parquet file in the making. What is not [`Writer::finish`]ed is not a file that can be read.
 pub struct Writer<W: Write + Send, R: Row> {
     writer: SerializedFileWriter<Sealing<W>>,
-    rows: u64,
     _row: std::marker::PhantomData<R>,
 }
 
@@ -76,14 +78,15 @@ impl<W: Write + Seek + Send, R: Row> Writer<W, R> {
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
-        let writer = parquet_schema::<R>()
+        let mut writer = parquet_schema::<R>()
             .and_then(|schema| {
                 SerializedFileWriter::new(Sealing::new(out), schema, Arc::new(properties.build()))
             })
             .map_err(io_error)?;
+        // A disk that takes nothing is found now.
+        writer.flush()?;
         Ok(Self {
             writer,
-            rows: 0,
             _row: std::marker::PhantomData,
         })
     }
@@ -93,7 +96,6 @@ impl<W: Write + Seek + Send, R: Row> Writer<W, R> {
         for rows in rows.chunks(GROUP_ROWS) {
             self.write_group(rows).map_err(io_error)?;
             self.writer.flush()?;
-            self.rows += rows.len() as u64;
         }
         Ok(())
     }
@@ -128,11 +130,6 @@ impl<W: Write + Seek + Send, R: Row> Writer<W, R> {
         Ok(())
     }
 
-    /// Rows written so far.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
     /// Bytes written so far; the footer comes on top.
     pub fn bytes(&self) -> u64 {
         self.writer.bytes_written() as u64
@@ -149,8 +146,18 @@ impl<W: Write + Seek + Send, R: Row> Writer<W, R> {
 /// # Errors
 /// When the file is there already or cannot be written; what was written is then gone again.
 pub fn write_file<R: Row>(path: &Path, meta: &Meta, rows: &[R]) -> io::Result<u64> {
+    write_file_with(path, meta, rows, create_private)
+}
+
+/// The same with another way to create the file.
+pub(super) fn write_file_with<R: Row>(
+    path: &Path,
+    meta: &Meta,
+    rows: &[R],
+    create: CreateFile,
+) -> io::Result<u64> {
     let temporary = unfinished(path);
-    let file = create_private(&temporary)?;
+    let file = create(&temporary)?;
     let written = (|| {
         let mut writer = Writer::<_, R>::new(file, meta)?;
         writer.write(rows)?;
@@ -168,8 +175,13 @@ pub fn write_file<R: Row>(path: &Path, meta: &Meta, rows: &[R]) -> io::Result<u6
 /// When it cannot be brought there.
 pub fn complete(file: File, path: &Path) -> io::Result<u64> {
     file.sync_all()?;
+    let bytes = file.metadata()?.len();
     std::fs::rename(unfinished(path), path)?;
-    Ok(file.metadata()?.len())
+    // So that the name is on the disk as well. Not all file systems can do that for a folder.
+    if let Some(dir) = path.parent().and_then(|dir| File::open(dir).ok()) {
+        let _ = dir.sync_all();
+    }
+    Ok(bytes)
 }
 
 fn column<T, W, I>(

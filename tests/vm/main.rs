@@ -7,5 +7,6 @@ mod harness;
 mod learning;
 mod life;
 mod load;
+mod model_file;
 mod profiles;
 mod storms;
