@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Running, SCX_ML, run, state};
+use crate::harness::{Running, SCX_ML, run, state, wait_for};
 use crate::load;
 
 /// Learn from alternating threads until a model was published, and keep it in `path`.
@@ -12,7 +12,8 @@ fn learn_into(path: &str) {
     let mut running = Running::start(&["--refit-interval", "2", "--save-model", path]);
     let load = load::alternating(4);
     running.stats_until(Duration::from_secs(120), |s| s.models_published > 0);
-    assert!(Path::new(path).exists(), "written when it was published");
+    let written = wait_for(Duration::from_secs(30), || Path::new(path).exists());
+    assert!(written, "{}", running.log());
     load.end();
     let log = running.stop();
     assert!(log.contains("the model is kept in"), "{log}");
