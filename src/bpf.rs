@@ -28,6 +28,9 @@ pub const NR_CLASSES: usize = intf::task_class_NR_CLASSES as usize;
 /// Most features that one model uses.
 pub const MODEL_TERMS: usize = intf::scx_ml_consts_MODEL_TERMS as usize;
 
+/// Banks of models that the kernel has room for: the published one, and the one before.
+pub const NR_MODEL_SLOTS: usize = intf::scx_ml_consts_NR_MODEL_SLOTS as usize;
+
 /// Size of the kernel's array of features; the first [`NR_FEATURES`] are used.
 pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
 
@@ -38,6 +41,24 @@ pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
 pub unsafe fn bytes_of<T>(value: &T) -> &[u8] {
     // SAFETY: the pointer is valid for size_of::<T>() bytes, all of them initialised as the caller vouches.
     unsafe { std::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) }
+}
+
+/// A C struct that consists of integers only, from the bytes of a map's value; None: they are not as many as it has.
+///
+/// # Safety
+/// `T` must be a `repr(C)` struct of integers: for those every bit pattern is a value.
+pub unsafe fn from_bytes<T>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: there are enough bytes, as the caller vouches all of them are a value, and no alignment is needed.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+impl intf::watch {
+    /// Running mean |error| of the model and of the moving average, in octaves.
+    pub fn errors(&self) -> (f64, f64) {
+        // Q8, kept with six more bits.
+        let octaves = |e: i32| f64::from(e) / 256.0 / 64.0;
+        (octaves(self.err_model_q8), octaves(self.err_avg_q8))
+    }
 }
 
 /// Default for C structs that consist of integers only: all zero.

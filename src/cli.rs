@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::bpf::intf;
@@ -56,6 +56,9 @@ pub enum Task {
         json: bool,
     },
 
+    /// Say why a task got the slice it got: ask the scheduler that is running about a thread.
+    Explain(ExplainArgs),
+
     /// Fit a model on a recording and keep it in a file, if it beats the moving average on the newest fifth.
     Train {
         /// The recording: a folder that `scx_ml --record` wrote.
@@ -98,6 +101,45 @@ pub enum Task {
     },
 }
 
+/// What is to be explained, and how.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+        sudo scx_ml explain 4711               the thread with this id\n  \
+        sudo scx_ml explain cc1 --limit 1      of the threads with this name, the one that woke last\n  \
+        sudo scx_ml explain kworker --watch 2  of the threads whose name begins so, every two seconds\n\n\
+        Exit status: 0, 1 if there is nothing to explain, 2 for bad usage.")]
+pub struct ExplainArgs {
+    /// A thread's id, or the name of threads; if no thread is called so, the beginning of their names.
+    #[arg(value_name = "PID|COMM", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub task: String,
+
+    /// For machines: a list of explanations; with --watch one line each time.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Look again every so many seconds until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub watch: Option<f64>,
+
+    /// Threads of a name to explain at most, those that woke last.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
+    pub limit: usize,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (SECONDS_MIN..=SECONDS_MAX).contains(&s) => Ok(s),
+        _ => Err(format!("give {SECONDS_MIN} to {SECONDS_MAX} seconds")),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("give a number from 1 on".into()),
+    }
+}
+
 /// A sched_ext scheduler that learns the machine's own workload.
 ///
 /// Replaces the kernel's CPU scheduling policy until it is ended with Ctrl-C; then, as after any error, the kernel's
@@ -117,7 +159,8 @@ pub enum Task {
         scx_ml features                      what is recorded about a task\n  \
         scx_ml train rec -o model.toml       fit a model on a recording\n  \
         scx_ml eval rec --model model.toml   judge it, beside other predictors\n  \
-        sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n\n\
+        sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n  \
+        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
 pub struct Opts {

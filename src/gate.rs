@@ -16,7 +16,7 @@ const MARGIN: f64 = 0.01;
 
 /// The quantiles of the residuals that become the model's margins.
 pub const HIGH_QUANTILE: f64 = 0.95;
-const LOW_QUANTILE: f64 = 0.05;
+pub const LOW_QUANTILE: f64 = 0.05;
 
 /// Mean |log2 error| on the judging samples, octaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -13,6 +13,7 @@
 //! model_file keeps models as text, between runs
 //! offline    trains and evaluates models on recordings
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
+//! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
 //!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
@@ -21,6 +22,7 @@ pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod drift;
+pub mod explain;
 pub mod features;
 pub mod fit;
 pub mod gate;
@@ -30,6 +32,7 @@ pub mod model;
 pub mod model_file;
 pub mod moments;
 pub mod native;
+pub mod observe;
 pub mod offline;
 pub mod preflight;
 pub mod profile;
@@ -39,6 +42,7 @@ pub mod ringbuf;
 pub mod robust;
 pub mod sample;
 pub mod scheduler;
+pub mod shutdown;
 pub mod stats;
 pub mod syscalls;
 pub mod tasks;

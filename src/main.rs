@@ -24,7 +24,7 @@ use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{stats, tasks, trainer};
+use scx_ml::{shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -56,13 +56,7 @@ fn run(opts: &Opts) -> Result<()> {
         LevelFilter::Info
     })?;
 
-    let shutdown = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler({
-        let shutdown = shutdown.clone();
-        move || shutdown.store(true, Ordering::Relaxed)
-    })
-    .context("cannot watch for Ctrl-C")?;
-
+    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }

@@ -16,16 +16,16 @@ use scx_utils::{
 };
 
 use crate::SCHEDULER_NAME;
-use crate::bpf::NR_CLASSES;
-use crate::bpf::bytes_of;
 use crate::bpf::intf::{
     counters, cpu_ctx, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
 };
 use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
+use crate::bpf::{NR_CLASSES, bytes_of, from_bytes};
 use crate::cli::Opts;
 use crate::clock::monotonic_ns;
 use crate::features;
 use crate::learner::LearnerStatus;
+use crate::observe::Observer;
 use crate::publish::{MapSink, ModelMaps};
 use crate::recording::{RecorderHandle, Tally};
 use crate::ringbuf::{Drain, DrainCounters, Outlet};
@@ -117,7 +117,8 @@ impl<'a> Scheduler<'a> {
 
         let link =
             scx_ops_attach!(skel, ml_ops).context("the kernel refuses to attach the scheduler")?;
-        let stats_server = StatsServer::new(stats::server_data())
+        let observer = Observer::new(&skel, opts)?;
+        let stats_server = StatsServer::new(observer.serve(stats::server_data()))
             .launch()
             .context("cannot serve statistics on /var/run/scx/root/stats")?;
         info!("scheduling, mode {}", opts.mode.name());
@@ -211,10 +212,8 @@ impl<'a> Scheduler<'a> {
             if (now.fallbacks, now.returns) == (before.fallbacks, before.returns) {
                 continue;
             }
-            // Q8, kept with six more bits.
-            let octaves = |e: i32| f64::from(e) / 256.0 / 64.0;
             let name = features::class_name(class);
-            let (model, avg) = (octaves(now.err_model_q8), octaves(now.err_avg_q8));
+            let (model, avg) = now.errors();
             if now.fallback != 0 {
                 warn!(
                     "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
@@ -237,11 +236,11 @@ impl<'a> Scheduler<'a> {
             .maps
             .watches
             .lookup(&(class as u32).to_ne_bytes(), MapFlags::ANY)
-            .context("cannot read the kernel's watch over the model")?
-            .filter(|bytes| bytes.len() == size_of::<watch>())
-            .ok_or_else(|| anyhow!("the kernel's watch over the model is missing"))?;
-        // SAFETY: enough bytes, and the struct consists of integers.
-        Ok(unsafe { bytes.as_ptr().cast::<watch>().read_unaligned() })
+            .context("cannot read the kernel's watch over the model")?;
+        bytes
+            // SAFETY: the struct consists of integers.
+            .and_then(|bytes| unsafe { from_bytes(&bytes) })
+            .ok_or_else(|| anyhow!("the kernel's watch over the model is missing"))
     }
 
     /// The kernel's counters, summed over CPUs.
@@ -297,6 +296,7 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
 
     skel.maps.cpu_ctxs.set_max_entries(nr_cpus)?;
     skel.maps.llc_ctxs.set_max_entries(nr_llcs)?;
+    skel.maps.quantum_timers.set_max_entries(nr_cpus)?;
 
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;

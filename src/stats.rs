@@ -68,6 +68,8 @@ metrics! {
     kept_running: "slices renewed in place because nothing more urgent waited",
     preempt_kicks: "running tasks asked to make room for a fresh wake-up",
     tick_preempts: "running tasks ended at a tick, past their first quantum",
+    timers_set: "timers set for the end of a first quantum",
+    timer_preempts: "running tasks asked to make room at the end of their first quantum",
     fair_turns: "turns given to the fair lane because it had waited long enough",
     neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
     llc_steals: "tasks taken from another LLC's queues",

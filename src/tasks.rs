@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cli::Task;
 use crate::model_file::{self, ModelFile};
 use crate::recording::Recording;
-use crate::{features, offline};
+use crate::{explain, features, offline, shutdown};
 
 /// Do it; results go to standard output.
 ///
@@ -19,6 +19,12 @@ pub fn perform(task: &Task) -> Result<()> {
     match task {
         Task::Features { json: true } => write_json(&mut out, &features::table()),
         Task::Features { json: false } => features::print_table(&mut out),
+        Task::Explain(args) => {
+            // It locks standard output itself, reading by reading.
+            drop(out);
+            let shutdown = shutdown::by_signal()?;
+            explain::command::run(args, &shutdown)
+        }
         Task::Train {
             dir,
             output,

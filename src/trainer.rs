@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use log::{error, warn};
+use log::{debug, error, warn};
 
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerStatus};
@@ -40,6 +40,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
+            be_nice();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
                 train(learner, keeper, &batches, &*sink, saver)
@@ -96,6 +97,17 @@ fn train(
         if let Some(saver) = &mut saver {
             saver.look(learner.published());
         }
+    }
+}
+
+/// Fitting takes what the machine has left over; on a busy one it takes longer.
+fn be_nice() {
+    // SAFETY: a plain system call; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        debug!(
+            "cannot lower the trainer's priority: {}",
+            std::io::Error::last_os_error()
+        );
     }
 }
 

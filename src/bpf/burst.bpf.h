@@ -143,10 +143,9 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	m = published_model(&generation);
 	if (m)
 		wanted = m->feature_mask;
-	if (tctx->repeat) {
+	if (tctx->repeat)
 		wanted = ALL_FEATURES;
-		tctx->waker_pid = waker ? waker->pid : 0;
-	}
+	tctx->waker_pid = waker ? waker->pid : 0;
 	if (wanted & PROFILE_FEATURES)
 		tctx->name_key = read_name(p, tctx->name);
 	if (wanted & (1ULL << FEATURE_PAIR_BURST)) {

@@ -41,7 +41,7 @@ struct task_ctx {
 	u32 waker_name_key;
 	u32 sample_flags;
 	u8 class;
-	u8 lane; /* where it was queued last */
+	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 in_burst;
 	u8 steering; /* there is a prediction, and it may be used */
 	u8 sure_long;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::harness::{Running, SCX_ML, run, state, wait_for};
 
 /// Run it; expect exit code 1, one line with `needle`, and nothing loaded that was not before.
-fn refused(command: &mut Command, needle: &str) {
+pub fn refused(command: &mut Command, needle: &str) {
     let before = state();
     let (code, out, err) = run(command);
     assert_eq!(code, Some(1), "{out}{err}");

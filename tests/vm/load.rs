@@ -44,6 +44,12 @@ pub fn nice(value: i32) {
     );
 }
 
+/// Name the calling thread.
+pub fn name(name: &std::ffi::CStr) {
+    // SAFETY: the kernel copies the string.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }, 0);
+}
+
 /// Threads that work until they are ended.
 #[derive(Default)]
 pub struct Threads {
@@ -85,6 +91,9 @@ impl Drop for Threads {
     }
 }
 
+/// Name of the threads of [`alternating`].
+pub const ALTERNATING: &std::ffi::CStr = c"alternating";
+
 /// Threads whose bursts alternate between short and long: a moving average is always wrong about them, while the last
 /// burst tells the next. A regression must beat it.
 pub fn alternating(nr_threads: usize) -> Threads {
@@ -92,7 +101,7 @@ pub fn alternating(nr_threads: usize) -> Threads {
     for _ in 0..nr_threads {
         let mut long = false;
         threads.add(
-            || (),
+            || name(ALTERNATING),
             move || {
                 burst(Duration::from_micros(if long { 6_000 } else { 300 }));
                 long = !long;

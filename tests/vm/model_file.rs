@@ -26,8 +26,8 @@ fn a_saved_model_predicts_from_the_first_second_and_nothing_else_is_learned() {
     let path = path.to_str().expect("plain text");
     learn_into(path);
 
-    let load = load::alternating(4);
     let mut running = Running::start(&["--mode", "frozen", "--model", path]);
+    let load = load::alternating(4);
     // Long before a window would be full enough for a first fit.
     let stats = running.stats_until(Duration::from_secs(30), |s| s.slices_predicted > 50);
     assert_eq!(stats.models_fitted, 0, "{stats:#?}");
@@ -44,8 +44,8 @@ fn a_saved_model_predicts_from_the_first_second_and_nothing_else_is_learned() {
     assert!(log.contains("published, from a file"), "{log}");
 
     // The other modes begin with it too, and judge it.
-    let load = load::alternating(4);
     let mut running = Running::start(&["--refit-interval", "2", "--model", path]);
+    let load = load::alternating(4);
     let stats = running.stats_until(Duration::from_secs(90), |s| s.models_fitted > 0);
     assert!(stats.parity_checked > 0, "{stats:#?}");
     assert_eq!(stats.parity_errors, 0, "{stats:#?}");

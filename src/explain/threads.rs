@@ -1,0 +1,251 @@
+//! Threads as /proc shows them: who one is, and which have a name.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a thread's name that the kernel keeps.
+const NAME_LEN: usize = 15;
+
+/// Who a thread is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Thread id.
+    pub pid: u32,
+    /// Process id.
+    pub tgid: u32,
+    pub comm: String,
+    pub policy: String,
+    pub nice: i32,
+    /// Path in the cgroup v2 hierarchy; None without one.
+    pub cgroup: Option<String>,
+}
+
+impl Identity {
+    /// Whether the kernel serves its policy before sched_ext: real time and deadline.
+    pub fn is_higher_class(&self) -> bool {
+        ["SCHED_FIFO", "SCHED_RR", "SCHED_DEADLINE"].contains(&self.policy.as_str())
+    }
+}
+
+/// Policies by the kernel's numbers.
+const POLICIES: [&str; 8] = [
+    "SCHED_OTHER",
+    "SCHED_FIFO",
+    "SCHED_RR",
+    "SCHED_BATCH",
+    "4",
+    "SCHED_IDLE",
+    "SCHED_DEADLINE",
+    "SCHED_EXT",
+];
+
+/// The proc file system; a folder of the test's own in tests.
+pub struct Proc {
+    root: PathBuf,
+}
+
+impl Proc {
+    /// The mounted one.
+    pub fn mounted() -> Self {
+        Self {
+            root: PathBuf::from("/proc"),
+        }
+    }
+
+    /// Who a thread is; None: there is no such thread.
+    ///
+    /// # Errors
+    /// When /proc does not look as it should.
+    pub fn identity(&self, pid: u32) -> io::Result<Option<Identity>> {
+        let folder = self.root.join(pid.to_string());
+        let (Some(stat), Some(status)) =
+            (read(&folder.join("stat"))?, read(&folder.join("status"))?)
+        else {
+            return Ok(None);
+        };
+        let odd = |file: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is not as expected", folder.join(file).display()),
+            )
+        };
+        let (comm, fields) = split_stat(&stat).ok_or_else(|| odd("stat"))?;
+        // Numbered from the state on, which is the third field of the file.
+        let field = |number: usize| fields.get(number - 3).and_then(|f| f.parse::<i32>().ok());
+        let (nice, policy) = field(19)
+            .zip(field(41).and_then(|p| usize::try_from(p).ok()))
+            .ok_or_else(|| odd("stat"))?;
+        let tgid = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+            .ok_or_else(|| odd("status"))?;
+        Ok(Some(Identity {
+            pid,
+            tgid,
+            comm: comm.to_string(),
+            policy: POLICIES
+                .get(policy)
+                .map_or_else(|| policy.to_string(), |name| name.to_string()),
+            nice,
+            cgroup: read(&folder.join("cgroup"))?.and_then(|text| {
+                text.lines()
+                    .find_map(|line| line.strip_prefix("0::").map(String::from))
+            }),
+        }))
+    }
+
+    /// Name of a thread; None: there is no such thread.
+    pub fn comm(&self, pid: u32) -> Option<String> {
+        let comm = read(&self.root.join(pid.to_string()).join("comm")).ok()??;
+        Some(comm.trim_end_matches('\n').to_string())
+    }
+
+    /// Ids of the threads with this name or, where there are none, of those whose name begins so; in ascending order.
+    /// Those of process `except` are left out.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn named(&self, name: &str, except: u32) -> io::Result<Vec<u32>> {
+        let kept = cut(name);
+        let (mut exact, mut beginning) = (vec![], vec![]);
+        for tgid in ids(&self.root)?.into_iter().filter(|&tgid| tgid != except) {
+            // Processes end while we look.
+            let Ok(pids) = ids(&self.root.join(tgid.to_string()).join("task")) else {
+                continue;
+            };
+            for pid in pids {
+                match self.comm(pid) {
+                    // Those of kernel threads can be longer in /proc.
+                    Some(comm) if comm == kept || comm == name => exact.push(pid),
+                    Some(comm) if comm.starts_with(kept) => beginning.push(pid),
+                    _ => {}
+                }
+            }
+        }
+        let mut found = if exact.is_empty() { beginning } else { exact };
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// The text of a file, with what is not UTF-8 replaced; None: it is not there, or its thread has ended.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Name, and the fields behind it. A name may hold spaces and parentheses.
+fn split_stat(stat: &str) -> Option<(&str, Vec<&str>)> {
+    let (before, fields) = stat.rsplit_once(") ")?;
+    let (_, comm) = before.split_once(" (")?;
+    Some((comm, fields.split_whitespace().collect()))
+}
+
+/// Folders whose name is a number.
+fn ids(folder: &Path) -> io::Result<Vec<u32>> {
+    let entries = std::fs::read_dir(folder)?;
+    Ok(entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// A name as the kernel keeps it.
+fn cut(name: &str) -> &str {
+    let end = (0..=NAME_LEN.min(name.len()))
+        .rev()
+        .find(|&end| name.is_char_boundary(end));
+    &name[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads of a /proc made of files: process, thread, name.
+    fn proc(folder: &tempfile::TempDir, threads: &[(u32, u32, &str)]) -> Proc {
+        for (tgid, pid, comm) in threads {
+            let task = folder.path().join(format!("{tgid}/task/{pid}"));
+            std::fs::create_dir_all(task).expect("created");
+            let own = folder.path().join(pid.to_string());
+            std::fs::create_dir_all(&own).expect("created");
+            let rest = "S 1 1 1 0 -1 0 0 0 0 0 1 2 0 0 20 5 3 0 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 1 0";
+            let files = [
+                ("comm", format!("{comm}\n")),
+                ("stat", format!("{pid} ({comm}) {rest}\n")),
+                ("status", format!("Name:\t{comm}\nTgid:\t{tgid}\n")),
+                ("cgroup", "1:cpu:/old\n0::/some/group\n".into()),
+            ];
+            for (file, text) in files {
+                std::fs::write(own.join(file), text).expect("written");
+            }
+        }
+        Proc {
+            root: folder.path().into(),
+        }
+    }
+
+    #[test]
+    fn a_name_with_parentheses_is_read_whole() {
+        let folder = tempfile::tempdir().expect("created");
+        let proc = proc(&folder, &[(10, 12, "a) S (b")]);
+        let found = proc.identity(12).expect("read").expect("there");
+        let expected = Identity {
+            pid: 12,
+            tgid: 10,
+            comm: "a) S (b".into(),
+            policy: "SCHED_FIFO".into(),
+            nice: 5,
+            cgroup: Some("/some/group".into()),
+        };
+        assert_eq!(found, expected);
+        assert!(found.is_higher_class());
+        assert_eq!(proc.identity(99).expect("read"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_as_expected_is_named() {
+        let folder = tempfile::tempdir().expect("created");
+        let proc = proc(&folder, &[(10, 10, "a")]);
+        std::fs::write(folder.path().join("10/stat"), "nonsense").expect("written");
+        let error = proc.identity(10).expect_err("nonsense").to_string();
+        assert!(error.contains("10/stat is not as expected"), "{error}");
+    }
+
+    #[test]
+    fn the_whole_name_goes_before_its_beginning() {
+        let folder = tempfile::tempdir().expect("created");
+        let threads = [
+            (10, 10, "cc"),
+            (10, 11, "cc1"),
+            (20, 20, "cc"),
+            (30, 30, "fifteen-letters"),
+            (40, 40, "cc"),
+            (50, 50, "kworker/0:1-events_long"),
+            (51, 51, "kworker/0:1-events"),
+        ];
+        let proc = proc(&folder, &threads);
+        assert_eq!(proc.named("cc", 40).expect("read"), [10, 20]);
+        assert_eq!(proc.named("c", 40).expect("read"), [10, 11, 20]);
+        assert_eq!(
+            proc.named("fifteen-letters-and-more", 40).expect("read"),
+            [30]
+        );
+        assert_eq!(proc.named("kworker/0:1-events", 40).expect("read"), [51]);
+        assert_eq!(proc.named("kworker", 40).expect("read"), [50, 51]);
+        assert!(proc.named("ld", 40).expect("read").is_empty());
+    }
+
+    #[test]
+    fn who_we_are() {
+        let pid = std::process::id();
+        let found = Proc::mounted().identity(pid).expect("read").expect("there");
+        assert_eq!((found.pid, found.tgid), (pid, pid));
+        assert_eq!(Proc::mounted().comm(pid), Some(found.comm));
+    }
+}

@@ -1,0 +1,251 @@
+//! Reads what the kernel keeps of a task, from the maps of the loaded scheduler, for whoever asks on the stats socket.
+//!
+//! Each connection has a thread of its own there; the scheduler's own threads have no part in it. A request is a few
+//! system calls, whatever is asked, and only reads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use scx_stats::prelude::*;
+
+use crate::bpf::intf::{model, model_ctl, policy_params, task_ctx, watch};
+use crate::bpf::skel::BpfSkel;
+use crate::bpf::{NR_CLASSES, NR_MODEL_SLOTS, from_bytes};
+use crate::cli::{Mode, Opts};
+use crate::clock::monotonic_ns;
+use crate::explain::reason::Observed;
+use crate::explain::threads::Proc;
+use crate::explain::{Answer, Refusal, TARGET};
+use crate::stats::Metrics;
+
+/// Looks at something that the kernel changes before it is taken as it is.
+const LOOKS_MAX: usize = 4;
+
+/// The maps of a loaded scheduler, and how it was set up.
+pub struct Observer {
+    task_ctxs: MapHandle,
+    models: MapHandle,
+    model_ctl: MapHandle,
+    watches: MapHandle,
+    params: policy_params,
+    mode: Mode,
+    partial: bool,
+}
+
+impl Observer {
+    /// # Errors
+    /// When there are no more file descriptors for the maps.
+    pub fn new(skel: &BpfSkel, opts: &Opts) -> Result<Self> {
+        let rodata = skel
+            .maps
+            .rodata_data
+            .as_ref()
+            .ok_or_else(|| anyhow!("the BPF object has no read-only data"))?;
+        let params = &rodata.params;
+        Ok(Self {
+            task_ctxs: MapHandle::try_from(&skel.maps.task_ctxs)?,
+            models: MapHandle::try_from(&skel.maps.models)?,
+            model_ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
+            watches: MapHandle::try_from(&skel.maps.watches)?,
+            params: policy_params {
+                slice_min_ns: params.slice_min_ns,
+                slice_max_ns: params.slice_max_ns,
+                first_quantum_ns: params.first_quantum_ns,
+                lag_ns: params.lag_ns,
+                fair_interval_ns: params.fair_interval_ns,
+                preempt_after_ns: params.preempt_after_ns,
+            },
+            mode: opts.mode,
+            partial: opts.partial,
+        })
+    }
+
+    /// Answer on the stats socket.
+    pub fn serve(self, server: StatsServerData<(), Metrics>) -> StatsServerData<(), Metrics> {
+        let read: Box<dyn StatsReaderSend<(), Metrics>> =
+            Box::new(move |args, _| Ok(serde_json::to_value(self.answer(args))?));
+        server.add_stats(TARGET, read)
+    }
+
+    fn answer(&self, args: &BTreeMap<String, String>) -> Answer {
+        let pid = args.get("pid").map_or("", String::as_str);
+        let answer = match pid.parse() {
+            Ok(pid) => self.observe(pid),
+            Err(_) => Err(Refusal::NotAnId(pid.to_string())),
+        };
+        match answer {
+            Ok(observed) => Answer::Explanation(Box::new(observed.explain())),
+            Err(refusal) => Answer::Refusal(refusal),
+        }
+    }
+
+    fn observe(&self, pid: u32) -> Result<Observed, Refusal> {
+        let failed = |e: anyhow::Error| Refusal::Failed {
+            pid,
+            reason: format!("{e:#}"),
+        };
+        let proc = Proc::mounted();
+        let task = proc
+            .identity(pid)
+            .map_err(|e| failed(e.into()))?
+            .ok_or(Refusal::NoTask { pid })?;
+        let (comm, policy) = (task.comm.clone(), task.policy.clone());
+        if task.is_higher_class() {
+            return Err(Refusal::HigherClass { pid, comm, policy });
+        }
+        if self.partial && policy != "SCHED_EXT" {
+            return Err(Refusal::Partial { pid, comm, policy });
+        }
+
+        let (ctx, steady) = self
+            .task_ctx(pid)
+            .map_err(failed)?
+            .ok_or(Refusal::NoContext { pid, comm })?;
+        // After the context: the model that predicted stays in its slot until two more are published.
+        let published = read_value::<model_ctl>(&self.model_ctl, 0).map_err(failed)?;
+        Ok(Observed {
+            mode: self.mode,
+            params: self.params,
+            own_thread: task.tgid == std::process::id(),
+            task,
+            steady,
+            waker_comm: proc.comm(ctx.waker_pid),
+            banks: self.banks().map_err(failed)?,
+            published: published.generation,
+            watch: self.watch(ctx.class.into()).map_err(failed)?,
+            monotonic_ns: monotonic_ns(),
+            kernel_ns: self.kernel_ns(),
+            ctx,
+        })
+    }
+
+    /// What the kernel keeps of a thread, and whether it did not change it meanwhile. None: nothing.
+    fn task_ctx(&self, pid: u32) -> Result<Option<(task_ctx, bool)>> {
+        let Some(fd) = open_thread(pid)? else {
+            return Ok(None);
+        };
+        let key = fd.as_raw_fd().to_ne_bytes();
+        let (bytes, steady) = read_steady(|| {
+            self.task_ctxs
+                .lookup(&key, MapFlags::ANY)
+                .context("cannot read the map of tasks")
+        })?;
+        // SAFETY: the struct consists of integers.
+        let ctx = bytes.and_then(|bytes| unsafe { from_bytes(&bytes) });
+        Ok(ctx.map(|ctx| (ctx, steady)))
+    }
+
+    fn banks(&self) -> Result<[model; NR_MODEL_SLOTS]> {
+        let mut banks = [model::default(); NR_MODEL_SLOTS];
+        for (slot, bank) in banks.iter_mut().enumerate() {
+            *bank = read_value(&self.models, slot as u32)?;
+        }
+        Ok(banks)
+    }
+
+    fn watch(&self, class: usize) -> Result<Option<watch>> {
+        if class >= NR_CLASSES {
+            return Ok(None);
+        }
+        read_value(&self.watches, class as u32).map(Some)
+    }
+
+    /// The clock of the kernel's contexts, scx_bpf_now(), cannot be read from here, and CLOCK_MONOTONIC drifts from it.
+    /// But this thread woke for the request a moment ago, and the kernel has noted when. None where it is not under
+    /// sched_ext itself.
+    fn kernel_ns(&self) -> Option<u64> {
+        // SAFETY: cannot fail.
+        let own = unsafe { libc::gettid() };
+        let (ctx, _) = self.task_ctx(own.try_into().ok()?).ok()??;
+        Some(ctx.wake_ns).filter(|&ns| ns != 0)
+    }
+}
+
+/// An element of an array map.
+fn read_value<T>(map: &MapHandle, key: u32) -> Result<T> {
+    let (bytes, _) = read_steady(|| {
+        map.lookup(&key.to_ne_bytes(), MapFlags::ANY)
+            .with_context(|| format!("cannot read the map {}", map.name().to_string_lossy()))
+    })?;
+    // SAFETY: the maps' structs consist of integers.
+    bytes
+        .and_then(|bytes| unsafe { from_bytes(&bytes) })
+        .ok_or_else(|| {
+            anyhow!(
+                "the map {} has no element {key} of the expected size",
+                map.name().to_string_lossy()
+            )
+        })
+}
+
+/// The kernel copies without a lock: look until two looks are the same. Whether two were.
+fn read_steady<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<(T, bool)> {
+    let mut last = look()?;
+    for _ in 1..LOOKS_MAX {
+        let again = look()?;
+        if again == last {
+            return Ok((last, true));
+        }
+        last = again;
+    }
+    Ok((last, false))
+}
+
+/// A file descriptor that stands for a thread, whether it leads its process or not. None: there is no such thread.
+fn open_thread(pid: u32) -> Result<Option<OwnedFd>> {
+    if pid == 0 {
+        return Ok(None);
+    }
+    // SAFETY: plain system call; what it returns is checked before it is taken for a descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_THREAD) };
+    if let Ok(fd @ 0..) = i32::try_from(fd) {
+        // SAFETY: it was just opened, and nobody else has it.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => Ok(None),
+        _ => Err(error).with_context(|| format!("cannot open thread {pid} (pidfd_open)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_does_not_lead_its_process_can_be_opened() {
+        let open = std::thread::spawn(|| {
+            // SAFETY: cannot fail.
+            let own = unsafe { libc::gettid() };
+            open_thread(own as u32).map(|fd| fd.is_some())
+        });
+        assert!(
+            open.join()
+                .expect("no panic")
+                .expect("a kernel from 6.9 on")
+        );
+        assert!(open_thread(0).expect("no such thread").is_none());
+        assert!(
+            open_thread(i32::MAX as u32)
+                .expect("no such thread")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn looks_end_when_two_are_the_same_and_after_four_anyway() {
+        let mut values = [1, 2, 2, 3].into_iter();
+        let found = read_steady(|| values.next().context("looked too often")).expect("read");
+        assert_eq!(found, (2, true));
+        let mut count = 0;
+        let found = read_steady(|| {
+            count += 1;
+            Ok(count)
+        });
+        assert_eq!(found.expect("read"), (4, false));
+    }
+}

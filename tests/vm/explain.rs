@@ -1,0 +1,148 @@
+//! `scx_ml explain`: what it says of live tasks is what the kernel did, and what cannot be explained is named.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use scx_ml::explain::threads::Proc;
+use scx_ml::explain::{Explanation, Predicted, Prediction};
+use scx_ml::model::QUANTISATION_BOUND;
+
+use crate::bad_days::refused;
+use crate::harness::{Running, SCX_ML, run, wait_for};
+use crate::load;
+
+fn explain(args: &[&str]) -> Command {
+    let mut command = Command::new(SCX_ML);
+    command.arg("explain").args(args);
+    command
+}
+
+/// The explanations of a command that succeeds.
+fn explanations(args: &[&str]) -> Vec<Explanation> {
+    let (code, out, err) = run(explain(args).arg("--json"));
+    assert_eq!(code, Some(0), "{out}{err}");
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
+}
+
+/// Ids of the threads of load::alternating.
+fn alternating() -> Vec<u32> {
+    let name = load::ALTERNATING.to_str().expect("ASCII");
+    Proc::mounted().named(name, 0).expect("/proc can be read")
+}
+
+#[test]
+fn a_predicted_task_is_explained_by_id_and_by_name() {
+    let mut running = Running::start(&["--refit-interval", "2"]);
+    let load = load::alternating(3);
+    running.stats_until(Duration::from_secs(120), |s| {
+        s.slices_predicted > 100 && s.judged > 100
+    });
+    let pids = alternating();
+    assert_eq!(pids.len(), 3);
+    let pid = pids[0].to_string();
+
+    // Bytes are copied without a lock, and models are replaced: now and then a sum does not fit, and says so.
+    let mut last = vec![];
+    let found = wait_for(Duration::from_secs(60), || {
+        last = explanations(&[&pid]);
+        predicted(&last[0]).is_some_and(|p| p.agrees) && last[0].outcomes.last.len() == 8
+    });
+    assert!(found, "{last:#?}");
+    let e = &last[0];
+    let p = predicted(e).expect("predicted");
+    assert!(!p.terms.is_empty(), "{p:#?}");
+    let sum: f64 = p.intercept + p.terms.iter().map(|t| t.contribution).sum::<f64>();
+    assert!((sum - p.log2).abs() <= QUANTISATION_BOUND, "{p:#?}");
+    assert!(p.quantile_ns >= p.burst_ns, "{p:#?}");
+    assert_eq!(e.task.pid.to_string(), pid);
+    assert_eq!(e.task.tgid, std::process::id());
+    assert!(e.history.seen > 8 && e.class.is_some(), "{e:#?}");
+    let slice = e.slice.as_ref().expect("a slice");
+    assert!(
+        (1_000_000..=20_000_000).contains(&slice.granted_ns),
+        "{e:#?}"
+    );
+    // 300 us and 6 ms, and now and then more or less than that on an emulated machine.
+    let mean = e.outcomes.error_model.expect("judged");
+    assert!(mean.is_finite() && e.outcomes.judged >= 8, "{e:#?}");
+
+    let (code, out, err) = run(&mut explain(&["alternating", "--limit", "2"]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert_eq!(out.matches("alternating (thread ").count(), 2, "{out}");
+    assert!(out.contains("1 more thread has that name"), "{out}");
+    assert!(!out.contains('\u{1b}'), "colour in a pipe:\n{out}");
+    println!("{out}");
+
+    // By the beginning of the name, those that woke last first.
+    let all = explanations(&["alternat"]);
+    assert_eq!(all.len(), 3);
+    let ago: Vec<_> = all
+        .iter()
+        .map(|e| e.burst.woke_ago_ns.expect("known"))
+        .collect();
+    assert!(ago.is_sorted(), "{ago:?}");
+
+    let mut watch = Command::new("timeout");
+    watch.args(["--preserve-status", "-s", "INT", "5", SCX_ML]);
+    let (code, out, err) = run(watch.args(["explain", &pid, "--watch", "1"]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.matches("──── after").count() >= 1, "{out}");
+
+    refused(&mut explain(&["4194303"]), "there is no thread 4194303");
+    refused(&mut explain(&["no-such-name"]), "called 'no-such-name'");
+    refused(
+        &mut explain(&["migration/0"]),
+        "is not under sched_ext: its policy is SCHED_FIFO",
+    );
+    refused(
+        explain(&[&pid]).uid(65534).gid(65534),
+        "run `sudo scx_ml explain`",
+    );
+    let (code, _, err) = run(&mut explain(&[&pid, "--watch", "0"]));
+    assert_eq!(code, Some(2), "{err}");
+
+    load.end();
+    running.stop();
+}
+
+fn predicted(e: &Explanation) -> Option<&Prediction> {
+    match &e.prediction {
+        Predicted::Burst(p) => Some(p),
+        Predicted::None(_) => None,
+    }
+}
+
+#[test]
+fn the_base_policy_is_explained_too() {
+    let running = Running::start(&["--mode", "base"]);
+    let load = load::alternating(4);
+    std::thread::sleep(Duration::from_secs(2));
+    for e in explanations(&["alternating"]) {
+        assert_eq!(
+            e.prediction,
+            Predicted::None("in base mode nothing is predicted".into())
+        );
+        assert_eq!(
+            e.slice.as_ref().map(|s| s.source.as_str()),
+            Some("base"),
+            "{e:#?}"
+        );
+        assert!(e.queueing.is_some(), "{e:#?}");
+    }
+    load.end();
+    running.stop();
+}
+
+#[test]
+fn a_task_that_partial_leaves_to_the_kernel_is_named() {
+    let running = Running::start(&["--partial", "--mode", "base"]);
+    let own = std::process::id().to_string();
+    refused(&mut explain(&[&own]), "with --partial");
+    running.stop();
+}
+
+#[test]
+fn without_a_scheduler_nothing_is_explained() {
+    refused(&mut explain(&["1"]), "start it with `sudo scx_ml`");
+}
