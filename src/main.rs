@@ -75,15 +75,7 @@ fn run(opts: &Opts) -> Result<()> {
     };
     Kernel::running().check()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
-    let (_recorder, recorder) = match &opts.record {
-        Some(dir) => {
-            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
-            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
-            let (recorder, handle) = Recorder::start(config)?;
-            (Some(recorder), Some(handle))
-        }
-        None => (None, None),
-    };
+    let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
     info!("{SCHEDULER_NAME} {version}");
     if let Some(dir) = &opts.record {
         info!(
@@ -93,6 +85,16 @@ fn run(opts: &Opts) -> Result<()> {
         );
     }
     schedule(opts, model, saver, recorder, &shutdown)
+}
+
+/// Prepare the recording, if one is asked for.
+fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
+    let Some(dir) = &opts.record else {
+        return Ok(None);
+    };
+    let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+    let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+    Ok(Some(Recorder::start(config)?))
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.

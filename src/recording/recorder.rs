@@ -201,6 +201,14 @@ impl Worker {
             );
             let lost = self.segments.abandon();
             self.lose(lost);
+            self.stopped = true;
+            while let Ok(message) = messages.recv() {
+                match message {
+                    Message::Samples(batch) => self.samples(&batch),
+                    Message::Counted(_) => {}
+                    Message::End => break,
+                }
+            }
         }
     }
 

@@ -10,4 +10,5 @@ mod life;
 mod load;
 mod model_file;
 mod profiles;
+mod recording;
 mod storms;
