@@ -12,7 +12,7 @@
 //! publish    writes an accepted model (model) into the BPF maps
 //! model_file keeps models as text, between runs
 //! offline    trains and evaluates models on recordings
-//! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
 //! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
 //!
@@ -42,8 +42,10 @@ pub mod ringbuf;
 pub mod robust;
 pub mod sample;
 pub mod scheduler;
+pub mod shutdown;
 pub mod stats;
 pub mod syscalls;
+pub mod tasks;
 pub mod topology;
 pub mod trainer;
 

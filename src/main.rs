@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,17 +14,21 @@ use log::{LevelFilter, info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
-use scx_ml::cli::{Mode, Opts, Task};
+use scx_ml::cli::{Mode, Opts};
 use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
 use scx_ml::learner::Learner;
-use scx_ml::model_file::{self, ModelFile, Saver};
+use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
+<<<<<<< HEAD
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle, Recording};
+=======
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
+>>>>>>> offline
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{explain, features, offline, stats, trainer};
+use scx_ml::{shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -45,7 +49,7 @@ fn run(opts: &Opts) -> Result<()> {
     opts.check()?;
     if let Some(task) = &opts.task {
         init_logging(LevelFilter::Warn)?;
-        return perform(task);
+        return tasks::perform(task);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
@@ -56,7 +60,7 @@ fn run(opts: &Opts) -> Result<()> {
         LevelFilter::Info
     })?;
 
-    let shutdown = shutdown_by_signal()?;
+    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
@@ -75,6 +79,7 @@ fn run(opts: &Opts) -> Result<()> {
     };
     Kernel::running().check()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
+<<<<<<< HEAD
     let (_recorder, recorder) = match &opts.record {
         Some(dir) => {
             let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
@@ -84,6 +89,9 @@ fn run(opts: &Opts) -> Result<()> {
         }
         None => (None, None),
     };
+=======
+    let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
+>>>>>>> offline
     info!("{SCHEDULER_NAME} {version}");
     if let Some(dir) = &opts.record {
         info!(
@@ -95,6 +103,7 @@ fn run(opts: &Opts) -> Result<()> {
     schedule(opts, model, saver, recorder, &shutdown)
 }
 
+<<<<<<< HEAD
 /// What can be done beside scheduling.
 fn perform(task: &Task) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -164,6 +173,16 @@ fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot watch for Ctrl-C")?;
     Ok(shutdown)
+=======
+/// Prepare the recording, if one is asked for.
+fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
+    let Some(dir) = &opts.record else {
+        return Ok(None);
+    };
+    let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+    let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+    Ok(Some(Recorder::start(config)?))
+>>>>>>> offline
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.

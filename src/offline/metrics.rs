@@ -43,7 +43,11 @@ impl Metrics {
         if bursts <= 0.0 {
             return None;
         }
-        let own: f64 = points.iter().filter(|p| p.own).map(|p| p.weight).sum();
+        // From 0: a sum of nothing is -0.
+        let own = points
+            .iter()
+            .filter(|p| p.own)
+            .fold(0.0, |sum, p| sum + p.weight);
         Some(Self {
             samples: points.len(),
             bursts,
@@ -176,6 +180,12 @@ mod tests {
         (of[0].upper, of[1].upper, of[2].upper) = (Some(1.0), Some(1.9), Some(5.0));
         of[2].weight = 2.0;
         of[3].own = false;
+        let none = of
+            .iter()
+            .map(|p| Point { own: false, ..*p })
+            .collect::<Vec<_>>();
+        let share = Metrics::of(&none).expect("points").own_share;
+        assert!(share == 0.0 && share.is_sign_positive());
         let m = Metrics::of(&of).expect("points");
         close(m.coverage, 0.75);
         close(Some(m.own_share), 0.8);

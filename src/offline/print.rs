@@ -112,7 +112,8 @@ pub fn evaluation(w: &mut impl Write, report: &Evaluation, colour: bool) -> Resu
         "\n|error|: mean of |log2 predicted - log2 actual|, octaves. ratio: to the better moving average on the same\n\
          samples; below 1 is better. rank corr.: Spearman's. below q95: bursts within the predicted 95 % quantile.\n\
          own: share that the predictor predicted itself; for the others the moving average (1/4) stands in.\n\
-         noise ceiling: in hindsight, see docs/offline.md."
+         noise ceiling: its R² is about the most that a prediction from task and context can reach; in hindsight, see\n\
+         docs/offline.md."
     )?;
     for note in &report.notes {
         writeln!(w, "note: {note}")?;
