@@ -10,7 +10,7 @@ pub fn unix_ns() -> u64 {
     read(libc::CLOCK_REALTIME)
 }
 
-/// Seconds since 1970.
+/// Seconds since 1970, as the system clock has it.
 pub fn unix_s() -> u64 {
     unix_ns() / 1_000_000_000
 }

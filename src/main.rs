@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +10,21 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam::channel::bounded;
-use log::{info, warn};
+use log::{LevelFilter, info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
-use scx_ml::cli::{Mode, Opts, Task};
+use scx_ml::cli::{Mode, Opts};
+use scx_ml::clock::monotonic_ns;
+use scx_ml::host::Host;
+use scx_ml::learner::Learner;
+use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{explain, features, stats, trainer};
+use scx_ml::{shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -38,25 +42,37 @@ fn run(opts: &Opts) -> Result<()> {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
     }
-    match &opts.task {
-        Some(Task::Features { json }) => return print_features(*json),
-        Some(Task::Explain(args)) => {
-            let shutdown = shutdown_by_signal()?;
-            return explain::command::run(args, &shutdown);
-        }
-        None => {}
+    opts.check()?;
+    if let Some(task) = &opts.task {
+        init_logging(LevelFilter::Warn)?;
+        return tasks::perform(task);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
     }
-    opts.check()?;
-    init_logging(opts.verbose)?;
+    init_logging(if opts.verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    })?;
 
-    let shutdown = shutdown_by_signal()?;
+    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
 
+    let host = Host::here();
+    let model = match &opts.model {
+        Some(path) => {
+            let here = (!opts.model_any_kernel).then_some(host.kernel.as_str());
+            Some(ModelFile::load(path, here)?)
+        }
+        None => None,
+    };
+    let saver = match &opts.save_model {
+        Some(path) => Some(Saver::new(path.clone(), host)?),
+        None => None,
+    };
     Kernel::running().check()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
     let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
@@ -68,28 +84,7 @@ fn run(opts: &Opts) -> Result<()> {
             opts.record_limit
         );
     }
-    schedule(opts, recorder, &shutdown)
-}
-
-fn print_features(json: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &features::table())?;
-        writeln!(out)?;
-        return Ok(());
-    }
-    features::print_table(&mut out)
-}
-
-/// Set by Ctrl-C and SIGTERM.
-fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
-    let shutdown = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler({
-        let shutdown = shutdown.clone();
-        move || shutdown.store(true, Ordering::Relaxed)
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(shutdown)
+    schedule(opts, model, saver, recorder, &shutdown)
 }
 
 /// Prepare the recording, if one is asked for.
@@ -105,6 +100,8 @@ fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, Record
 /// Schedule until `shutdown`, anew after each CPU hotplug.
 fn schedule(
     opts: &Opts,
+    model: Option<ModelFile>,
+    saver: Option<Saver>,
     recorder: Option<RecorderHandle>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
@@ -129,12 +126,17 @@ fn schedule(
         drain,
     };
     let trainer = if learns {
+        let mut learner = Learner::new(opts.learner_config(), learning.status.clone());
+        if let Some(model) = model {
+            learner.adopt(model, monotonic_ns(), &*learning.sink)?;
+        }
         Some(trainer::start(
-            opts.learner_config(),
+            learner,
             opts.keeper_config(),
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),
+            saver,
         )?)
     } else {
         None
@@ -173,14 +175,9 @@ fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-fn init_logging(verbose: bool) -> Result<()> {
-    use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+fn init_logging(level: LevelFilter) -> Result<()> {
+    use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
-    let level = if verbose {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
-    };
     let mut config = ConfigBuilder::new();
     config
         .set_location_level(LevelFilter::Off)
@@ -199,7 +196,7 @@ fn init_logging(verbose: bool) -> Result<()> {
         },
     )
     .context("cannot start logging")?;
-    scx_utils::init_libbpf_logging(Some(if verbose {
+    scx_utils::init_libbpf_logging(Some(if level == LevelFilter::Debug {
         libbpf_rs::PrintLevel::Debug
     } else {
         libbpf_rs::PrintLevel::Warn

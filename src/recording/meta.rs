@@ -1,8 +1,8 @@
 //! What a recording says about itself.
 
 use super::schema::PREFIX;
-use crate::clock;
 use crate::features;
+use crate::host::Host;
 
 /// The same in all files of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,18 +30,14 @@ pub struct Meta {
 impl Meta {
     /// Of a recording that begins now on this machine.
     pub fn here(version: &str, mode: &str, sample_rate: u64, syscalls: bool) -> Self {
-        let uname = uname();
-        let nr_cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let host = Host::here();
         Self {
             version: version.to_string(),
             feature_set: features::set_id(),
-            kernel: uname.0,
-            machine: format!("{}, {nr_cpus} CPUs", uname.1),
-            boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .unwrap_or_default()
-                .trim()
-                .to_string(),
-            monotonic_to_unix_ns: clock::unix_ns() as i64 - clock::monotonic_ns() as i64,
+            kernel: host.kernel,
+            machine: host.machine,
+            boot_id: host.boot_id,
+            monotonic_to_unix_ns: host.monotonic_to_unix_ns,
             mode: mode.to_string(),
             sample_rate,
             syscalls,
@@ -94,25 +90,6 @@ impl Meta {
             syscalls: number("syscalls", text("syscalls")?, str::parse)?,
         })
     }
-}
-
-/// The kernel's release, and the machine's architecture.
-fn uname() -> (String, String) {
-    // SAFETY: utsname consists of arrays of bytes, and uname fills it.
-    let name = unsafe {
-        let mut name: libc::utsname = std::mem::zeroed();
-        libc::uname(&mut name);
-        name
-    };
-    let text = |field: &[libc::c_char]| {
-        let bytes: Vec<u8> = field
-            .iter()
-            .map(|&c| c as u8)
-            .take_while(|&c| c != 0)
-            .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    (text(&name.release), text(&name.machine))
 }
 
 #[cfg(test)]
