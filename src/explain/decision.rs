@@ -5,10 +5,11 @@ use super::units::{duration, signed_duration};
 use super::{Queueing, Slice};
 use crate::bpf::intf::{
     policy_lane_LANE_FAIR as LANE_FAIR, policy_lane_LANE_FRESH as LANE_FRESH,
-    policy_lane_LANE_NONE as LANE_NONE, slice_source_SLICE_BASE as SLICE_BASE,
-    slice_source_SLICE_CUT as SLICE_CUT, slice_source_SLICE_NONE as SLICE_NONE,
-    slice_source_SLICE_OUTLIVED as SLICE_OUTLIVED, slice_source_SLICE_PREDICTED as SLICE_PREDICTED,
-    slice_source_SLICE_RAISED as SLICE_RAISED,
+    policy_lane_LANE_NONE as LANE_NONE, slice_source_SLICE_AVERAGE as SLICE_AVERAGE,
+    slice_source_SLICE_BASE as SLICE_BASE, slice_source_SLICE_CUT as SLICE_CUT,
+    slice_source_SLICE_NONE as SLICE_NONE, slice_source_SLICE_OUTLIVED as SLICE_OUTLIVED,
+    slice_source_SLICE_PREDICTED as SLICE_PREDICTED, slice_source_SLICE_RAISED as SLICE_RAISED,
+    steering_STEERING_AVERAGE as STEERING_AVERAGE,
 };
 use crate::gate::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::native::{self, SLICE_SOURCES};
@@ -18,6 +19,17 @@ fn percent(share: f64) -> String {
 }
 
 impl Observed {
+    /// Whether the moving average steers, for want of a model to trust.
+    fn steered_by_average(&self) -> bool {
+        u32::from(self.ctx.steering) == STEERING_AVERAGE
+    }
+
+    /// The quantile that steers, whoever's it is, ns.
+    fn steer_quantile_ns(&self) -> u64 {
+        let (value, margin) = (self.ctx.steer_q16, self.ctx.steer_margin_q16);
+        native::quantile_left_ns(value, margin, 0)
+    }
+
     /// Whether the last slice and the last queueing are of the burst that the prediction is of.
     fn granted_in_this_burst(&self) -> bool {
         self.ctx.slice_ns != 0
@@ -48,12 +60,18 @@ impl Observed {
             duration(self.params.slice_max_ns),
         );
         let quantile = format!(
-            "the prediction's {} quantile, {}",
+            "{}'s {} quantile, {}",
+            if self.steered_by_average() {
+                "the moving average"
+            } else {
+                "the prediction"
+            },
             percent(HIGH_QUANTILE),
-            duration(self.quantile_ns())
+            duration(self.steer_quantile_ns())
         );
         match source {
             SLICE_PREDICTED => format!("what was left of {quantile}"),
+            SLICE_AVERAGE => format!("no model was used: what was left of {quantile}"),
             SLICE_RAISED => format!("{quantile}, left less: raised to the shortest slice, {min}"),
             SLICE_CUT => format!("{quantile}, left more: cut to the longest slice, {max}"),
             SLICE_OUTLIVED => format!(
@@ -107,7 +125,7 @@ impl Observed {
 
     fn why_fresh(&self) -> String {
         let delay = self.ctx.deadline_after_ns;
-        let quantum = duration(self.params.first_quantum_ns);
+        let quantum = duration(self.ctx.quantum_ns);
         let order = match delay {
             0 => "in the order of wake-ups".into(),
             _ => format!(
@@ -115,7 +133,12 @@ impl Observed {
                 signed_duration(delay)
             ),
         };
-        format!("within its first quantum, {quantum}; {order}")
+        let own = if self.ctx.quantum_ns == self.params.first_quantum_ns {
+            ""
+        } else {
+            " (its own: the prediction is sure)"
+        };
+        format!("within its first quantum, {quantum}{own}; {order}")
     }
 
     fn why_fair(&self) -> String {
@@ -135,12 +158,14 @@ impl Observed {
                 "surely long: its {} quantile is several first quanta of {quantum}",
                 percent(LOW_QUANTILE)
             )
-        } else if self.used_ns() >= pp.first_quantum_ns {
-            format!("past its first quantum, {quantum}")
+        } else if self.used_ns() >= ctx.quantum_ns {
+            format!("past its first quantum, {}", duration(ctx.quantum_ns))
         } else {
             "it has had its share of the CPU".into()
         };
-        let request = native::request_ns(pp, ctx.steering != 0, ctx.pred_q16);
+        // What the deadline adds to the virtual run time: zero run time, nothing used yet.
+        let sure = ctx.steering != 0 && native::is_sure(ctx.steer_margin_q16);
+        let request = native::request_ns(pp, sure, ctx.steer_q16);
         let virtual_request = native::virtual_ns(request, ctx.inv_weight_q16);
         // Whatever the bytes: both are below 2^63, and a sum that wraps is as good as any.
         let ahead = after.wrapping_sub(virtual_request as i64);
@@ -148,8 +173,8 @@ impl Observed {
             "{why}; {deadline}: {} of its own, {} for its request{}",
             signed_duration(ahead),
             duration(virtual_request),
-            if ctx.steering != 0 {
-                ", the predicted burst rounded to a power of two"
+            if sure {
+                ", the predicted burst rounded to a power of two; it stays while the burst is within its quantile"
             } else {
                 ""
             }

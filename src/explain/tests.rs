@@ -60,6 +60,9 @@ fn observed() -> Observed {
         margin_q16: q16(0.5),
         avg_pred_q16: 21 << 16,
         steering: 1,
+        steer_q16: 22 << 16,
+        steer_margin_q16: q16(0.5),
+        quantum_ns: 2 * MS,
         class: INTERACTIVE,
         lane: FRESH,
         deadline_after_ns: 1 << 22,
@@ -264,7 +267,7 @@ fn a_prediction_that_was_not_used_says_why() {
     }
     let why = prediction(&o).unused.expect("unused");
     assert!(
-        why.contains("base policy take over for interactive"),
+        why.contains("moving average take over for interactive"),
         "{why}"
     );
     assert!(why.contains("0.50 octaves against 1.00"), "{why}");
@@ -309,6 +312,11 @@ fn each_source_of_a_slice_has_its_reason() {
     assert!(
         base.ends_with("the longest, 20.0 ms, shared by 4"),
         "{base}"
+    );
+    let average = why(intf::slice_source_SLICE_AVERAGE, 6 * MS);
+    assert!(
+        average.starts_with("no model was used: what was left"),
+        "{average}"
     );
     assert!(why(200, MS).contains("does not know"));
 }
