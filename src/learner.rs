@@ -11,7 +11,7 @@ use log::{debug, info, warn};
 use crate::clock::thread_cpu_ns;
 use crate::drift::{PageHinkley, Rivals};
 use crate::features;
-use crate::fit::{MIN_ROWS, Row};
+use crate::fit::Row;
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
@@ -25,7 +25,7 @@ pub const DEFAULT_WINDOW: usize = 10_000;
 pub const DEFAULT_REFIT_INTERVAL_S: f64 = 5.0;
 
 /// Samples to have before the first fit, so that the judging fifth is not a handful.
-const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
+const FIRST_FIT_ROWS: usize = 400;
 
 /// New samples to have seen before the window is judged again.
 const NEW_ROWS: usize = 50;
