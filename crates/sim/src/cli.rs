@@ -419,13 +419,14 @@ struct Report<'a> {
 pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result<()> {
     let scenario = args.scenario()?;
     let specs = args.specs()?;
-    let (mut events, mut seconds) = (0, 0.0);
+    let (mut events, mut decisions, mut seconds) = (0, 0, 0.0);
     let mut runs = vec![];
     for spec in &specs {
         let mut outcomes = vec![];
         for seed in args.seed..args.seed + args.seeds {
             let outcome = scenario.run(spec, seed)?;
             events += outcome.counts.events;
+            decisions += outcome.counts.decisions;
             seconds += outcome.took.as_secs_f64();
             outcomes.push(outcome);
         }
@@ -455,8 +456,9 @@ pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result
     }
     writeln!(
         log,
-        "{events} events in {seconds:.2} s: {:.2} million a second",
-        events as f64 / seconds.max(1e-9) / 1e6
+        "{events} events in {seconds:.2} s of CPU time: {:.2} million a second, {:.0} ns a decision",
+        events as f64 / seconds.max(1e-9) / 1e6,
+        1e9 * seconds / decisions.max(1) as f64
     )?;
     Ok(())
 }

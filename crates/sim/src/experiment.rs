@@ -1,10 +1,11 @@
 //! An experiment: policies side by side on the same arrivals, for several seeds.
 
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use scx_ml::bpf::intf::policy_params;
+use scx_ml::clock::thread_cpu_ns;
 
 use crate::engine::Engine;
 use crate::learn::{Learner, LearnerParams, Predictor};
@@ -77,7 +78,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 15] = [
+pub const SETTINGS: [&str; 17] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -85,12 +86,14 @@ pub const SETTINGS: [&str; 15] = [
     "fair_interval_us",
     "preempt_after_us",
     "quantum",
+    "own_quantum",
     "quantum_timer",
     "sure_long_quanta",
     "preempt_octaves",
     "sure_short_first",
     "fair_order",
     "request_lags",
+    "llc_counts",
     "unprotected_turns",
     "refit_ms",
 ];
@@ -207,6 +210,7 @@ impl PolicySpec {
                     rules.quantum =
                         Quantum::from_str(value, true).map_err(|_| bad("give fixed or learned"))?;
                 }
+                "own_quantum" => rules.own_quantum = number()?.min(1000),
                 "quantum_timer" => rules.quantum_timer = flag()?,
                 "sure_long_quanta" => rules.sure_long_quanta = number()?,
                 "preempt_octaves" => rules.preempt_octaves = number()?.min(40) as u32,
@@ -216,6 +220,7 @@ impl PolicySpec {
                         .map_err(|_| bad("give deadline, remaining or kept"))?;
                 }
                 "request_lags" => rules.request_lags = number()?.clamp(1, 1000),
+                "llc_counts" => rules.llc_counts = flag()?,
                 "unprotected_turns" => rules.unprotected_turns = flag()?,
                 "refit_ms" => learner.refit_ns = number()?.max(1).saturating_mul(1_000_000),
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
@@ -296,7 +301,7 @@ pub struct Outcome {
     pub metrics: Vec<(String, f64)>,
     pub notes: Vec<(String, f64)>,
     pub counts: Counts,
-    /// Real time that it took. Not part of what the seed determines.
+    /// CPU time that it took. Not part of what the seed determines.
     pub took: Duration,
 }
 
@@ -349,9 +354,9 @@ impl Scenario {
         let load = self.load(seed)?;
         let (drains, classes) = (load.drains(), load.classes());
         let mut engine = self.engine(policy, seed)?;
-        let started = Instant::now();
+        let started_ns = thread_cpu_ns();
         engine.run(if drains { u64::MAX } else { self.end_ns });
-        let took = started.elapsed();
+        let took = Duration::from_nanos(thread_cpu_ns() - started_ns);
         let m = &engine.machine;
         let mut metrics: Vec<(String, f64)> = vec![];
         let mut add = |name: String, value: f64| metrics.push((name, value));

@@ -5,6 +5,7 @@
 //! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
 //! machine can be read off.
 
+mod placement;
 mod quantum;
 mod queues;
 pub mod rules;
@@ -18,17 +19,13 @@ use crate::machine::{FOREVER_NS, Machine, State, TaskId};
 use crate::topology::{CpuId, CpuSet};
 use quantum::QuantumLearner;
 use queues::Dsq;
-use rules::{FairOrder, LONG_QUANTA, Quantum, Rules};
+use rules::{FairOrder, LONG_QUANTA, Quantum, Rules, SURE_MARGIN_Q16};
 
 const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 const FAIR: u32 = intf::policy_lane_LANE_FAIR;
 
 /// INV_WEIGHT_ONE_Q16 of policy.h.
 const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
-
-/// NEIGHBOURS_BUSY and PREEMPT_SCAN_MAX of queues.bpf.h.
-const NEIGHBOURS_BUSY: u32 = 1;
-const PREEMPT_SCAN_MAX: u32 = 4;
 
 /// Virtual clocks start here, so that a task behind one has a key above 0.
 const VCLOCK_START: u64 = 1 << 60;
@@ -55,6 +52,8 @@ struct TaskCtx {
     sure_long: bool,
     pred_q16: i32,
     margin_q16: i32,
+    /// Its first quantum; see [`Rules::own_quantum`].
+    quantum_ns: u64,
 }
 
 /// struct cpu_ctx.
@@ -63,6 +62,8 @@ struct CpuCtx {
     /// 0: nothing runs here. Times are shifted by one, because the simulation begins at 0.
     run_start_ns: u64,
     burst_before_ns: u64,
+    /// First quantum of the task that runs.
+    quantum_ns: u64,
     protect_until_ns: u64,
     fair_turn_ns: u64,
     nr_waiting: u32,
@@ -147,10 +148,12 @@ impl Ml {
             },
         };
         let prediction = self.predictor.wake(m, t, &around);
-        let (pp, quanta) = (self.pp, self.rules.sure_long_quanta);
+        let (pp, quanta, own_quantum) =
+            (self.pp, self.rules.sure_long_quanta, self.rules.own_quantum);
         let ctx = self.ctx_mut(t);
         ctx.steering = prediction.is_some();
         ctx.sure_long = false;
+        ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = prediction else { return };
         ctx.pred_q16 = p.pred_q16;
         ctx.margin_q16 = p.margin_q16;
@@ -160,6 +163,16 @@ impl Ml {
             let low_ns = native::exp2_q16(i64::from(p.pred_q16) - i64::from(p.long_margin_q16));
             low_ns > quanta * pp.first_quantum_ns
         };
+        if own_quantum > 0 {
+            let high_ns = native::exp2_q16(i64::from(p.pred_q16) + i64::from(p.margin_q16));
+            let with_slack_ns = high_ns + (high_ns >> 3);
+            let sure = p.margin_q16 <= SURE_MARGIN_Q16;
+            if ctx.sure_long {
+                ctx.quantum_ns = 0;
+            } else if sure && with_slack_ns <= own_quantum * pp.first_quantum_ns {
+                ctx.quantum_ns = with_slack_ns.max(pp.first_quantum_ns);
+            }
+        }
         self.counters.sure_long += u64::from(self.ctx(t).sure_long);
     }
 
@@ -212,7 +225,8 @@ impl Ml {
         let ctx = self.ctx(t);
         let request_ns = self.request_ns(ctx.steering, ctx.pred_q16);
         let virtual_ns = |ns| native::virtual_ns(ns, ctx.inv_weight_q16);
-        if self.rules.fair_order == FairOrder::Deadline || !ctx.steering {
+        let sure = ctx.steering && ctx.margin_q16 <= SURE_MARGIN_Q16;
+        if self.rules.fair_order == FairOrder::Deadline || !sure {
             return ctx.vruntime + virtual_ns(request_ns);
         }
         let used_ns = m.burst_used_ns(t);
@@ -229,62 +243,6 @@ impl Ml {
         ctx.vruntime + virtual_ns(self.request_ns(true, native::log2_q16(left_ns) as i32))
     }
 
-    /// When what runs on a CPU can be preempted at the earliest, or None if nothing runs there (preemptible()).
-    fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
-        let c = &self.cpus[cpu as usize];
-        let start_ns = c.run_start_ns.checked_sub(1)?;
-        let guard_ns = start_ns + self.pp.preempt_after_ns;
-        let left_ns = self.pp.first_quantum_ns.saturating_sub(c.burst_before_ns);
-        let protected_ns = if self.rules.unprotected_turns {
-            0
-        } else {
-            c.protect_until_ns
-        };
-        Some(guard_ns.max(start_ns + left_ns).max(protected_ns))
-    }
-
-    /// preemptible(), for a fresh wake-up `t`.
-    fn preemptible(&self, m: &Machine, cpu: CpuId, t: Option<TaskId>) -> bool {
-        let Some(at_ns) = self.preemptible_at_ns(cpu) else {
-            return false;
-        };
-        m.now_ns >= at_ns || t.is_some_and(|t| self.much_shorter(m, cpu, t))
-    }
-
-    /// The what-if rule [`Rules::preempt_octaves`].
-    fn much_shorter(&self, m: &Machine, cpu: CpuId, t: TaskId) -> bool {
-        let octaves = self.rules.preempt_octaves;
-        let Some(runs) = m.current(cpu) else {
-            return false;
-        };
-        let (new, old) = (self.ctx(t), self.ctx(runs));
-        let c = &self.cpus[cpu as usize];
-        let guarded = m.now_ns + 1 < c.run_start_ns + self.pp.preempt_after_ns;
-        if octaves == 0 || !new.steering || !old.steering || guarded {
-            return false;
-        }
-        let left_ns =
-            native::exp2_q16(i64::from(old.pred_q16)).saturating_sub(m.burst_used_ns(runs));
-        native::log2_q16(left_ns) as i32 >= new.pred_q16 + ((octaves as i32) << 16)
-    }
-
-    /// find_preemptible().
-    fn find_preemptible(&self, m: &mut Machine, t: TaskId, cpu: CpuId) -> Option<CpuId> {
-        if self.preemptible(m, cpu, Some(t)) {
-            return Some(cpu);
-        }
-        let cpus = m.topology.cpus();
-        let llc = m.topology.llc_of(cpu);
-        for i in 1..=PREEMPT_SCAN_MAX.min(cpus - 1) {
-            m.counts.looks += 1;
-            let other = (cpu + i) % cpus;
-            if m.topology.llc_of(other) == llc && self.preemptible(m, other, Some(t)) {
-                return Some(other);
-            }
-        }
-        None
-    }
-
     /// ops.enqueue. `woken`: ops.select_cpu has just found no idle CPU.
     fn enqueue(&mut self, m: &mut Machine, t: TaskId, woken: bool) {
         let cpu = m.task(t).cpu;
@@ -293,7 +251,11 @@ impl Ml {
         let ctx = self.ctx(t);
         let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
-        let lane = native::lane(&self.pp, m.burst_used_ns(t), ahead, vlag, ctx.sure_long);
+        let own = policy_params {
+            first_quantum_ns: ctx.quantum_ns,
+            ..self.pp
+        };
+        let lane = native::lane(&own, m.burst_used_ns(t), ahead, vlag, ctx.sure_long);
         self.ctx_mut(t).lane = lane;
         let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
         self.grant_slice(m, t, lane, nr_waiting);
@@ -336,92 +298,6 @@ impl Ml {
             return now_ns - self.pp.lag_ns;
         }
         now_ns + delay_ns
-    }
-
-    /// Have the CPU's task end its first quantum in time for the fresh wake-up that waits there.
-    fn set_alarm(&self, m: &mut Machine, cpu: CpuId) {
-        if let Some(at_ns) = self.preemptible_at_ns(cpu) {
-            let c = &mut m.cpus[cpu as usize];
-            if at_ns < c.alarm_ns {
-                c.alarm_ns = at_ns;
-                m.rearm(cpu);
-            }
-        }
-    }
-
-    fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {
-        let queue = &mut self.fresh[cpu as usize];
-        let t = queue.pop()?;
-        if queue.is_empty() {
-            self.fresh_waiting.remove(cpu);
-        }
-        self.waiting -= 1;
-        Some(t)
-    }
-
-    fn pop_fair(&mut self, llc: u32) -> Option<TaskId> {
-        let t = self.fair[llc as usize].pop()?;
-        self.waiting -= 1;
-        Some(t)
-    }
-
-    /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs in the order of ids, the first of `llc` with a fresh
-    /// wake-up.
-    fn take_neighbours_fresh(
-        &mut self,
-        m: &mut Machine,
-        cpu: CpuId,
-        llc: u32,
-        nr_neighbours: u32,
-    ) -> Option<TaskId> {
-        let cpus = m.topology.cpus();
-        let nr_neighbours = nr_neighbours.min(cpus - 1);
-        let range = m.topology.llc(llc);
-        // On a ring of CPUs: those after this one, then those before it.
-        let after = range.start.max(cpu + 1)..range.end.max(cpu + 1);
-        let before = range.start..range.end.min(cpu);
-        let found = self
-            .fresh_waiting
-            .first_in(after)
-            .or_else(|| self.fresh_waiting.first_in(before))
-            .map(|other| (other, (other + cpus - cpu) % cpus))
-            .filter(|&(_, steps)| steps <= nr_neighbours);
-        let Some((other, steps)) = found else {
-            m.counts.looks += u64::from(nr_neighbours);
-            return None;
-        };
-        m.counts.looks += u64::from(steps);
-        self.counters.neighbour_steals += 1;
-        self.pop_fresh(other)
-    }
-
-    /// take_fresh().
-    fn take_fresh(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
-        if let Some(t) = self.pop_fresh(cpu) {
-            return Some(t);
-        }
-        self.take_neighbours_fresh(m, cpu, llc, NEIGHBOURS_BUSY)
-    }
-
-    /// steal_from_llcs().
-    fn steal_from_llcs(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
-        let (llcs, cpus) = (m.topology.llcs(), m.topology.cpus());
-        if self.waiting == 0 {
-            m.counts.looks += u64::from(llcs - 1) * u64::from(cpus);
-            return None;
-        }
-        for i in 1..llcs {
-            let victim = (llc + i) % llcs;
-            m.counts.looks += 1;
-            let found = self
-                .take_neighbours_fresh(m, cpu, victim, cpus)
-                .or_else(|| self.pop_fair(victim));
-            if found.is_some() {
-                self.counters.llc_steals += 1;
-                return found;
-            }
-        }
-        None
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
@@ -512,6 +388,7 @@ impl Policy for Ml {
             sure_long: false,
             pred_q16: 0,
             margin_q16: 0,
+            quantum_ns: self.pp.first_quantum_ns,
         });
         self.predictor.add_task(m, t);
     }
@@ -548,7 +425,9 @@ impl Policy for Ml {
         self.join_llc(t, llc);
         let (exec_ns, used_ns) = (m.exec_ns(t), m.task(t).used_ns);
         self.ctx_mut(t).exec_at_run_ns = exec_ns;
+        let quantum_ns = self.ctx(t).quantum_ns;
         let c = &mut self.cpus[cpu as usize];
+        c.quantum_ns = quantum_ns;
         c.burst_before_ns = used_ns;
         c.run_start_ns = m.now_ns + 1;
         let ctx = &self.tasks[t as usize];

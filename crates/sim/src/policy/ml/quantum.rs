@@ -2,7 +2,8 @@
 //!
 //! The first quantum must cover the short bursts, or it does nothing, and no more than them, or long ones hold short ones
 //! up. Bursts are counted in quarter octaves; the quantum is the end of the bin, below the longest slice, at which the
-//! share of bursts covered less the share of CPU time that they take is greatest, times a margin. For bursts of one
+//! share of bursts covered less the share of CPU time that they take is greatest, and a
+//! quarter octave. For bursts of one
 //! length there is no such bin but the one they are in; then the parameter applies, for nothing can be won.
 
 use scx_ml::native;
@@ -73,8 +74,8 @@ impl QuantumLearner {
         let Some(bin) = best_bin else {
             return self.fixed_ns;
         };
-        // The end of the bin: what is in it fits.
-        let end = ((LOWEST + bin + 1) << 16) / PER_OCTAVE;
+        // The end of the next bin: what is in this one fits with some slack for switches and cold caches.
+        let end = ((LOWEST + bin + 2) << 16) / PER_OCTAVE;
         native::exp2_q16(end as i64)
     }
 }

@@ -19,10 +19,11 @@ pub enum Quantum {
 pub enum FairOrder {
     /// The virtual deadline.
     Deadline,
-    /// The virtual deadline with the request of what is left of the predicted burst.
+    /// The virtual deadline with the request of what is left of the predicted burst, under the same conditions as
+    /// `Kept`.
     Remaining,
-    /// The virtual deadline that it had when its burst began, as long as the burst is within the prediction's high
-    /// quantile: what it has used does not send it back behind others of its length.
+    /// The virtual deadline that it had when its burst began, if the prediction is sure, and as long as the burst is
+    /// within its high quantile: what it has used does not send it back behind others of its length.
     Kept,
 }
 
@@ -30,6 +31,10 @@ pub enum FairOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Rules {
     pub quantum: Quantum,
+    /// Each burst has a first quantum of its own: none where it is surely long; its high quantile and an eighth, where the
+    /// prediction is sure and that lies between one and so many first quanta; the parameter otherwise. 0: the same for
+    /// all.
+    pub own_quantum: u64,
     /// A timer ends a first quantum as soon as a fresh wake-up waits for the CPU, where the kernel's text waits for a
     /// tick or the next wake-up.
     pub quantum_timer: bool,
@@ -44,6 +49,9 @@ pub struct Rules {
     pub fair_order: FairOrder,
     /// A request is at most so many lag bounds.
     pub request_lags: u64,
+    /// Each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an LLC whose count is
+    /// not 0 only. It finds the same; what changes is how many queues are looked into.
+    pub llc_counts: bool,
     /// A turn of the fair lane may be preempted like anything else.
     pub unprotected_turns: bool,
 }
@@ -52,16 +60,22 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             quantum: Quantum::Fixed,
+            own_quantum: 0,
             quantum_timer: false,
             sure_long_quanta: LONG_QUANTA,
             preempt_octaves: 0,
             sure_short_first: false,
             fair_order: FairOrder::Deadline,
             request_lags: 1,
+            llc_counts: false,
             unprotected_turns: false,
         }
     }
 }
+
+/// A prediction is sure when its high quantile is at most this far above it, octaves in Q16: what-if rules that trust
+/// predictions more than the kernel's text does trust only such.
+pub const SURE_MARGIN_Q16: i32 = 1 << 16;
 
 /// POLICY_LONG_QUANTA of policy.h, which the native function has built in.
 pub const LONG_QUANTA: u64 = 4;
