@@ -207,6 +207,7 @@ impl Engine {
             self.machine.cpus[cpu as usize].finishing = false;
             self.machine.task_mut(t).left_ns = ns.max(1);
             self.arm(cpu);
+            self.policy.extended(&mut self.machine, cpu, t);
             // The slice may have ended at the same time.
             if self.machine.task(t).slice_ns == 0 && self.machine.costs.tick_ns == 0 {
                 self.reschedule(cpu);

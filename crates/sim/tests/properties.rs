@@ -244,3 +244,34 @@ fn a_message_says_what_is_wrong_with_an_option() {
     assert!(message(&["--cpus", "6", "--llcs", "4"]).contains("cannot be divided evenly"));
     assert!(message(&["--warmup", "900"]).contains("leaves nothing"));
 }
+
+/// A worker that finds a backlog goes on with a new request: the oracle must see that its burst grew, or a row of long
+/// requests would hold every short one up.
+#[test]
+fn the_oracle_preempts_a_burst_that_goes_on() {
+    let args = [
+        "--load",
+        "0.95",
+        "--policies",
+        "srpt,eevdf",
+        "--seconds",
+        "100",
+        "--warmup",
+        "1",
+        "--json",
+    ];
+    let json: serde_json::Value = serde_json::from_str(&report(&args)).expect("JSON");
+    let metric = |policy: usize, name: &str| {
+        json["policies"][policy]["metrics"]
+            .as_array()
+            .and_then(|m| m.iter().find(|m| m["name"] == name))
+            .and_then(|m| m["mean"].as_f64())
+            .expect("a metric")
+    };
+    assert!(
+        metric(0, "short_p99_ms") < 5.0,
+        "{}",
+        metric(0, "short_p99_ms")
+    );
+    assert!(metric(0, "mean_ms") < 0.7 * metric(1, "mean_ms"));
+}

@@ -45,6 +45,9 @@ pub trait Policy {
     /// A task's burst ended: it blocks.
     fn blocked(&mut self, _m: &mut Machine, _t: TaskId) {}
 
+    /// A running task's burst goes on with more work. No real scheduler is told; an oracle needs to know.
+    fn extended(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
+
     /// A tick, or an alarm that the policy set, on a CPU that runs `t`. To end its slice, set it to 0.
     fn tick(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
 

@@ -78,6 +78,15 @@ impl Policy for Srpt {
         self.ends.set(cpu, FOREVER_NS - end_ns);
     }
 
+    fn extended(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+        self.started(m, cpu, t);
+        let shorter =
+            |&Reverse((left_ns, ..)): &Reverse<(u64, u64, TaskId)>| left_ns < m.task(t).left_ns;
+        if self.waiting.peek().is_some_and(shorter) {
+            m.resched(cpu);
+        }
+    }
+
     fn stopped(&mut self, _m: &mut Machine, cpu: CpuId, _t: TaskId, _runnable: bool) {
         self.ends.clear(cpu);
     }
