@@ -78,7 +78,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 17] = [
+pub const SETTINGS: [&str; 18] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -96,6 +96,7 @@ pub const SETTINGS: [&str; 17] = [
     "llc_counts",
     "unprotected_turns",
     "refit_ms",
+    "average_stands_in",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -222,6 +223,7 @@ impl PolicySpec {
                 "request_lags" => rules.request_lags = number()?.clamp(1, 1000),
                 "llc_counts" => rules.llc_counts = flag()?,
                 "unprotected_turns" => rules.unprotected_turns = flag()?,
+                "average_stands_in" => learner.average_stands_in = flag()?,
                 "refit_ms" => learner.refit_ns = number()?.max(1).saturating_mul(1_000_000),
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }

@@ -5,6 +5,7 @@ use scx_ml::bpf::FEATURE_SLOTS;
 use scx_ml::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
 use scx_ml::native;
 
+use super::{Prediction, ROUNDING_Q16};
 use crate::machine::Task;
 
 /// Classes of system calls that features count.
@@ -78,6 +79,16 @@ impl History {
             weight: task.weight,
             ..Default::default()
         }
+    }
+
+    /// The moving average as a prediction, its quantiles two mean deviations away. None for a task that is not known.
+    pub fn average(&self) -> Option<Prediction> {
+        let margin_q16 = (self.spread_q8 << 9) + ROUNDING_Q16;
+        (self.seen > 0).then(|| Prediction {
+            pred_q16: native::log2_q16(self.avg_burst_ns) as i32,
+            margin_q16,
+            long_margin_q16: margin_q16,
+        })
     }
 
     /// note_wakeup(). `blocked_in`: the class of system call that it blocked in, counted before the block and halved at

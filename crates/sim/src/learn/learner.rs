@@ -25,6 +25,8 @@ pub struct LearnerParams {
     pub refit_ns: u64,
     /// Samples per second.
     pub sample_rate: u64,
+    /// A what-if rule: where no model stands the test, a task that is no longer young is predicted by its moving average.
+    pub average_stands_in: bool,
 }
 
 impl Default for LearnerParams {
@@ -33,6 +35,7 @@ impl Default for LearnerParams {
             window: 10_000,
             refit_ns: 5_000_000_000,
             sample_rate: 1_000,
+            average_stands_in: false,
         }
     }
 }
@@ -225,19 +228,25 @@ impl Learner {
         let linear = &self.quantised.linear[class as usize];
         if linear.valid == 0 {
             self.histories[t as usize].pred_q8 = 0;
-            return None;
+            return self.stand_in(t, class);
         }
         begun.pred_q16 = native::predict_q16(linear, &begun.features);
         self.histories[t as usize].pred_q8 = begun.pred_q16 >> 8;
         self.predictions += 1;
         if self.watches[class as usize].fallback != 0 {
-            return None;
+            return self.stand_in(t, class);
         }
         Some(Prediction {
             pred_q16: begun.pred_q16,
             margin_q16: linear.margin_q16,
             long_margin_q16: linear.long_margin_q16,
         })
+    }
+
+    fn stand_in(&self, t: TaskId, class: u32) -> Option<Prediction> {
+        let known = class != intf::task_class_CLASS_YOUNG;
+        let average = || self.histories[t as usize].average();
+        (self.params.average_stands_in && known).then(average)?
     }
 
     /// end_burst(), and the learner's turn.

@@ -81,15 +81,7 @@ impl Predictor {
                     long_margin_q16: margin_q16,
                 })
             }
-            Predictor::Average(histories) => {
-                let h = &histories[t as usize];
-                let margin_q16 = (h.spread_q8 << 9) + ROUNDING_Q16;
-                (h.seen > 0).then(|| Prediction {
-                    pred_q16: native::log2_q16(h.avg_burst_ns) as i32,
-                    margin_q16,
-                    long_margin_q16: margin_q16,
-                })
-            }
+            Predictor::Average(histories) => histories[t as usize].average(),
             Predictor::Learned(learner) => learner.wake(m, t, around),
         }
     }

@@ -223,10 +223,12 @@ impl Ml {
     /// fair_key().
     fn fair_key(&self, m: &Machine, t: TaskId) -> u64 {
         let ctx = self.ctx(t);
-        let request_ns = self.request_ns(ctx.steering, ctx.pred_q16);
-        let virtual_ns = |ns| native::virtual_ns(ns, ctx.inv_weight_q16);
         let sure = ctx.steering && ctx.margin_q16 <= SURE_MARGIN_Q16;
-        if self.rules.fair_order == FairOrder::Deadline || !sure {
+        let as_is = self.rules.fair_order == FairOrder::Deadline;
+        // What is not sure must not become an order.
+        let request_ns = self.request_ns(ctx.steering && (as_is || sure), ctx.pred_q16);
+        let virtual_ns = |ns| native::virtual_ns(ns, ctx.inv_weight_q16);
+        if as_is || !sure {
             return ctx.vruntime + virtual_ns(request_ns);
         }
         let used_ns = m.burst_used_ns(t);

@@ -23,7 +23,8 @@ pub enum FairOrder {
     /// `Kept`.
     Remaining,
     /// The virtual deadline that it had when its burst began, if the prediction is sure, and as long as the burst is
-    /// within its high quantile: what it has used does not send it back behind others of its length.
+    /// within its high quantile: what it has used does not send it back behind others of its length. A prediction
+    /// that is not sure orders nothing.
     Kept,
 }
 
