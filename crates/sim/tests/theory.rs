@@ -81,7 +81,7 @@ fn integral(f: impl Fn(f64) -> f64, from: f64, to: f64) -> f64 {
 #[test]
 fn mm1_first_come_first_served() {
     for load in [0.5, 0.7] {
-        let o = run("fcfs", exponential(), load, 1, 4e6);
+        let o = run("fcfs", exponential(), load, 1, 2e6);
         assert_near(
             &format!("M/M/1 FCFS at {load}"),
             &o,
@@ -94,7 +94,7 @@ fn mm1_first_come_first_served() {
 /// The same mean as FCFS, and a slowdown that does not depend on the size: 1 / (1 - rho).
 #[test]
 fn mm1_processor_sharing() {
-    let o = run("ps:20", exponential(), 0.7, 1, 4e5);
+    let o = run("ps:50", exponential(), 0.7, 1, 1e6);
     assert_near("M/M/1 PS at 0.7", &o, "mean_ms", 1.0 / 0.3);
 }
 
@@ -105,7 +105,7 @@ fn mg1_first_come_first_served() {
     let lambda = load / sizes.mean_ms();
     let square = 0.9 * 1.0 + 0.1 * 100.0;
     let theory = sizes.mean_ms() + lambda * square / (2.0 * (1.0 - load));
-    let o = run("fcfs", sizes, load, 1, 4e6);
+    let o = run("fcfs", sizes, load, 1, 2e6);
     assert_near("M/G/1 FCFS at 0.7", &o, "mean_ms", theory);
 }
 
@@ -170,6 +170,6 @@ fn mmc_first_come_first_served() {
     let last = term * offered / f64::from(cpus) / (1.0 - load);
     let waits = last / (sum + last);
     let theory = 1.0 + waits / (f64::from(cpus) - offered);
-    let o = run("fcfs", exponential(), load, cpus, 4e6);
+    let o = run("fcfs", exponential(), load, cpus, 2e6);
     assert_near("M/M/16 FCFS at 0.9", &o, "mean_ms", theory);
 }
