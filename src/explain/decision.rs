@@ -92,67 +92,83 @@ impl Observed {
             return None;
         }
         let lane = u32::from(self.ctx.lane);
-        let (name, why) = match lane {
-            LANE_NONE => ("none".into(), "an idle CPU was there".into()),
-            LANE_FRESH => ("fresh".into(), self.why_fresh()),
-            LANE_FAIR => ("fair".into(), self.why_fair()),
-            other => (format!("lane {other}"), "unknown to this version".into()),
+        let (name, why, deadline) = match lane {
+            LANE_NONE => ("none".into(), "an idle CPU was there".into(), None),
+            LANE_FRESH => (
+                "fresh".into(),
+                self.why_fresh(),
+                Some(self.fresh_deadline()),
+            ),
+            LANE_FAIR => ("fair".into(), self.why_fair(), Some(self.fair_deadline())),
+            other => (
+                format!("lane {other}"),
+                "unknown to this version".into(),
+                None,
+            ),
         };
         Some(Queueing {
             lane: name,
-            deadline_after_ns: self.ctx.deadline_after_ns,
             why,
+            deadline_after_ns: self.ctx.deadline_after_ns,
+            deadline,
         })
     }
 
     fn why_fresh(&self) -> String {
-        let delay = self.ctx.deadline_after_ns;
         let quantum = duration(self.params.first_quantum_ns);
-        let order = match delay {
-            0 => "in the order of wake-ups".into(),
-            _ => format!(
-                "{} behind its wake-up, the predicted burst rounded to a power of two",
+        format!("within its first quantum, {quantum}")
+    }
+
+    fn fresh_deadline(&self) -> String {
+        match self.ctx.deadline_after_ns {
+            0 => "with its wake-up: first come, first served".into(),
+            delay => format!(
+                "{} after its wake-up: the predicted burst rounded to a power of two",
                 signed_duration(delay)
             ),
-        };
-        format!("within its first quantum, {quantum}; {order}")
+        }
     }
 
     fn why_fair(&self) -> String {
-        let (ctx, pp) = (&self.ctx, &self.params);
-        let after = ctx.deadline_after_ns;
-        let deadline = format!(
-            "deadline {} {} the virtual clock",
-            duration(after.unsigned_abs()),
-            if after < 0 { "behind" } else { "beyond" }
-        );
+        let quantum = duration(self.params.first_quantum_ns);
         if !self.granted_in_this_burst() {
-            return format!("in an earlier burst; {deadline}");
-        }
-        let quantum = duration(pp.first_quantum_ns);
-        let why = if ctx.sure_long != 0 {
+            "in an earlier burst".into()
+        } else if self.ctx.sure_long != 0 {
             format!(
-                "surely long: its {} quantile is several first quanta of {quantum}",
+                "surely long, its {} quantile is several first quanta of {quantum}",
                 percent(LOW_QUANTILE)
             )
-        } else if self.used_ns() >= pp.first_quantum_ns {
+        } else if self.used_ns() >= self.params.first_quantum_ns {
             format!("past its first quantum, {quantum}")
         } else {
             "it has had its share of the CPU".into()
-        };
+        }
+    }
+
+    fn fair_deadline(&self) -> String {
+        let (ctx, pp) = (&self.ctx, &self.params);
+        let after = ctx.deadline_after_ns;
+        let side = if after < 0 { "behind" } else { "beyond" };
+        let deadline = format!(
+            "{} {side} the virtual clock",
+            duration(after.unsigned_abs())
+        );
+        if !self.granted_in_this_burst() {
+            return deadline;
+        }
         let request = native::request_ns(pp, ctx.steering != 0, ctx.pred_q16);
         let virtual_request = native::virtual_ns(request, ctx.inv_weight_q16);
-        // Whatever the bytes: both are below 2^63, and a sum that wraps is as good as any.
-        let ahead = after.wrapping_sub(virtual_request as i64);
+        // Whatever the bytes: a sum that wraps is as good as any.
+        let own = after.wrapping_sub(virtual_request as i64);
+        let what = match ctx.steering {
+            0 => "the first quantum",
+            _ if request == pp.lag_ns => "no more than the lag bound",
+            _ => "the predicted burst rounded to a power of two",
+        };
         format!(
-            "{why}; {deadline}: {} of its own, {} for its request{}",
-            signed_duration(ahead),
-            duration(virtual_request),
-            if ctx.steering != 0 {
-                ", the predicted burst rounded to a power of two"
-            } else {
-                ""
-            }
+            "{deadline}: {} of its own, {} for its request, {what}",
+            signed_duration(own),
+            duration(virtual_request)
         )
     }
 }

@@ -235,10 +235,12 @@ pub struct Slice {
 pub struct Queueing {
     /// fresh, fair, or none for a wake-up that an idle CPU took.
     pub lane: String,
-    /// Beyond the time of the queueing (fresh lane) or the virtual clock (fair lane).
-    pub deadline_after_ns: i64,
     /// In words.
     pub why: String,
+    /// Beyond the time of the queueing (fresh lane) or the virtual clock (fair lane).
+    pub deadline_after_ns: i64,
+    /// In words; None where it waited nowhere.
+    pub deadline: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -153,9 +153,9 @@ fn the_whole_text() {
 worker (thread 12 of process 10)
   who         SCHED_OTHER, nice 0, weight 100, cgroup /some/group, woken by waker (17)
   class       interactive: tasks whose average burst is below a millisecond
-              the kernel's watch: the class's model errs by 0.50 octaves, the moving average by 1.00; fell back never, returned never
+              the kernel's watch: its model errs by 0.50 octaves, the moving average by 1.00; fell back never, returned never
   now         blocked; woke 7.00 ms ago; this burst: used 4.00 ms, waited 0 ns, preempted once, changed CPU never
-  history     12 bursts; last 4.00 ms, before 1.05 ms; averages 2.00 ms (1/4), 3.00 ms (1/2), 2.10 ms (of log2); spread 1.50 octaves
+  history     12 bursts; last 4.00 ms, before 1.05 ms; average 2.00 ms (1/4), 3.00 ms (1/2), 2.10 ms (of log2), spread 1.50 octaves
               slept 2.00 ms, on average 3.00 ms; waited 0 ns, on average 0 ns
   prediction  4.19 ms by model 4; the moving average said 2.10 ms
               feature       value      log2  coefficient  contribution
@@ -165,7 +165,8 @@ worker (thread 12 of process 10)
               sum                                               22.000  log2(ns), as the kernel predicted
   quantile    95 % of such bursts end within 5.93 ms (+0.500 octaves); 5 % last less than 2.10 ms
   slice       6.00 ms, predicted: what was left of the prediction's 95 % quantile, 5.93 ms
-  lane        fresh: within its first quantum, 2.00 ms; 4.19 ms behind its wake-up, the predicted burst rounded to a power of two
+  lane        fresh: within its first quantum, 2.00 ms
+  deadline    4.19 ms after its wake-up: the predicted burst rounded to a power of two
   outcomes        burst  predicted   quantile    average    error  average's  held
                 8.39 ms    4.19 ms    5.93 ms    2.10 ms    -1.00      -2.00  no
                 1.25 ms    1.05 ms    1.48 ms    2.10 ms    -0.25      +0.75  yes
@@ -341,28 +342,31 @@ fn each_lane_has_its_reason() {
         let mut o = observed();
         change(&mut o.ctx);
         let q = o.explain().queueing.expect("queued");
-        format!("{}: {}", q.lane, q.why)
+        format!("{}: {}; {}", q.lane, q.why, q.deadline.unwrap_or_default())
     };
     type Change = fn(&mut task_ctx);
     let cases: [(Change, &str); 6] = [
         (|c| c.lane = NONE, "none: an idle CPU was there"),
-        (|c| c.deadline_after_ns = 0, "in the order of wake-ups"),
+        (
+            |c| c.deadline_after_ns = 0,
+            "; with its wake-up: first come, first served",
+        ),
         (
             // A request of 2^22 ns at weight 50.
             |c| {
                 (c.lane, c.inv_weight_q16, c.deadline_after_ns) =
                     (FAIR, 2 << 16, (8 << 20) - 3_000_000)
             },
-            "fair: past its first quantum, 2.00 ms; deadline 5.39 ms beyond the virtual clock: -3.00 ms of its own, \
+            "fair: past its first quantum, 2.00 ms; 5.39 ms beyond the virtual clock: -3.00 ms of its own, \
              8.39 ms for its request, the predicted burst rounded to a power of two",
         ),
         (
             |c| (c.lane, c.sure_long) = (FAIR, 1),
-            "fair: surely long: its 5 % quantile is several first quanta",
+            "fair: surely long, its 5 % quantile is several first quanta",
         ),
         (
             |c| (c.lane, c.deadline_after_ns) = (FAIR, -3_000_000),
-            "deadline 3.00 ms behind the virtual clock: -7.19 ms of its own, 4.19 ms for its request",
+            "; 3.00 ms behind the virtual clock: -7.19 ms of its own, 4.19 ms for its request",
         ),
         (
             |c| (c.lane, c.exec_at_run_ns) = (FAIR, 0),
