@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::bpf::intf;
-use crate::learner::LearnerConfig;
+use crate::learner::{DEFAULT_REFIT_INTERVAL_S, DEFAULT_WINDOW, LearnerConfig};
+use crate::offline;
 use crate::profile::KeeperConfig;
 
 /// What the predictions are used for.
@@ -17,7 +18,7 @@ pub enum Mode {
     Learn,
     /// Learn and predict, but schedule by the base policy: what would the model do?
     Shadow,
-    /// Learn one model, then keep it and stop learning.
+    /// Learn one model, or take that of --model, then keep it and stop learning.
     Frozen,
     /// The base policy alone: no samples, no model.
     Base,
@@ -57,6 +58,47 @@ pub enum Task {
 
     /// Say why a task got the slice it got: ask the scheduler that is running about a thread.
     Explain(ExplainArgs),
+
+    /// Fit a model on a recording and keep it in a file, if it beats the moving average on the newest fifth.
+    Train {
+        /// The recording: a folder that `scx_ml --record` wrote.
+        dir: PathBuf,
+
+        /// The model file to write.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+
+        /// Samples that the model is fitted on and judged by, the newest.
+        #[arg(long, default_value_t = WINDOW_MAX, value_name = "SAMPLES")]
+        window: usize,
+
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Judge predictors on the newest part of a recording: models, what scx_ml would have learned and what it did
+    /// predict, moving averages, and how far any prediction could go.
+    Eval {
+        /// The recording: a folder that `scx_ml --record` wrote.
+        dir: PathBuf,
+
+        /// Judge this model file too. May be repeated.
+        #[arg(long = "model", value_name = "FILE")]
+        models: Vec<PathBuf>,
+
+        /// Judge models of other kernels too.
+        #[arg(long)]
+        model_any_kernel: bool,
+
+        /// Share of the samples, the oldest, that models are fitted on; the others judge.
+        #[arg(long, default_value_t = 0.7, value_name = "SHARE")]
+        split: f64,
+
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What is to be explained, and how.
@@ -112,9 +154,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         sudo scx_ml                          learn and schedule until Ctrl-C\n  \
         sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
+        sudo scx_ml --record ~/rec           the same as the first, and keep the samples as Parquet files\n  \
         scx_ml --monitor 1                   watch the scheduler that is running\n  \
-        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n  \
-        scx_ml features                      what is recorded about a task\n\n\
+        scx_ml features                      what is recorded about a task\n  \
+        scx_ml train rec -o model.toml       fit a model on a recording\n  \
+        scx_ml eval rec --model model.toml   judge it, beside other predictors\n  \
+        sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n  \
+        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
 pub struct Opts {
@@ -134,11 +180,11 @@ pub struct Opts {
     pub slice_max_us: u64,
 
     /// Seconds between two fits of the model. A drift of its error brings the next one forward.
-    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    #[arg(long, default_value_t = DEFAULT_REFIT_INTERVAL_S, value_name = "SECONDS")]
     pub refit_interval: f64,
 
     /// Samples that the model is fitted on and judged by, the newest.
-    #[arg(long, default_value_t = 10_000, value_name = "SAMPLES")]
+    #[arg(long, default_value_t = DEFAULT_WINDOW, value_name = "SAMPLES")]
     pub window: usize,
 
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
@@ -156,6 +202,26 @@ pub struct Opts {
     /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
     #[arg(long)]
     pub syscalls: bool,
+
+    /// Begin with the model of this file instead of none.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+
+    /// Take the model even if it was trained on another kernel.
+    #[arg(long, requires = "model")]
+    pub model_any_kernel: bool,
+
+    /// Keep the model in this file: written whenever it changes, and at the end.
+    #[arg(long, value_name = "FILE")]
+    pub save_model: Option<PathBuf>,
+
+    /// Write all samples to Parquet files in this folder, which is created if it is not there.
+    #[arg(long, value_name = "DIR", conflicts_with = "monitor")]
+    pub record: Option<PathBuf>,
+
+    /// Megabytes (2^20) that the recording may take. Then recording ends, with a warning; scheduling goes on.
+    #[arg(long, default_value_t = 1024, value_name = "MIB", requires = "record")]
+    pub record_limit: u64,
 
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
     #[arg(short = 'p', long)]
@@ -227,16 +293,36 @@ pub enum OptionError {
         "--sample-rate {0} is not usable; give 1 to 1000000 (--mode base takes no samples at all)"
     )]
     SampleRate(u64),
+    #[error("--{0} with --mode base: the base policy uses no model; leave one of the two out")]
+    ModelInBase(&'static str),
+    #[error("--split {0} leaves nothing to fit on or nothing to judge by; give 0.1 to 0.95")]
+    Split(f64),
+    #[error(
+        "--record cannot be had with --mode base, which takes no samples; --mode shadow takes them and schedules the same"
+    )]
+    RecordBase,
+    #[error("--record-limit {found} is not a usable number of megabytes; give {min} to {max}")]
+    RecordLimit { found: u64, min: u64, max: u64 },
 }
 
-const WINDOW_MIN: usize = 500;
-const WINDOW_MAX: usize = 1_000_000;
+const WINDOW_MIN: usize = offline::SAMPLES_MIN;
+const WINDOW_MAX: usize = offline::SAMPLES_MAX;
+const RECORD_MIB_MIN: u64 = 1;
+const RECORD_MIB_MAX: u64 = 1 << 20;
 const SECONDS_MIN: f64 = 0.1;
 const SECONDS_MAX: f64 = 86_400.0;
 
 impl Opts {
     /// Refuse what clap cannot know to be impossible.
     pub fn check(&self) -> Result<(), OptionError> {
+        match &self.task {
+            Some(Task::Train { window, .. }) => return check_window(*window),
+            Some(Task::Eval { split, .. }) if !(0.1..=0.95).contains(split) => {
+                return Err(OptionError::Split(*split));
+            }
+            Some(_) => return Ok(()),
+            None => {}
+        }
         let (min, max) = (self.slice_min_us, self.slice_max_us);
         if min == 0 {
             return Err(OptionError::SliceMinZero);
@@ -247,15 +333,22 @@ impl Opts {
         if max > 1_000_000 {
             return Err(OptionError::SliceMaxTooLong(max));
         }
-        let (found, min, max) = (self.window, WINDOW_MIN, WINDOW_MAX);
-        if found < min {
-            return Err(OptionError::Window { found, min, max });
-        }
-        if found > max {
-            return Err(OptionError::WindowTooLarge { found, min, max });
+        check_window(self.window)?;
+        if self.mode == Mode::Base {
+            let files = [("model", &self.model), ("save-model", &self.save_model)];
+            if let Some((option, _)) = files.iter().find(|(_, file)| file.is_some()) {
+                return Err(OptionError::ModelInBase(option));
+            }
         }
         if !(1..=1_000_000).contains(&self.sample_rate) {
             return Err(OptionError::SampleRate(self.sample_rate));
+        }
+        if self.record.is_some() && self.mode == Mode::Base {
+            return Err(OptionError::RecordBase);
+        }
+        let (found, min, max) = (self.record_limit, RECORD_MIB_MIN, RECORD_MIB_MAX);
+        if !(min..=max).contains(&found) {
+            return Err(OptionError::RecordLimit { found, min, max });
         }
         let seconds = [
             ("refit-interval", Some(self.refit_interval)),
@@ -285,13 +378,19 @@ impl Opts {
     /// The learner's share of the options.
     pub fn learner_config(&self) -> LearnerConfig {
         let refit_interval = Duration::from_secs_f64(self.refit_interval);
-        LearnerConfig {
-            window: self.window,
-            refit_interval,
-            max_age: (10 * refit_interval).max(Duration::from_secs(30)),
-            freeze: self.mode == Mode::Frozen,
-        }
+        LearnerConfig::new(self.window, refit_interval, self.mode == Mode::Frozen)
     }
+}
+
+fn check_window(found: usize) -> Result<(), OptionError> {
+    let (min, max) = (WINDOW_MIN, WINDOW_MAX);
+    if found < min {
+        return Err(OptionError::Window { found, min, max });
+    }
+    if found > max {
+        return Err(OptionError::WindowTooLarge { found, min, max });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -312,6 +411,7 @@ mod tests {
     #[test]
     fn the_defaults_are_possible() {
         assert_eq!(opts("").check(), Ok(()));
+        assert_eq!(opts("--record x --mode shadow").check(), Ok(()));
     }
 
     #[test]
@@ -330,6 +430,19 @@ mod tests {
         assert!(matches!(bad("--window 0"), Window { found: 0, .. }));
         assert!(matches!(bad("--window 2000000"), WindowTooLarge { .. }));
         assert_eq!(bad("--sample-rate 0"), SampleRate(0));
+        assert_eq!(bad("--mode base --model m"), ModelInBase("model"));
+        assert_eq!(bad("--mode base --save-model m"), ModelInBase("save-model"));
+        assert!(matches!(
+            bad("train rec -o m --window 10"),
+            Window { found: 10, .. }
+        ));
+        assert_eq!(bad("eval rec --split 1"), Split(1.0));
+        assert!(matches!(bad("eval rec --split nan"), Split(_)));
+        assert_eq!(bad("--record x --mode base"), RecordBase);
+        for found in [0, 1 << 21] {
+            let args = format!("--record x --record-limit {found}");
+            assert!(matches!(bad(&args), RecordLimit { found: f, .. } if f == found));
+        }
         for args in [
             "--refit-interval 0",
             "--stats nan",

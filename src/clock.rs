@@ -5,9 +5,14 @@ pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
+/// Nanoseconds since 1970, as the system clock has it.
+pub fn unix_ns() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
 /// Seconds since 1970, as the system clock has it.
 pub fn unix_s() -> u64 {
-    read(libc::CLOCK_REALTIME) / 1_000_000_000
+    unix_ns() / 1_000_000_000
 }
 
 /// CPU time of the calling thread.

@@ -77,15 +77,7 @@ pub fn table() -> Vec<Line> {
         line(d, 1.0 / f64::from(1 << fraction_bits), false)
     });
     let features = native::FEATURES.iter().map(|d| line(d, 1.0 / 256.0, true));
-    let comm = Line {
-        name: "comm",
-        c_type: "char[16]",
-        unit: "text",
-        scale: 1.0,
-        source: "task_struct",
-        model: false,
-        description: "the task's name at the wake-up",
-    };
+    let comm = line(&native::COMM, 1.0, false);
     columns.chain([comm]).chain(features).collect()
 }
 

@@ -101,6 +101,11 @@ impl Verdict {
     }
 }
 
+/// The rows to fit on, and the newer ones to judge by.
+pub fn split(rows: &[Row]) -> (&[Row], &[Row]) {
+    rows.split_at(rows.len() - (rows.len() as f64 * JUDGING_SHARE) as usize)
+}
+
 /// Fit candidates on the older part of `rows` (oldest first) and judge them on the newer.
 ///
 /// A class with too few samples for a model of its own gets the one fitted on all classes, if that stands the test.
@@ -108,8 +113,7 @@ impl Verdict {
 /// # Errors
 /// When nothing can be fitted at all.
 pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
-    let split = rows.len() - (rows.len() as f64 * JUDGING_SHARE) as usize;
-    let (older, newer) = rows.split_at(split);
+    let (older, newer) = split(rows);
     // Fitted when the first class asks for it.
     let mut pooled: Option<Linear> = None;
     let mut pool = || -> Result<Linear, FitError> {
@@ -241,6 +245,7 @@ mod tests {
                     avg: 20.0,
                     weight: 1.0,
                     class,
+                    end_ns: i as u64,
                 }
             })
             .collect()

@@ -8,15 +8,21 @@ use std::time::Duration;
 use anyhow::Result;
 use log::{debug, info, warn};
 
-use crate::bpf::NR_CLASSES;
 use crate::clock::thread_cpu_ns;
 use crate::drift::{PageHinkley, Rivals};
 use crate::features;
 use crate::fit::{MIN_ROWS, Row};
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
+use crate::model_file::{ModelFile, Origin};
 use crate::publish::ModelSink;
 use crate::sample::Sample;
+
+/// Samples that the window holds if nothing else is asked for.
+pub const DEFAULT_WINDOW: usize = 10_000;
+
+/// Seconds between two fits if nothing else is asked for.
+pub const DEFAULT_REFIT_INTERVAL_S: f64 = 5.0;
 
 /// Samples to have before the first fit, so that the judging fifth is not a handful.
 const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
@@ -26,9 +32,6 @@ const NEW_ROWS: usize = 50;
 
 /// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
 const MAX_SHARE: u64 = 20;
-
-/// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
-const WEIGHT_MAX: u32 = 64;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -44,6 +47,52 @@ pub struct LearnerConfig {
     pub max_age: Duration,
     /// Keep the first model that is published, for ever.
     pub freeze: bool,
+}
+
+/// The model that predicts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    pub generation: u64,
+    /// First generation with this model; a confirmed model gets new ones.
+    pub since: u64,
+    pub model: Model,
+    pub judged: Judged,
+}
+
+/// The samples that a model was fitted and judged on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judged {
+    /// The window, when it was judged last.
+    Here {
+        /// End of the oldest and of the newest burst, CLOCK_MONOTONIC ns.
+        from_ns: u64,
+        until_ns: u64,
+        samples: usize,
+        /// Mean |log2 error| on the judging samples, octaves.
+        error_model: f64,
+        error_avg: f64,
+    },
+    /// It comes from a file, and was not judged here yet.
+    Elsewhere(Origin),
+}
+
+impl LearnerConfig {
+    /// With the lease that goes with the interval: several fits, and not less than half a minute.
+    pub fn new(window: usize, refit_interval: Duration, freeze: bool) -> Self {
+        Self {
+            window,
+            refit_interval,
+            max_age: (10 * refit_interval).max(Duration::from_secs(30)),
+            freeze,
+        }
+    }
+}
+
+impl Default for LearnerConfig {
+    fn default() -> Self {
+        let refit_interval = Duration::from_secs_f64(DEFAULT_REFIT_INTERVAL_S);
+        Self::new(DEFAULT_WINDOW, refit_interval, false)
+    }
 }
 
 /// What the learner has done, for the stats.
@@ -94,9 +143,10 @@ pub struct Learner {
     drift: PageHinkley,
     rivals: Rivals,
     drifted: bool,
-    published: Option<(u64, Model)>,
-    /// First generation of the published model; a confirmed model gets new ones.
-    published_since: u64,
+    published: Option<Published>,
+    /// The lease of a model from a file has not begun to run: no sample was seen yet.
+    lease_waits: bool,
+    cpu_clock: fn() -> u64,
     remembered: VecDeque<(u64, Model)>,
     parity: Parity,
 }
@@ -115,22 +165,55 @@ impl Learner {
             rivals: Rivals::default(),
             drifted: false,
             published: None,
-            published_since: 0,
+            lease_waits: false,
+            cpu_clock: thread_cpu_ns,
             remembered: VecDeque::new(),
             parity: Parity::default(),
         }
     }
 
+    /// With another clock for the CPU time of fits, ns: a replay must not depend on how fast it is.
+    pub fn with_cpu_clock(self, cpu_clock: fn() -> u64) -> Self {
+        Self { cpu_clock, ..self }
+    }
+
+    /// Publish a model from a file, before anything was seen. From then on it is judged like any other; a frozen
+    /// learner keeps it for ever.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn adopt(&mut self, file: ModelFile, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+        let generation = sink.publish(&file.model, self.lease_end(now_ns))?;
+        info!(
+            "model {generation} published, from a file; on {} samples of Linux {} its |error| was {:.3}, the moving \
+             average's {:.3} octaves",
+            file.origin.samples, file.origin.kernel, file.origin.error_model, file.origin.error_avg
+        );
+        self.with_status(|s| {
+            s.generation = generation;
+            s.model_samples = file.model.samples();
+            s.published += 1;
+            (s.gate_model, s.gate_avg) = (file.origin.error_model, file.origin.error_avg);
+        });
+        self.remember(Published {
+            generation,
+            since: generation,
+            model: file.model,
+            judged: Judged::Elsewhere(file.origin),
+        });
+        self.lease_waits = !self.config.freeze;
+        Ok(())
+    }
+
+    /// What is published.
+    pub fn published(&self) -> Option<&Published> {
+        self.published.as_ref()
+    }
+
     /// Take samples in, oldest first.
     pub fn add(&mut self, samples: &[Sample]) {
         for sample in samples {
-            let row = Row {
-                x: sample.features(),
-                y: sample.log_burst(),
-                avg: sample.avg_prediction(),
-                weight: f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX)),
-                class: sample.class().min(NR_CLASSES - 1),
-            };
+            let row = Row::from(sample);
             if let Some((generation, prediction)) = sample.prediction() {
                 self.check_parity(generation, prediction, &row);
                 self.watch(generation, prediction, &row);
@@ -158,40 +241,60 @@ impl Learner {
     /// # Errors
     /// When the sink fails; a fit that fails is counted and logged.
     pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+        self.begin_lease(now_ns, sink)?;
         let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
         let early = self.drifted && now_ns >= self.earliest_fit_ns;
         if frozen || !enough || (now_ns < self.next_fit_ns && !early) {
             return Ok(());
         }
-        self.next_fit_ns = now_ns + self.config.refit_interval.as_nanos() as u64;
+        self.next_fit_ns = now_ns.saturating_add(self.config.refit_interval.as_nanos() as u64);
         self.drifted = false;
         self.new_rows = 0;
 
-        let started_ns = thread_cpu_ns();
+        let started_ns = (self.cpu_clock)();
         let none = Model::default();
-        let published = self.published.as_ref().map_or(&none, |(_, m)| m);
+        let published = self.published.as_ref().map_or(&none, |p| &p.model);
         let verdict = gate::judge(self.rows.make_contiguous(), published);
-        let used_ns = thread_cpu_ns() - started_ns;
-        self.earliest_fit_ns = now_ns + MAX_SHARE * used_ns;
+        let used_ns = (self.cpu_clock)() - started_ns;
+        self.earliest_fit_ns = now_ns.saturating_add(MAX_SHARE * used_ns);
         self.next_fit_ns = self.next_fit_ns.max(self.earliest_fit_ns);
         self.with_status(|s| {
             s.fits += 1;
             s.fit_us = used_ns / 1000;
         });
-        let expires_ns = if self.config.freeze {
-            u64::MAX
-        } else {
-            now_ns + self.config.max_age.as_nanos() as u64
-        };
         match verdict {
-            Ok(verdict) => self.apply(verdict, expires_ns, sink),
+            Ok(verdict) => self.apply(verdict, self.lease_end(now_ns), sink),
             Err(e) => {
                 self.with_status(|s| s.fits_failed += 1);
                 warn!("no model could be fitted: {e}");
                 Ok(())
             }
         }
+    }
+
+    /// When a model that is published now expires, CLOCK_MONOTONIC ns.
+    fn lease_end(&self, now_ns: u64) -> u64 {
+        if self.config.freeze {
+            u64::MAX
+        } else {
+            now_ns.saturating_add(self.config.max_age.as_nanos() as u64)
+        }
+    }
+
+    /// The lease of a model from a file runs from the first sample: loading the scheduler may take a good part of it.
+    fn begin_lease(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+        if !self.lease_waits || self.new_rows == 0 {
+            return Ok(());
+        }
+        self.lease_waits = false;
+        let Some(mut published) = self.published.take() else {
+            return Ok(());
+        };
+        published.generation = sink.publish(&published.model, self.lease_end(now_ns))?;
+        self.with_status(|s| s.generation = published.generation);
+        self.remember(published);
+        Ok(())
     }
 
     fn apply(&mut self, verdict: Verdict, expires_ns: u64, sink: &dyn ModelSink) -> Result<()> {
@@ -240,26 +343,41 @@ impl Learner {
                     );
                 }
             }
-            self.published_since = generation;
             self.drift.reset();
             self.rivals = Rivals::default();
         }
-        self.remember(generation, verdict.model);
+        let before = self.published.as_ref().filter(|_| !changes);
+        let end_ns = |row: Option<&Row>| row.map_or(0, |r| r.end_ns);
+        let published = Published {
+            generation,
+            since: before.map_or(generation, |p| p.since),
+            model: verdict.model,
+            judged: Judged::Here {
+                from_ns: end_ns(self.rows.front()),
+                until_ns: end_ns(self.rows.back()),
+                samples: self.rows.len(),
+                error_model: verdict.error_model,
+                error_avg: verdict.error_avg,
+            },
+        };
+        self.remember(published);
         Ok(())
     }
 
-    fn remember(&mut self, generation: u64, model: Model) {
+    fn remember(&mut self, published: Published) {
         if self.remembered.len() == REMEMBERED_MODELS {
             self.remembered.pop_front();
         }
-        self.remembered.push_back((generation, model.clone()));
-        self.published = Some((generation, model));
+        self.remembered
+            .push_back((published.generation, published.model.clone()));
+        self.published = Some(published);
     }
 
     /// An error that rises, or that exceeds the moving average's, says that the world has changed: the older samples
     /// tell of another one.
     fn watch(&mut self, generation: u64, prediction: f64, row: &Row) {
-        if self.drifted || self.published.is_none() || generation < self.published_since {
+        let since = self.published.as_ref().map(|p| p.since);
+        if self.drifted || since.is_none_or(|since| generation < since) {
             return;
         }
         let error = (prediction - row.y).abs();
@@ -444,6 +562,60 @@ mod tests {
         assert_eq!(calls(&sink), [format!("publish 1 until {}", u64::MAX)]);
     }
 
+    /// A file with the model that a learner finds in the samples.
+    fn model_file() -> ModelFile {
+        let (mut learner, _) = learner(false);
+        learner.add(&samples(1_000));
+        learner.step(S, &Notebook::default()).expect("sink works");
+        ModelFile {
+            model: learner.published().expect("a model").model.clone(),
+            ..crate::model_file::tests::file()
+        }
+    }
+
+    #[test]
+    fn a_model_from_a_file_is_published_before_the_first_sample_and_judged_like_any_other() {
+        let (mut learner, status) = learner(false);
+        let sink = Notebook::default();
+        learner.adopt(model_file(), S, &sink).expect("sink works");
+        assert_eq!(calls(&sink), ["publish 1 until 51000000000"]);
+        learner.step(20 * S, &sink).expect("sink works");
+        assert_eq!(calls(&sink).len(), 1, "its lease waits for samples");
+        learner.add(&samples(1));
+        learner.step(30 * S, &sink).expect("sink works");
+        learner.step(31 * S, &sink).expect("sink works");
+        assert_eq!(calls(&sink)[1..], ["publish 2 until 80000000000"]);
+        assert!(matches!(
+            learner.published().map(|p| &p.judged),
+            Some(Judged::Elsewhere(_))
+        ));
+
+        // A candidate of the same samples is no better: it is kept, and now known here.
+        learner.add(&samples(1_000));
+        learner.step(40 * S, &sink).expect("sink works");
+        let published = learner.published().expect("kept");
+        assert_eq!((published.generation, published.since), (3, 1));
+        assert!(matches!(
+            published.judged,
+            Judged::Here { samples: 1001, .. }
+        ));
+        let status = status.lock().expect("not poisoned");
+        assert_eq!((status.fits, status.published, status.kept), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_frozen_learner_keeps_a_model_from_a_file_and_fits_nothing() {
+        let (mut learner, status) = learner(true);
+        let sink = Notebook::default();
+        learner.adopt(model_file(), S, &sink).expect("sink works");
+        for second in 1..20 {
+            learner.add(&samples(500));
+            learner.step(second * 10 * S, &sink).expect("sink works");
+        }
+        assert_eq!(calls(&sink), [format!("publish 1 until {}", u64::MAX)]);
+        assert_eq!(status.lock().expect("not poisoned").fits, 0);
+    }
+
     #[test]
     fn the_window_is_bounded() {
         let (mut learner, status) = learner(false);
@@ -484,7 +656,7 @@ mod tests {
         let sink = Notebook::default();
         learner.add(&samples(1_000));
         learner.step(S, &sink).expect("sink works");
-        let model = learner.published.clone().expect("published").1;
+        let model = learner.published().expect("published").model.clone();
 
         let mut records = samples(2);
         for sample in &mut records {

@@ -8,8 +8,11 @@
 //! learner    keeps the window, fits (fit), judges (gate, drift)
 //! trainer    the thread around the learner
 //! profile    what tasks of a name do: a prior for those without history
+//! recording  samples to files, and back
 //! publish    writes an accepted model (model) into the BPF maps
-//! scheduler  loads, attaches and watches the BPF part; stats, preflight and cli face the user
+//! model_file keeps models as text, between runs
+//! offline    trains and evaluates models on recordings
+//! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
 //! explain    says why a task got its slice, from what observe reads of it in the BPF maps
 //! ```
 //!
@@ -23,19 +26,26 @@ pub mod explain;
 pub mod features;
 pub mod fit;
 pub mod gate;
+pub mod host;
 pub mod learner;
 pub mod model;
+pub mod model_file;
+pub mod moments;
 pub mod native;
 pub mod observe;
+pub mod offline;
 pub mod preflight;
 pub mod profile;
 pub mod publish;
+pub mod recording;
 pub mod ringbuf;
 pub mod robust;
 pub mod sample;
 pub mod scheduler;
+pub mod shutdown;
 pub mod stats;
 pub mod syscalls;
+pub mod tasks;
 pub mod topology;
 pub mod trainer;
 

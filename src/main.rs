@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +10,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam::channel::bounded;
-use log::{info, warn};
+use log::{LevelFilter, info, warn};
 use scx_utils::build_id;
 
 use scx_ml::SCHEDULER_NAME;
-use scx_ml::cli::{Mode, Opts, Task};
+use scx_ml::cli::{Mode, Opts};
+use scx_ml::clock::monotonic_ns;
+use scx_ml::host::Host;
+use scx_ml::learner::Learner;
+use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
-use scx_ml::ringbuf::CHANNEL_BATCHES;
+<<<<<<< HEAD
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle, Recording};
+=======
+use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
+>>>>>>> offline
+use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{explain, features, stats, trainer};
+use scx_ml::{shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -37,38 +46,122 @@ fn run(opts: &Opts) -> Result<()> {
         println!("{SCHEDULER_NAME} {version}");
         return Ok(());
     }
-    match &opts.task {
-        Some(Task::Features { json }) => return print_features(*json),
-        Some(Task::Explain(args)) => {
-            let shutdown = shutdown_by_signal()?;
-            return explain::command::run(args, &shutdown);
-        }
-        None => {}
+    opts.check()?;
+    if let Some(task) = &opts.task {
+        init_logging(LevelFilter::Warn)?;
+        return tasks::perform(task);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
     }
-    opts.check()?;
-    init_logging(opts.verbose)?;
+    init_logging(if opts.verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    })?;
 
-    let shutdown = shutdown_by_signal()?;
+    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(interval), shutdown);
     }
 
+    let host = Host::here();
+    let model = match &opts.model {
+        Some(path) => {
+            let here = (!opts.model_any_kernel).then_some(host.kernel.as_str());
+            Some(ModelFile::load(path, here)?)
+        }
+        None => None,
+    };
+    let saver = match &opts.save_model {
+        Some(path) => Some(Saver::new(path.clone(), host)?),
+        None => None,
+    };
     Kernel::running().check()?;
+    // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
+<<<<<<< HEAD
+    let (_recorder, recorder) = match &opts.record {
+        Some(dir) => {
+            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+            let (recorder, handle) = Recorder::start(config)?;
+            (Some(recorder), Some(handle))
+        }
+        None => (None, None),
+    };
+=======
+    let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
+>>>>>>> offline
     info!("{SCHEDULER_NAME} {version}");
-    schedule(opts, &shutdown)
+    if let Some(dir) = &opts.record {
+        info!(
+            "recording to {}, at most {} MiB",
+            dir.display(),
+            opts.record_limit
+        );
+    }
+    schedule(opts, model, saver, recorder, &shutdown)
 }
 
-fn print_features(json: bool) -> Result<()> {
+<<<<<<< HEAD
+/// What can be done beside scheduling.
+fn perform(task: &Task) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &features::table())?;
-        writeln!(out)?;
-        return Ok(());
+    let colour = out.is_terminal();
+    match task {
+        Task::Features { json: true } => write_json(&mut out, &features::table()),
+        Task::Features { json: false } => features::print_table(&mut out),
+        Task::Explain(args) => {
+            // It locks standard output itself, reading by reading.
+            drop(out);
+            let shutdown = shutdown_by_signal()?;
+            explain::command::run(args, &shutdown)
+        }
+        Task::Train {
+            dir,
+            output,
+            window,
+            json,
+        } => {
+            model_file::check_writable(output)?;
+            let training = offline::train(&Recording::read(dir)?, *window)?;
+            if *json {
+                write_json(&mut out, &training.report)?;
+            } else {
+                offline::print::training(&mut out, &training.report, colour)?;
+            }
+            training.model?.save(output)?;
+            if !json {
+                writeln!(out, "\nThe model is in {}.", output.display())?;
+            }
+            Ok(())
+        }
+        Task::Eval {
+            dir,
+            models,
+            model_any_kernel,
+            split,
+            json,
+        } => {
+            let recording = Recording::read(dir)?;
+            let here = (!model_any_kernel).then_some(recording.meta.kernel.as_str());
+            let models = models
+                .iter()
+                .map(|path| Ok((path.clone(), ModelFile::load(path, here)?)))
+                .collect::<Result<Vec<_>>>()?;
+            let report = offline::evaluate(&recording, &models, *split)?;
+            if *json {
+                return write_json(&mut out, &report);
+            }
+            offline::print::evaluation(&mut out, &report, colour)
+        }
     }
-    features::print_table(&mut out)
+}
+
+fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// Set by Ctrl-C and SIGTERM.
@@ -80,25 +173,58 @@ fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
     })
     .context("cannot watch for Ctrl-C")?;
     Ok(shutdown)
+=======
+/// Prepare the recording, if one is asked for.
+fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
+    let Some(dir) = &opts.record else {
+        return Ok(None);
+    };
+    let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
+    let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
+    Ok(Some(Recorder::start(config)?))
+>>>>>>> offline
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
-fn schedule(opts: &Opts, shutdown: &Arc<AtomicBool>) -> Result<()> {
+fn schedule(
+    opts: &Opts,
+    model: Option<ModelFile>,
+    saver: Option<Saver>,
+    recorder: Option<RecorderHandle>,
+    shutdown: &Arc<AtomicBool>,
+) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
+    let drain = Arc::<DrainCounters>::default();
+    let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
+    if learns {
+        outlets.push(Arc::new(LearnerOutlet {
+            batches,
+            counters: drain.clone(),
+        }));
+    }
+    if let Some(recorder) = &recorder {
+        outlets.push(Arc::new(recorder.clone()));
+    }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),
-        batches: learns.then_some(batches),
+        outlets,
+        recorder,
         status: Arc::default(),
-        drain: Arc::default(),
+        drain,
     };
     let trainer = if learns {
+        let mut learner = Learner::new(opts.learner_config(), learning.status.clone());
+        if let Some(model) = model {
+            learner.adopt(model, monotonic_ns(), &*learning.sink)?;
+        }
         Some(trainer::start(
-            opts.learner_config(),
+            learner,
             opts.keeper_config(),
             to_learn,
             learning.sink.clone(),
             learning.status.clone(),
+            saver,
         )?)
     } else {
         None
@@ -137,14 +263,9 @@ fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-fn init_logging(verbose: bool) -> Result<()> {
-    use simplelog::{ColorChoice, ConfigBuilder, LevelFilter, TermLogger, TerminalMode};
+fn init_logging(level: LevelFilter) -> Result<()> {
+    use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
-    let level = if verbose {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
-    };
     let mut config = ConfigBuilder::new();
     config
         .set_location_level(LevelFilter::Off)
@@ -163,7 +284,7 @@ fn init_logging(verbose: bool) -> Result<()> {
         },
     )
     .context("cannot start logging")?;
-    scx_utils::init_libbpf_logging(Some(if verbose {
+    scx_utils::init_libbpf_logging(Some(if level == LevelFilter::Debug {
         libbpf_rs::PrintLevel::Debug
     } else {
         libbpf_rs::PrintLevel::Warn

@@ -55,6 +55,15 @@ impl Dropped {
     }
 }
 
+/// A column that is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chosen {
+    /// Its index.
+    pub feature: usize,
+    /// Share of the target's variance that it explained beside those chosen before it, 0 to 1.
+    pub explains: f64,
+}
+
 /// A fitted linear model of log2(burst).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear {
@@ -70,6 +79,8 @@ pub struct Linear {
     pub long_margin: f64,
     /// Samples that it was fitted on.
     pub samples: usize,
+    /// Columns that were used, in the order in which they were chosen.
+    pub chosen: Vec<Chosen>,
     /// Columns that were not used, and why.
     pub dropped: Vec<(usize, Dropped)>,
 }
@@ -180,6 +191,7 @@ mod tests {
             margin: 0.8,
             long_margin: 0.8,
             samples: 1000,
+            chosen: vec![],
             dropped: vec![],
         }
     }

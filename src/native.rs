@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char};
 use std::sync::LazyLock;
 
-use crate::bpf::intf::{linear, policy_params, watch};
+use crate::bpf::intf::{burst_sample, linear, policy_params, scx_ml_consts_COMM_LEN, watch};
 use crate::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
 
 #[repr(C)]
@@ -112,6 +112,17 @@ pub static COLUMNS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
         raw::native_nr_columns as usize,
     )
 });
+
+/// The one column that is no integer: the task's name, zeroes behind.
+pub const COMM: Desc = Desc {
+    name: "comm",
+    c_type: "char[16]",
+    unit: "text",
+    source: "task_struct",
+    description: "the task's name at the wake-up",
+    offset: std::mem::offset_of!(burst_sample, comm),
+    size: scx_ml_consts_COMM_LEN as usize,
+};
 
 /// The classes of tasks, each with a model of its own.
 pub static CLASSES: LazyLock<Vec<Desc>> =

@@ -1,4 +1,4 @@
-//! Draining: records from the kernel's ring buffer into a bounded channel. Nothing here ever blocks on the learner.
+//! Draining: records from the kernel's ring buffer to whoever wants them. Nothing here ever waits for any of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam::channel::{Sender, TrySendError, bounded};
+use crossbeam::channel::{Sender, bounded};
 use libbpf_rs::{MapHandle, RingBufferBuilder};
 use log::warn;
 
@@ -15,8 +15,33 @@ use crate::sample::Sample;
 /// How often the ring buffer is looked at. The kernel wakes the reader earlier when it is a quarter full.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Batches that may wait for the learner. What does not fit is dropped and counted.
+/// Batches that may wait for each of those who get them. What does not fit is dropped and counted.
 pub const CHANNEL_BATCHES: usize = 64;
+
+/// Samples that were drained together. All who want them share them.
+pub type Batch = Arc<Vec<Sample>>;
+
+/// Somebody who wants the samples.
+pub trait Outlet: Send + Sync {
+    /// Take a batch or count it as lost, without waiting.
+    fn offer(&self, batch: &Batch);
+}
+
+/// The learner's outlet: a channel, and where its losses are counted.
+pub struct LearnerOutlet {
+    pub batches: Sender<Batch>,
+    pub counters: Arc<DrainCounters>,
+}
+
+impl Outlet for LearnerOutlet {
+    fn offer(&self, batch: &Batch) {
+        if self.batches.try_send(batch.clone()).is_err() {
+            self.counters
+                .channel_dropped
+                .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
 
 /// What became of the records after the kernel let go of them.
 #[derive(Debug, Default)]
@@ -29,20 +54,20 @@ pub struct DrainCounters {
     pub channel_dropped: AtomicU64,
 }
 
-/// The draining thread of one scheduler instance. Stops when dropped.
+/// The draining thread of one scheduler instance. Dropping it stops it, after it has read what is left.
 pub struct Drain {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drain {
-    /// Start draining `samples` into `batches`.
+    /// Start draining `samples` to `outlets`.
     ///
     /// # Errors
     /// When the thread cannot be started or the ring buffer cannot be mapped.
     pub fn start(
         samples: MapHandle,
-        batches: Sender<Vec<Sample>>,
+        outlets: Vec<Arc<dyn Outlet>>,
         counters: Arc<DrainCounters>,
     ) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -52,7 +77,7 @@ impl Drain {
             .spawn({
                 let stop = stop.clone();
                 move || {
-                    if let Err(e) = drain(&samples, &batches, &counters, &stop, &ready_tx) {
+                    if let Err(e) = drain(&samples, &outlets, &counters, &stop, &ready_tx) {
                         warn!("samples are no longer read: {e:#}");
                         // Also reaches the caller if it still waits for the thread to be ready.
                         let _ = ready_tx.try_send(Err(e));
@@ -72,7 +97,7 @@ impl Drain {
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -83,7 +108,7 @@ impl Drop for Drain {
 
 fn drain(
     samples: &MapHandle,
-    batches: &Sender<Vec<Sample>>,
+    outlets: &[Arc<dyn Outlet>],
     counters: &DrainCounters,
     stop: &AtomicBool,
     ready: &Sender<Result<()>>,
@@ -106,24 +131,26 @@ fn drain(
     let ring = builder.build().context("cannot read the ring buffer")?;
     let _ = ready.send(Ok(()));
 
-    while !stop.load(Ordering::Relaxed) {
-        // The kernel signals only when much is waiting, and a poll reads only what was signalled: read in any case.
-        let _ = ring.poll(POLL_INTERVAL);
+    loop {
+        // Looked at before reading: whoever stops this has detached the scheduler, so that the last turn reads all.
+        let last = stop.load(Ordering::Acquire);
+        if !last {
+            // The kernel signals only when much is waiting, and a poll reads only what was signalled: read in any case.
+            let _ = ring.poll(POLL_INTERVAL);
+        }
         ring.consume().context("cannot read the ring buffer")?;
         let full = batch.take();
-        if full.is_empty() {
-            continue;
-        }
-        counters
-            .received
-            .fetch_add(full.len() as u64, Ordering::Relaxed);
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
-            batches.try_send(full)
-        {
+        if !full.is_empty() {
             counters
-                .channel_dropped
-                .fetch_add(lost.len() as u64, Ordering::Relaxed);
+                .received
+                .fetch_add(full.len() as u64, Ordering::Relaxed);
+            let full = Arc::new(full);
+            for outlet in outlets {
+                outlet.offer(&full);
+            }
+        }
+        if last {
+            return Ok(());
         }
     }
-    Ok(())
 }

@@ -10,7 +10,8 @@
 //! residuals, do not depend on that.
 
 use crate::fit::{FitError, Row, least_squares};
-use crate::model::Linear;
+use crate::model::{LOG2_MAX, Linear};
+use crate::moments::{BLOCK, Column, Sums};
 
 /// Steps at most; the gain is nearly all in the first ones.
 const STEPS: usize = 5;
@@ -24,16 +25,6 @@ const FLOOR: f64 = 0.1;
 /// A column that the reweighting leaves with less than this share of its variance is left as it was.
 const PIVOT_MIN: f64 = 1e-6;
 
-/// Weighted mean of |log2(burst) - prediction|, octaves.
-fn mean_error(rows: &[&Row], model: &Linear) -> f64 {
-    let total: f64 = rows.iter().map(|r| r.weight).sum();
-    let sum: f64 = rows
-        .iter()
-        .map(|r| r.weight * (r.y - model.predict(&r.x)).abs())
-        .sum();
-    sum / total
-}
-
 /// `model`, fitted on `rows` by least squares, with the coefficients that lower the mean |error| on them. The same
 /// model when that is not possible.
 ///
@@ -41,90 +32,179 @@ fn mean_error(rows: &[&Row], model: &Linear) -> f64 {
 /// When linfa cannot solve a step.
 pub fn refine(rows: &[&Row], model: Linear) -> Result<Linear, FitError> {
     let columns: Vec<usize> = model.used().collect();
-    let mut best_error = mean_error(rows, &model);
-    let mut best = model;
+    let table = Table::of(rows, &columns);
+    let mut best = table.plane(&model);
+    let (mut residuals, mut best_error) = table.residuals(&best);
+    let mut improved = false;
     for _ in 0..STEPS {
-        let Some(next) = step(rows, &columns, &best)? else {
+        let Some(next) = table.step(&residuals, &best)? else {
             break;
         };
-        let error = mean_error(rows, &next);
-        // NaN is not less.
-        if !(error < best_error) {
+        let (next_residuals, error) = table.residuals(&next);
+        if error.is_nan() || error >= best_error {
             break;
         }
         let gain = best_error - error;
-        (best, best_error) = (next, error);
+        (best, residuals, best_error, improved) = (next, next_residuals, error, true);
         if gain < ENOUGH * best_error {
             break;
         }
     }
-    Ok(best)
+    if !improved {
+        return Ok(model);
+    }
+    Ok(table.linear(&best, model))
 }
 
-/// One reweighted least-squares problem. None when it is degenerate.
-fn step(rows: &[&Row], columns: &[usize], model: &Linear) -> Result<Option<Linear>, FitError> {
-    let k = columns.len();
-    let weight = |r: &Row| r.weight / (r.y - model.predict(&r.x)).abs().max(FLOOR);
-    let total: f64 = rows.iter().map(|r| weight(r)).sum();
+/// The columns that take part, and the target behind them, about their means.
+struct Table {
+    columns: Vec<usize>,
+    mean: Vec<f64>,
+    blocks: Vec<Block>,
+    /// Of all weights.
+    total: f64,
+}
 
-    // Of the columns, and of the target behind them.
-    let value = |r: &Row, i: usize| if i < k { r.x[columns[i]] } else { r.y };
-    let mut mean = vec![0.0; k + 1];
-    for row in rows {
-        let share = weight(row) / total;
-        for (i, m) in mean.iter_mut().enumerate() {
-            *m += share * value(row, i);
-        }
-    }
-    let mut moments = vec![vec![0.0; k + 1]; k + 1];
-    let mut centred = vec![0.0; k + 1];
-    for row in rows {
-        let share = weight(row) / total;
-        for (i, c) in centred.iter_mut().enumerate() {
-            *c = value(row, i) - mean[i];
-        }
-        for (i, line) in moments.iter_mut().enumerate() {
-            let x = share * centred[i];
-            for (sum, other) in line.iter_mut().zip(&centred).take(i + 1) {
-                *sum += x * other;
+struct Block {
+    values: Vec<Column>,
+    /// 0 where there is no row.
+    weights: Column,
+}
+
+/// A model in the table's coordinates.
+struct Plane {
+    /// What it predicts where all columns have their mean.
+    middle: f64,
+    coef: Vec<f64>,
+}
+
+impl Table {
+    fn of(rows: &[&Row], columns: &[usize]) -> Self {
+        let k = columns.len();
+        let value = |r: &Row, i: usize| if i < k { r.x[columns[i]] } else { r.y };
+        let total: f64 = rows.iter().map(|r| r.weight).sum();
+        let mut mean = vec![0.0; k + 1];
+        for row in rows {
+            let share = row.weight / total;
+            for (i, m) in mean.iter_mut().enumerate() {
+                *m += share * value(row, i);
             }
         }
+        let block = |rows: &[&Row]| {
+            let mut block = Block {
+                values: vec![[0.0; BLOCK]; k + 1],
+                weights: [0.0; BLOCK],
+            };
+            for (r, row) in rows.iter().enumerate() {
+                block.weights[r] = row.weight;
+                for (i, column) in block.values.iter_mut().enumerate() {
+                    column[r] = value(row, i) - mean[i];
+                }
+            }
+            block
+        };
+        Self {
+            blocks: rows.chunks(BLOCK).map(block).collect(),
+            columns: columns.to_vec(),
+            mean,
+            total,
+        }
     }
 
-    // Cholesky of the correlation matrix, the target's line last: L and z of fit.rs.
-    let std: Vec<f64> = (0..k).map(|i| moments[i][i].sqrt()).collect();
-    if std.iter().any(|s| s.is_nan() || *s <= f64::MIN_POSITIVE) {
-        return Ok(None);
-    }
-    let mut factor: Vec<Vec<f64>> = Vec::with_capacity(k);
-    for i in 0..k {
-        let mut line: Vec<f64> = Vec::with_capacity(i + 1);
-        for j in 0..i {
-            let known: f64 = line.iter().zip(&factor[j]).map(|(a, b)| a * b).sum();
-            line.push((moments[i][j] / (std[i] * std[j]) - known) / factor[j][j]);
+    fn plane(&self, model: &Linear) -> Plane {
+        let coef: Vec<f64> = self.columns.iter().map(|&c| model.coef[c]).collect();
+        let at_mean: f64 = coef.iter().zip(&self.mean).map(|(c, m)| c * m).sum();
+        Plane {
+            middle: model.intercept + at_mean,
+            coef,
         }
-        let left = 1.0 - line.iter().map(|l| l * l).sum::<f64>();
-        if left < PIVOT_MIN {
+    }
+
+    /// `model` with the plane's coefficients.
+    fn linear(&self, plane: &Plane, mut model: Linear) -> Linear {
+        model.intercept = plane.middle;
+        for ((&column, &c), m) in self.columns.iter().zip(&plane.coef).zip(&self.mean) {
+            model.coef[column] = c;
+            model.intercept -= c * m;
+        }
+        model
+    }
+
+    /// log2(burst) less its prediction, limited as the kernel limits it; and the weighted mean of their size, octaves.
+    fn residuals(&self, plane: &Plane) -> (Vec<Column>, f64) {
+        let k = self.columns.len();
+        let mut sum = 0.0;
+        let residuals = self.blocks.iter().map(|block| {
+            let mut residuals = [plane.middle; BLOCK];
+            for (c, column) in plane.coef.iter().zip(&block.values) {
+                for (prediction, x) in residuals.iter_mut().zip(column) {
+                    *prediction += c * x;
+                }
+            }
+            for (r, y) in residuals.iter_mut().zip(&block.values[k]) {
+                *r = y + self.mean[k] - r.clamp(0.0, LOG2_MAX);
+            }
+            for (r, w) in residuals.iter().zip(&block.weights) {
+                sum += w * r.abs();
+            }
+            residuals
+        });
+        let residuals = residuals.collect();
+        (residuals, sum / self.total)
+    }
+
+    /// One reweighted least-squares problem. None when it is degenerate.
+    fn step(&self, residuals: &[Column], plane: &Plane) -> Result<Option<Plane>, FitError> {
+        let k = self.columns.len();
+        let mut sums = Sums::new(k + 1);
+        let mut total = 0.0;
+        for (block, residuals) in self.blocks.iter().zip(residuals) {
+            let weights: Column =
+                std::array::from_fn(|r| block.weights[r] / residuals[r].abs().max(FLOOR));
+            total += weights.iter().sum::<f64>();
+            sums.add(&block.values, &weights);
+        }
+        // About the means by these weights, which are near: nothing is lost by subtracting.
+        let mean: Vec<f64> = sums.first.iter().map(|s| s / total).collect();
+        let moment = |i: usize, j: usize| sums.second[i][j] / total - mean[i] * mean[j];
+
+        // Cholesky of the correlation matrix, the target's line last: L and z of fit.rs.
+        let std: Vec<f64> = (0..k).map(|i| moment(i, i).sqrt()).collect();
+        if std.iter().any(|s| s.is_nan() || *s <= f64::MIN_POSITIVE) {
             return Ok(None);
         }
-        line.push(left.sqrt());
-        factor.push(line);
-    }
-    let mut z: Vec<f64> = Vec::with_capacity(k);
-    for i in 0..k {
-        let known: f64 = z.iter().zip(&factor[i]).map(|(a, b)| a * b).sum();
-        z.push((moments[k][i] / std[i] - known) / factor[i][i]);
-    }
+        let mut factor: Vec<Vec<f64>> = Vec::with_capacity(k);
+        for i in 0..k {
+            let mut line: Vec<f64> = Vec::with_capacity(i + 1);
+            for j in 0..i {
+                let known: f64 = line.iter().zip(&factor[j]).map(|(a, b)| a * b).sum();
+                line.push((moment(i, j) / (std[i] * std[j]) - known) / factor[j][j]);
+            }
+            let left = 1.0 - line.iter().map(|l| l * l).sum::<f64>();
+            if left < PIVOT_MIN {
+                return Ok(None);
+            }
+            line.push(left.sqrt());
+            factor.push(line);
+        }
+        let mut z: Vec<f64> = Vec::with_capacity(k);
+        for i in 0..k {
+            let known: f64 = z.iter().zip(&factor[i]).map(|(a, b)| a * b).sum();
+            z.push((moment(k, i) / std[i] - known) / factor[i][i]);
+        }
 
-    let beta = least_squares(&factor, &z)?;
-    let mut next = model.clone();
-    next.intercept = mean[k];
-    for ((&column, b), (s, m)) in columns.iter().zip(beta).zip(std.iter().zip(&mean)) {
-        next.coef[column] = b / s;
-        next.intercept -= next.coef[column] * m;
+        let beta = least_squares(&factor, &z)?;
+        let mut next = Plane {
+            middle: self.mean[k] + mean[k],
+            coef: plane.coef.clone(),
+        };
+        for (i, b) in beta.into_iter().enumerate() {
+            next.coef[i] = b / std[i];
+            next.middle -= next.coef[i] * mean[i];
+        }
+        let sound = next.middle.is_finite() && next.coef.iter().all(|c| c.is_finite());
+        Ok(sound.then_some(next))
     }
-    let sound = next.intercept.is_finite() && next.coef.iter().all(|c| c.is_finite());
-    Ok(sound.then_some(next))
 }
 
 #[cfg(test)]
@@ -132,6 +212,7 @@ mod tests {
     use super::*;
     use crate::bpf::NR_FEATURES;
     use crate::fit::fit;
+    use crate::gate::mean_error;
 
     /// A plane with a fifth of the rows six octaves above it.
     fn with_outliers() -> Vec<Row> {
@@ -148,6 +229,7 @@ mod tests {
                     avg: 15.0,
                     weight: 1.0 + (i % 3) as f64,
                     class: 0,
+                    end_ns: i as u64,
                 }
             })
             .collect()
@@ -165,7 +247,7 @@ mod tests {
         };
         // The plane is at 13.25 plus the noise's median of 0.1; the mean of the outliers would add 1.2.
         assert!((at(&model) - 13.35).abs() < 0.1, "{}", at(&model));
-        assert!(mean_error(&rows, &model) < 1.4);
+        assert!(mean_error(&rows, |r| model.predict(&r.x)) < 1.4);
     }
 
     #[test]
@@ -175,9 +257,10 @@ mod tests {
             let rows: Vec<&Row> = rows.iter().take(n).collect();
             let mut skewed = fit(&rows).expect("a fit");
             skewed.intercept += 1.0;
-            let before = mean_error(&rows, &skewed);
+            let error = |m: &Linear| mean_error(&rows, |r| m.predict(&r.x));
+            let before = error(&skewed);
             let refined = refine(&rows, skewed).expect("solvable");
-            assert!(mean_error(&rows, &refined) < before);
+            assert!(error(&refined) < before);
         }
     }
 
@@ -190,6 +273,7 @@ mod tests {
                 avg: 0.0,
                 weight: 1.0,
                 class: 0,
+                end_ns: i as u64,
             })
             .collect();
         let rows: Vec<&Row> = rows.iter().collect();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam::channel::{RecvTimeoutError, Sender};
+use crossbeam::channel::RecvTimeoutError;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
@@ -22,12 +22,13 @@ use crate::bpf::intf::{
 use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::bpf::{NR_CLASSES, bytes_of, from_bytes};
 use crate::cli::Opts;
+use crate::clock::monotonic_ns;
 use crate::features;
 use crate::learner::LearnerStatus;
 use crate::observe::Observer;
 use crate::publish::{MapSink, ModelMaps};
-use crate::ringbuf::{Drain, DrainCounters};
-use crate::sample::Sample;
+use crate::recording::{RecorderHandle, Tally};
+use crate::ringbuf::{Drain, DrainCounters, Outlet};
 use crate::stats::{self, Metrics, Sources};
 use crate::syscalls;
 use crate::topology::CacheMap;
@@ -41,8 +42,10 @@ const SAMPLE_WINDOW_S: f64 = SAMPLE_WINDOW_NS as f64 / 1e9;
 /// What outlives a scheduler object: a restart (CPU hotplug) keeps the learner and its model.
 pub struct Learning {
     pub sink: Arc<MapSink>,
-    /// Where samples go. None: nothing is learned (`--mode base`).
-    pub batches: Option<Sender<Vec<Sample>>>,
+    /// Where samples go. Nowhere: nothing is learned (`--mode base`).
+    pub outlets: Vec<Arc<dyn Outlet>>,
+    /// Who is told of the bursts that are no samples.
+    pub recorder: Option<RecorderHandle>,
     pub status: Arc<Mutex<LearnerStatus>>,
     pub drain: Arc<DrainCounters>,
 }
@@ -57,6 +60,8 @@ pub struct Scheduler<'a> {
     learning: &'a Learning,
     /// The kernel's watch over each class's model, as it was seen last.
     watches: [watch; NR_CLASSES],
+    /// How far the recorder was told of the kernel's counters.
+    tally: Tally,
 }
 
 impl<'a> Scheduler<'a> {
@@ -96,14 +101,19 @@ impl<'a> Scheduler<'a> {
             ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
             profiles: MapHandle::try_from(&skel.maps.profiles)?,
         })?;
-        let drain = match &learning.batches {
-            Some(batches) => Some(Drain::start(
+        let drain = if learning.outlets.is_empty() {
+            None
+        } else {
+            Some(Drain::start(
                 MapHandle::try_from(&skel.maps.samples)?,
-                batches.clone(),
+                learning.outlets.clone(),
                 learning.drain.clone(),
-            )?),
-            None => None,
+            )?)
         };
+        let tally = Tally::new(
+            monotonic_ns(),
+            learning.drain.undecodable.load(Ordering::Relaxed),
+        );
 
         let link =
             scx_ops_attach!(skel, ml_ops).context("the kernel refuses to attach the scheduler")?;
@@ -120,6 +130,7 @@ impl<'a> Scheduler<'a> {
             opts,
             learning,
             watches: Default::default(),
+            tally,
         })
     }
 
@@ -136,10 +147,13 @@ impl<'a> Scheduler<'a> {
                 Err(e) => return Err(e).context("the statistics server has ended"),
             }
             self.report_watches()?;
+            self.tell_recorder(false)?;
         }
 
         self.link = None;
+        // Nothing ends a burst any more: what is read and counted now is all.
         self.drain = None;
+        self.tell_recorder(true)?;
         let mut totals = vec![];
         self.metrics()?.format(&mut totals)?;
         info!(
@@ -162,7 +176,32 @@ impl<'a> Scheduler<'a> {
             counters: &self.counters()?,
             drain: &self.learning.drain,
             learner: &status,
+            recorder: self.learning.recorder.as_ref().map(|r| &*r.status),
         }))
+    }
+
+    /// Tell the recorder, about once a second and at the end, what the kernel has counted.
+    fn tell_recorder(&mut self, last: bool) -> Result<()> {
+        let Some(recorder) = &self.learning.recorder else {
+            return Ok(());
+        };
+        let now_ns = monotonic_ns();
+        if !last && !self.tally.due(now_ns) {
+            return Ok(());
+        }
+        let undecodable = self.learning.drain.undecodable.load(Ordering::Relaxed);
+        let counted = self.tally.since(&self.counters()?, undecodable, now_ns);
+        let taken = if last {
+            recorder.hand_counted(counted)
+        } else {
+            recorder.offer_counted(counted)
+        };
+        if taken {
+            self.tally.taken(&counted);
+        } else if last {
+            warn!("the recorder does not take the last of the counters: its sums do not add up");
+        }
+        Ok(())
     }
 
     /// Log where the kernel has fallen back from a model to the base policy, or returned to it.
@@ -257,6 +296,7 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
 
     skel.maps.cpu_ctxs.set_max_entries(nr_cpus)?;
     skel.maps.llc_ctxs.set_max_entries(nr_llcs)?;
+    skel.maps.quantum_timers.set_max_entries(nr_cpus)?;
 
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bpf::intf::{counters, watch};
 use crate::features;
 use crate::learner::LearnerStatus;
+use crate::recording::recorder::RecorderStatus;
 use crate::ringbuf::DrainCounters;
 
 /// Defines [`Metrics`] from the kernel's counters, each with the name and description of `intf.h` (a test compares
@@ -67,6 +68,8 @@ metrics! {
     kept_running: "slices renewed in place because nothing more urgent waited",
     preempt_kicks: "running tasks asked to make room for a fresh wake-up",
     tick_preempts: "running tasks ended at a tick, past their first quantum",
+    timers_set: "timers set for the end of a first quantum",
+    timer_preempts: "running tasks asked to make room at the end of their first quantum",
     fair_turns: "turns given to the fair lane because it had waited long enough",
     neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
     llc_steals: "tasks taken from another LLC's queues",
@@ -79,6 +82,8 @@ metrics! {
     received: u64 = "samples that user space has read, since the start",
     channel_dropped: u64 = "samples lost because the learner was behind, since the start",
     undecodable: u64 = "records that were no samples, since the start",
+    recorded: u64 = "samples in the recording (--record), since the start",
+    record_lost: u64 = "samples that are not in it: recorder behind, limit or disk; since the start",
     trainer_dead: u64 = "1: the trainer has ended with an error, base policy only",
     window: u64 = "samples in the window",
     models_fitted: u64 = "fits, since the start",
@@ -112,6 +117,8 @@ pub struct Sources<'a> {
     pub learner: &'a LearnerStatus,
     /// By class.
     pub watches: &'a [watch],
+    /// None: nothing is recorded.
+    pub recorder: Option<&'a RecorderStatus>,
 }
 
 impl Metrics {
@@ -123,6 +130,10 @@ impl Metrics {
             received: from.drain.received.load(Ordering::Relaxed),
             channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
             undecodable: from.drain.undecodable.load(Ordering::Relaxed),
+            recorded: from
+                .recorder
+                .map_or(0, |r| r.recorded.load(Ordering::Relaxed)),
+            record_lost: from.recorder.map_or(0, RecorderStatus::lost),
             trainer_dead: u64::from(learner.dead),
             window: learner.window as u64,
             models_fitted: learner.fits,
@@ -179,7 +190,7 @@ impl Metrics {
         )
     }
 
-    /// Three lines for a person.
+    /// Three lines for a person, four while recording.
     pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
         writeln!(
             w,
@@ -228,6 +239,13 @@ impl Metrics {
             self.preempt_kicks + self.tick_preempts,
             self.wait_ns / self.waits.max(1) / 1000,
         )?;
+        if self.recorded + self.record_lost > 0 {
+            writeln!(
+                w,
+                "  recorded {}, not recorded {}",
+                self.recorded, self.record_lost
+            )?;
+        }
         Ok(())
     }
 }

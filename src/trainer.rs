@@ -7,38 +7,43 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use log::{error, warn};
+use log::{debug, error, warn};
 
 use crate::clock::monotonic_ns;
-use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::learner::{Learner, LearnerStatus};
+use crate::model_file::Saver;
 use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
+use crate::ringbuf::Batch;
 use crate::sample::Sample;
 
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Environment variable that makes the trainer fail on purpose, for the tests of that day: `trainer-panic`.
+/// Environment variable that makes something fail on purpose, for the tests of that day: `trainer-panic`,
+/// `recorder-panic` or `recorder-slow`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
-/// Start the trainer. It ends when all senders of `batches` are gone.
+/// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when all
+/// senders of `batches` are gone.
 ///
 /// # Errors
 /// When the thread cannot be started.
 pub fn start(
-    config: LearnerConfig,
+    learner: Learner,
     profiles: KeeperConfig,
-    batches: Receiver<Vec<Sample>>,
+    batches: Receiver<Batch>,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
+    saver: Option<Saver>,
 ) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("ml-trainer".into())
         .spawn(move || {
+            be_nice();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let learner = Learner::new(config, status.clone());
                 let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
-                train(learner, keeper, &batches, &*sink)
+                train(learner, keeper, &batches, &*sink, saver)
             }));
             let what = match outcome {
                 Ok(Ok(())) => return,
@@ -61,8 +66,9 @@ pub fn start(
 fn train(
     mut learner: Learner,
     mut keeper: Keeper,
-    batches: &Receiver<Vec<Sample>>,
+    batches: &Receiver<Batch>,
     sink: &dyn ModelSink,
+    mut saver: Option<Saver>,
 ) -> Result<()> {
     let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
@@ -72,6 +78,9 @@ fn train(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 keeper.save();
+                if let Some(saver) = &mut saver {
+                    saver.finish(learner.published());
+                }
                 return Ok(());
             }
         }
@@ -85,6 +94,20 @@ fn train(
         let now_ns = monotonic_ns();
         keeper.step(now_ns, sink)?;
         learner.step(now_ns, sink)?;
+        if let Some(saver) = &mut saver {
+            saver.look(learner.published());
+        }
+    }
+}
+
+/// Fitting takes what the machine has left over; on a busy one it takes longer.
+fn be_nice() {
+    // SAFETY: a plain system call; 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+        debug!(
+            "cannot lower the trainer's priority: {}",
+            std::io::Error::last_os_error()
+        );
     }
 }
 
@@ -93,7 +116,8 @@ fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
     keeper.add(batch);
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+/// What a panic says of itself.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<String>()
         .map(String::as_str)
@@ -104,6 +128,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learner::LearnerConfig;
     use crate::model::Model;
     use crossbeam::channel::bounded;
 
@@ -128,26 +153,23 @@ mod tests {
         }
     }
 
-    fn config() -> LearnerConfig {
-        LearnerConfig {
+    fn learner(status: &Arc<Mutex<LearnerStatus>>) -> Learner {
+        let config = LearnerConfig {
             window: 1_000,
             refit_interval: Duration::from_millis(1),
             max_age: Duration::from_secs(1),
             freeze: false,
-        }
+        };
+        Learner::new(config, status.clone())
     }
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
-        let (tx, rx) = bounded::<Vec<Sample>>(1);
+        let (tx, rx) = bounded::<Batch>(1);
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(
-            config(),
-            KeeperConfig::default(),
-            rx,
-            Arc::new(Broken::default()),
-            status.clone(),
-        );
+        let sink = Arc::new(Broken::default());
+        let profiles = KeeperConfig::default();
+        let thread = start(learner(&status), profiles, rx, sink, status.clone(), None);
         drop(tx);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
@@ -159,11 +181,12 @@ mod tests {
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let thread = start(
-            config(),
+            learner(&status),
             KeeperConfig::default(),
             rx,
             sink.clone(),
             status.clone(),
+            None,
         )
         .expect("started");
         let samples = (0..900u64)
@@ -177,7 +200,7 @@ mod tests {
                 Sample(record)
             })
             .collect();
-        tx.send(samples).expect("the trainer listens");
+        tx.send(Arc::new(samples)).expect("the trainer listens");
         thread.join().expect("the panic is caught");
         assert!(status.lock().expect("not poisoned").dead);
         assert!(*sink.withdrawn.lock().expect("not poisoned"));

@@ -194,7 +194,8 @@ struct cpu_ctx {
 	u32 window_bursts;
 	u32 window_kept;
 	u32 keep_shift; /* one burst in 2^keep_shift is kept */
-	u32 pad2[17];
+	u32 nr_fresh; /* tasks in its own fresh lane when it last looked */
+	u32 pad2[16];
 };
 _Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
 
@@ -232,6 +233,8 @@ _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache lin
 	X(kept_running, "slices renewed in place because nothing more urgent waited")                                  \
 	X(preempt_kicks, "running tasks asked to make room for a fresh wake-up")                                       \
 	X(tick_preempts, "running tasks ended at a tick, past their first quantum")                                    \
+	X(timers_set, "timers set for the end of a first quantum")                                                     \
+	X(timer_preempts, "running tasks asked to make room at the end of their first quantum")                        \
 	X(fair_turns, "turns given to the fair lane because it had waited long enough")                                \
 	X(neighbour_steals, "fresh wake-ups taken from the lane of another CPU of the LLC")                            \
 	X(llc_steals, "tasks taken from another LLC's queues")                                                         \

@@ -6,9 +6,9 @@
  *   model.h            prediction, integer maths   features.bpf.h   what is known about a task
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
  *   queues.bpf.h       lanes, placement            samples.bpf.h    records to user space
- *   group.bpf.h        nice and cgroup weights
+ *   preempt.bpf.h      who makes room, and when    group.bpf.h      nice and cgroup weights
  */
-#include "queues.bpf.h"
+#include "preempt.bpf.h"
 #include "burst.bpf.h"
 
 char _license[] SEC("license") = "GPL";
@@ -77,6 +77,9 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
 	lane = policy_lane(&pp, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag,
 			   tctx->sure_long);
+	/* The learner's work can wait: it must not delay what it learns from. */
+	if (is_own_task(p))
+		lane = LANE_FAIR;
 	tctx->lane = lane;
 
 	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
@@ -106,6 +109,8 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	} else if (victim >= 0) {
 		COUNT(preempt_kicks);
 		scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
+	} else if (lane == LANE_FRESH) {
+		set_quantum_timer(cpu, now_ns);
 	}
 }
 
@@ -152,6 +157,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	nr_fair = scx_bpf_dsq_nr_queued(fair_dsq(llc)) + nr_pinned;
 	nr_fresh = scx_bpf_dsq_nr_queued(fresh_dsq(cpu));
 	cctx->nr_waiting = nr_fair + nr_fresh;
+	cctx->nr_fresh = nr_fresh;
 	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
 
 	if (nr_fair <= 0)
@@ -230,6 +236,8 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
+	if (cctx->nr_fresh)
+		set_quantum_timer(scx_bpf_task_cpu(p), now_ns);
 
 	/* The first of the fair lane has the least virtual time there: the clock does not lag behind it. */
 	lctx = llc_ctx_of(cctx->llc);
@@ -259,6 +267,9 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	if (lctx)
 		lctx->vclock += policy_vclock_step(vused, cctx->nr_waiting + lctx->nr_cpus);
 
+	/* Its fair lane has just had a turn. */
+	if (tctx->lane == LANE_FAIR)
+		cctx->fair_turn_ns = scx_bpf_now();
 	if (runnable) {
 		tctx->preemptions++;
 		tctx->queued_ns = scx_bpf_now();
@@ -360,7 +371,9 @@ void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 {
-	return create_queues();
+	s32 err = create_queues();
+
+	return err ?: create_quantum_timers();
 }
 
 void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)

@@ -205,53 +205,6 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /*
- * Whether a fresh wake-up may take the place of what runs on cpu: that is past its first quantum, and has been
- * there for a moment, so that a switch buys more than it costs. Reads another CPU's state without a
- * lock: a wrong guess costs one needless switch.
- */
-static bool preemptible(s32 cpu, u64 now_ns)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 start_ns, ran_ns;
-
-	if (!cctx)
-		return false;
-	start_ns = READ_ONCE(cctx->run_start_ns);
-	if (!start_ns || (s64)(now_ns - cctx->protect_until_ns) < 0)
-		return false;
-	ran_ns = saturating_sub(now_ns, start_ns);
-	return ran_ns >= params.preempt_after_ns && cctx->burst_before_ns + ran_ns >= params.first_quantum_ns;
-}
-
-/* CPUs of the LLC to look at for one to preempt, beside the task's own. */
-#define PREEMPT_SCAN_MAX 4
-
-/*
- * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
- * where there is none.
- */
-static s32 find_preemptible(struct task_struct *p, s32 cpu, u32 llc, bool pinned, u64 now_ns)
-{
-	u32 i;
-
-	if (preemptible(cpu, now_ns))
-		return cpu;
-	if (pinned)
-		return -EBUSY;
-	bpf_for (i, 1, PREEMPT_SCAN_MAX + 1) {
-		s32 other = on_ring(cpu + i, nr_cpus);
-		struct cpu_ctx *octx;
-
-		if (i >= nr_cpus)
-			break;
-		octx = cpu_ctx_of(other);
-		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
-			return other;
-	}
-	return -EBUSY;
-}
-
-/*
  * An idle CPU for p, claimed, or negative. Legal in ops.select_cpu and ops.enqueue of every kernel with sched_ext.
  * looked: ops.select_cpu has just found none, so that the cheap look is enough.
  */

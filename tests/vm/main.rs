@@ -8,4 +8,7 @@ mod harness;
 mod learning;
 mod life;
 mod load;
+mod model_file;
+mod profiles;
+mod recording;
 mod storms;

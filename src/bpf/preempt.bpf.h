@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Preemption: which running task a fresh wake-up may take the place of, and when.
+ *
+ * Problem: a slice ends at a tick, up to 4 ms late at 250 Hz; a fresh wake-up that comes while another is still inside
+ * its first quantum would wait that long for a long burst to be found out.
+ * How: a wake-up that finds nobody to preempt sets a timer for the end of the first quantum of what runs. There is one
+ * timer a CPU; it is set at most once a quantum however often the CPU switches, and only while somebody waits: when it
+ * fires too early, because another task runs by then, it sets itself again.
+ */
+#ifndef __SCX_ML_PREEMPT_BPF_H
+#define __SCX_ML_PREEMPT_BPF_H
+
+#include "queues.bpf.h"
+
+struct quantum_timer {
+	struct bpf_timer timer;
+	u64 fires_ns; /* scx_bpf_now() clock; in the past: not set */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* CPUs; set by user space */
+	__type(key, u32);
+	__type(value, struct quantum_timer);
+} quantum_timers SEC(".maps");
+
+/*
+ * Time until a fresh wake-up may take the place of what runs on cpu: that must be past its first quantum, and have been
+ * there for a moment, so that a switch buys more than it costs. 0: now; ~0: there is nothing to preempt. Reads another
+ * CPU's state without a lock: a wrong guess costs one needless switch.
+ */
+static u64 preemptible_in_ns(s32 cpu, u64 now_ns)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 start_ns, end_ns;
+
+	if (!cctx)
+		return ~0ULL;
+	start_ns = READ_ONCE(cctx->run_start_ns);
+	if (!start_ns)
+		return ~0ULL;
+	end_ns = start_ns + saturating_sub(params.first_quantum_ns, cctx->burst_before_ns);
+	if (end_ns < start_ns + params.preempt_after_ns)
+		end_ns = start_ns + params.preempt_after_ns;
+	if ((s64)(cctx->protect_until_ns - end_ns) > 0)
+		end_ns = cctx->protect_until_ns;
+	return saturating_sub(end_ns, now_ns);
+}
+
+static inline bool preemptible(s32 cpu, u64 now_ns)
+{
+	return preemptible_in_ns(cpu, now_ns) == 0;
+}
+
+/* CPUs of the LLC to look at for one to preempt, beside the task's own. */
+#define PREEMPT_SCAN_MAX 4
+
+/*
+ * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
+ * where there is none.
+ */
+static s32 find_preemptible(struct task_struct *p, s32 cpu, u32 llc, bool pinned, u64 now_ns)
+{
+	u32 i;
+
+	if (preemptible(cpu, now_ns))
+		return cpu;
+	if (pinned)
+		return -EBUSY;
+	bpf_for (i, 1, PREEMPT_SCAN_MAX + 1) {
+		s32 other = on_ring(cpu + i, nr_cpus);
+		struct cpu_ctx *octx;
+
+		if (i >= nr_cpus)
+			break;
+		octx = cpu_ctx_of(other);
+		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
+			return other;
+	}
+	return -EBUSY;
+}
+
+/* See to it that what runs on cpu ends with its first quantum if somebody fresh waits. Any context but NMI. */
+static void set_quantum_timer(s32 cpu, u64 now_ns)
+{
+	u64 in_ns = preemptible_in_ns(cpu, now_ns), fires_ns = now_ns + in_ns;
+	struct quantum_timer *t;
+	u32 key = cpu;
+
+	if (in_ns == ~0ULL)
+		return;
+	t = bpf_map_lookup_elem(&quantum_timers, &key);
+	if (!t || (t->fires_ns > now_ns && t->fires_ns <= fires_ns))
+		return;
+	t->fires_ns = fires_ns;
+	if (!bpf_timer_start(&t->timer, in_ns, 0))
+		COUNT(timers_set);
+}
+
+/* A first quantum may have ended on CPU *key. Runs in a softirq of the CPU that set the timer; `current` is anything. */
+static int quantum_ended(void *map, u32 *key, struct quantum_timer *t)
+{
+	s32 cpu = *key;
+	u64 now_ns = scx_bpf_now();
+
+	t->fires_ns = 0;
+	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0)
+		return 0;
+	if (preemptible(cpu, now_ns)) {
+		COUNT(timer_preempts);
+		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
+	} else {
+		set_quantum_timer(cpu, now_ns);
+	}
+	return 0;
+}
+
+static s32 create_quantum_timers(void)
+{
+	u32 cpu;
+
+	bpf_for (cpu, 0, nr_cpus) {
+		u32 key = cpu;
+		struct quantum_timer *t = bpf_map_lookup_elem(&quantum_timers, &key);
+		s32 err;
+
+		if (!t)
+			return -EINVAL;
+		err = bpf_timer_init(&t->timer, &quantum_timers, CLOCK_MONOTONIC);
+		if (!err)
+			err = bpf_timer_set_callback(&t->timer, quantum_ended);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+#endif /* __SCX_ML_PREEMPT_BPF_H */

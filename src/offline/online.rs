@@ -1,0 +1,169 @@
+//! The recording replayed through the learner: what `scx_ml` itself would have predicted, burst by burst.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+
+use crate::bpf::intf::{self, sample_flags_SAMPLE_PREDICTED as PREDICTED};
+use crate::bpf::{FEATURE_SLOTS, NR_FEATURES};
+use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::model::Model;
+use crate::native;
+use crate::publish::ModelSink;
+use crate::sample::Sample;
+
+use super::predictors::{Prediction, Predictions};
+
+/// Predictions for the samples from `from` on, and what the learner did. Test, then train: every burst is predicted by
+/// the model that was published when its task woke, in the kernel's arithmetic, and only then learned from. The clock is
+/// that of the records; fits take no time.
+///
+/// # Errors
+/// When a model cannot be published, because a coefficient is beyond the kernel's limits.
+pub fn replay(samples: &[Sample], from: usize) -> Result<(Predictions, LearnerStatus)> {
+    let status = Arc::new(Mutex::new(LearnerStatus::default()));
+    let mut learner = Learner::new(LearnerConfig::default(), status.clone()).with_cpu_clock(|| 0);
+    let press = Press::default();
+    let mut predictions = vec![None; samples.len() - from];
+    let mut now_ns = 0;
+    for (i, sample) in samples.iter().enumerate() {
+        let mut sample = *sample;
+        let prediction = press.predict(&mut sample);
+        if let Some(at) = i.checked_sub(from) {
+            predictions[at] = Some(prediction);
+        }
+        now_ns = sample.0.end_ns.max(now_ns);
+        press.set_clock(now_ns);
+        learner.add(&[sample]);
+        learner.step(now_ns, &press)?;
+    }
+    let status = status.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    Ok((predictions, status))
+}
+
+/// A sink that keeps everything that was ever published.
+#[derive(Default)]
+struct Press {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    now_ns: u64,
+    generation: u64,
+    /// Oldest first.
+    published: Vec<Publication>,
+}
+
+struct Publication {
+    since_ns: u64,
+    /// None: a withdrawal.
+    model: Option<(intf::model, Model)>,
+}
+
+impl Press {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn set_clock(&self, now_ns: u64) {
+        self.lock().now_ns = now_ns;
+    }
+
+    /// Predict as the kernel would have, and write that into the record in place of what the kernel did predict.
+    fn predict(&self, sample: &mut Sample) -> Prediction {
+        let avg = sample.avg_prediction();
+        let row_class = sample.class();
+        let record = &mut sample.0;
+        record.flags &= !PREDICTED;
+        let woke_ns = record.wake_ns.min(record.end_ns);
+        let state = self.lock();
+        let at_wake_up = state.published.iter().rev().find(|p| p.since_ns < woke_ns);
+        let Some((q, model)) = at_wake_up.and_then(|p| p.model.as_ref()) else {
+            return Prediction::stand_in(avg);
+        };
+        let Some(linear) = model.classes.get(row_class).and_then(Option::as_ref) else {
+            return Prediction::stand_in(avg);
+        };
+        if woke_ns > q.expires_ns {
+            return Prediction::stand_in(avg);
+        }
+        let mut slots = [0; FEATURE_SLOTS];
+        slots[..NR_FEATURES].copy_from_slice(&record.feature_q8);
+        record.pred_q16 = native::predict_q16(&q.linear[row_class], &slots);
+        record.model_generation = q.generation;
+        record.flags |= PREDICTED;
+        Prediction::with_margin(f64::from(record.pred_q16) / 65536.0, linear.margin)
+    }
+}
+
+impl ModelSink for Press {
+    fn publish(&self, model: &Model, expires_ns: u64) -> Result<u64> {
+        let mut state = self.lock();
+        state.generation += 1;
+        let mut quantised = model.quantise()?;
+        (quantised.generation, quantised.expires_ns) = (state.generation, expires_ns);
+        let since_ns = state.now_ns;
+        state.published.push(Publication {
+            since_ns,
+            model: Some((quantised, model.clone())),
+        });
+        Ok(state.generation)
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        let mut state = self.lock();
+        let since_ns = state.now_ns;
+        if state.published.last().is_some_and(|p| p.model.is_some()) {
+            state.published.push(Publication {
+                since_ns,
+                model: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::tests::samples;
+
+    #[test]
+    fn nothing_is_predicted_before_there_is_a_model_and_most_is_afterwards() {
+        let samples = samples(4_000);
+        let (predictions, status) = replay(&samples, 0).expect("replayed");
+        let own = |part: &[Option<Prediction>]| part.iter().flatten().filter(|p| p.own).count();
+        assert_eq!(own(&predictions[..400]), 0);
+        assert!(own(&predictions[1_000..]) > 2_900);
+        assert!(status.fits > 1 && status.published >= 1, "{status:?}");
+        assert!(
+            status.parity.checked > 0 && status.parity.errors == 0,
+            "{status:?}"
+        );
+    }
+
+    #[test]
+    fn a_replay_is_repeatable() {
+        let samples = samples(3_000);
+        let (a, _) = replay(&samples, 1_000).expect("replayed");
+        let (b, _) = replay(&samples, 1_000).expect("replayed");
+        assert_eq!(a, b);
+        assert_eq!(a.len(), 2_000);
+    }
+
+    #[test]
+    fn records_that_go_back_in_time_are_borne() {
+        let mut samples = samples(3_000);
+        for sample in samples.iter_mut().skip(1_000).step_by(7) {
+            sample.0.end_ns /= 2;
+            sample.0.wake_ns = u64::MAX;
+        }
+        let (predictions, _) = replay(&samples, 0).expect("replayed");
+        assert!(predictions.iter().flatten().all(|p| p.value.is_finite()));
+    }
+}

@@ -1,0 +1,335 @@
+//! The recorder: the thread that writes samples to files while scx_ml schedules.
+//!
+//! It has a channel of its own and nobody waits for it: what does not fit is dropped and counted. Whatever happens to
+//! the disk, scheduling and learning go on. A segment gets its name when it is complete and on the disk, so that a
+//! crash costs the unfinished one and no other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use log::{error, info, warn};
+
+use super::meta::Meta;
+use super::schema::Loss;
+use super::segments::{Failure, Segments, StartError};
+use super::write::{CreateFile, create_private};
+use crate::clock::monotonic_ns;
+use crate::ringbuf::{Batch, CHANNEL_BATCHES, Outlet};
+use crate::trainer::{FAULT_VARIABLE, panic_message};
+
+/// Longest time without a look at the clock.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the end waits for the recorder to take the last of the counters.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a test's slow recorder takes for each message.
+const SLOWNESS: Duration = Duration::from_millis(250);
+
+/// What to record, and where to.
+#[derive(Debug, Clone)]
+pub struct RecorderConfig {
+    /// Folder, which is created if it is not there.
+    pub dir: PathBuf,
+    /// Bytes that the recording may take on the disk.
+    pub limit_bytes: u64,
+    /// Rows of samples after which a segment is complete.
+    pub segment_rows: u64,
+    /// Time after which it is.
+    pub segment_time: Duration,
+    pub meta: Meta,
+}
+
+impl RecorderConfig {
+    pub fn new(dir: &Path, limit_bytes: u64, meta: Meta) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            limit_bytes,
+            segment_rows: 200_000,
+            segment_time: Duration::from_secs(60),
+            meta,
+        }
+    }
+}
+
+/// What has become of the samples that user space has read, since the start.
+#[derive(Debug, Default)]
+pub struct RecorderStatus {
+    /// Samples in the recording, those of the unfinished segment included.
+    pub recorded: AtomicU64,
+    /// Samples dropped because the recorder was behind.
+    pub channel_dropped: AtomicU64,
+    /// Samples that the limit or an error of the disk kept out of the recording.
+    pub not_recorded: AtomicU64,
+}
+
+impl RecorderStatus {
+    /// Samples that are not in the recording for either reason.
+    pub fn lost(&self) -> u64 {
+        self.channel_dropped.load(Ordering::Relaxed) + self.not_recorded.load(Ordering::Relaxed)
+    }
+}
+
+enum Message {
+    Samples(Batch),
+    /// What the kernel has counted in a stretch of time. The recorder adds what it has lost itself.
+    Counted(Loss),
+    End,
+}
+
+/// The way to the recorder.
+#[derive(Clone)]
+pub struct RecorderHandle {
+    messages: Sender<Message>,
+    pub status: Arc<RecorderStatus>,
+}
+
+impl Outlet for RecorderHandle {
+    fn offer(&self, batch: &Batch) {
+        let message = Message::Samples(batch.clone());
+        if self.messages.try_send(message).is_err() {
+            self.status
+                .channel_dropped
+                .fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl RecorderHandle {
+    /// Hand over what the kernel has counted since the last time; whether there was room for it.
+    pub fn offer_counted(&self, counted: Loss) -> bool {
+        self.messages.try_send(Message::Counted(counted)).is_ok()
+    }
+
+    /// The same after the scheduler was detached, when there is time to wait for room.
+    pub fn hand_counted(&self, counted: Loss) -> bool {
+        self.messages
+            .send_timeout(Message::Counted(counted), LAST_WAIT)
+            .is_ok()
+    }
+}
+
+/// The recorder's thread. Dropping it waits until everything is written that was handed over until then.
+pub struct Recorder {
+    messages: Sender<Message>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Prepare the folder, begin the first segment, and start the thread.
+    ///
+    /// # Errors
+    /// When the folder cannot be used or the thread cannot be started.
+    pub fn start(config: RecorderConfig) -> Result<(Self, RecorderHandle), StartError> {
+        Self::start_with(config, create_private)
+    }
+
+    /// The same with another way to create files.
+    pub(super) fn start_with(
+        config: RecorderConfig,
+        create: CreateFile,
+    ) -> Result<(Self, RecorderHandle), StartError> {
+        let status = Arc::new(RecorderStatus::default());
+        let segments = Segments::begin(config, create)?;
+        let dir = segments.dir().to_path_buf();
+        let (messages, to_record) = bounded(CHANNEL_BATCHES);
+        let thread = std::thread::Builder::new()
+            .name("ml-recorder".into())
+            .spawn({
+                let status = status.clone();
+                move || Worker::new(segments, status).run(&to_record)
+            })
+            .map_err(|source| StartError::NotWritable { dir, source })?;
+        let recorder = Self {
+            messages: messages.clone(),
+            thread: Some(thread),
+        };
+        Ok((recorder, RecorderHandle { messages, status }))
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Fails if the thread has ended already.
+        let _ = self.messages.send(Message::End);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the recorder had panicked");
+        }
+    }
+}
+
+/// The thread's side.
+struct Worker {
+    segments: Segments,
+    status: Arc<RecorderStatus>,
+    /// Rows for the next file of losses. One row that grows once the recording has stopped.
+    losses: Vec<Loss>,
+    /// What the rows so far say of our own losses: dropped by the channel, not recorded.
+    told: (u64, u64),
+    /// The limit is reached, or the disk does not take any more.
+    stopped: bool,
+}
+
+impl Worker {
+    fn new(segments: Segments, status: Arc<RecorderStatus>) -> Self {
+        Self {
+            segments,
+            status,
+            losses: vec![],
+            told: (0, 0),
+            stopped: false,
+        }
+    }
+
+    /// Record until the end is asked for. A panic ends the recording and nothing else.
+    fn run(mut self, messages: &Receiver<Message>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.record(messages);
+            self.end();
+        }));
+        if let Err(panic) = outcome {
+            error!(
+                "the recorder has ended (it panicked: {}); complete segments are kept, scheduling goes on",
+                panic_message(&*panic)
+            );
+            let lost = self.segments.abandon();
+            self.lose(lost);
+            self.stopped = true;
+            while let Ok(message) = messages.recv() {
+                match message {
+                    Message::Samples(batch) => self.samples(&batch),
+                    Message::Counted(_) => {}
+                    Message::End => break,
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, messages: &Receiver<Message>) {
+        let fault = std::env::var(FAULT_VARIABLE).ok();
+        loop {
+            match messages.recv_timeout(self.segments.due_in().min(IDLE_WAIT)) {
+                Ok(Message::Samples(batch)) => self.samples(&batch),
+                Ok(Message::Counted(counted)) => self.counted(counted),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if !self.stopped && self.segments.due_in().is_zero() {
+                self.complete();
+            }
+            match fault.as_deref() {
+                Some("recorder-slow") => std::thread::sleep(SLOWNESS),
+                Some("recorder-panic") => panic!("asked for by {FAULT_VARIABLE}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn samples(&mut self, batch: &Batch) {
+        let len = batch.len() as u64;
+        if self.stopped {
+            self.status.not_recorded.fetch_add(len, Ordering::Relaxed);
+            return;
+        }
+        self.status.recorded.fetch_add(len, Ordering::Relaxed);
+        if let Err(failure) = self.segments.append(batch) {
+            self.stop(failure);
+        }
+    }
+
+    fn counted(&mut self, mut counted: Loss) {
+        let lost = (
+            self.status.channel_dropped.load(Ordering::Relaxed),
+            self.status.not_recorded.load(Ordering::Relaxed),
+        );
+        counted.channel_dropped = lost.0 - self.told.0;
+        counted.not_recorded = lost.1 - self.told.1;
+        self.told = lost;
+        match self.losses.last_mut() {
+            Some(last) if self.stopped => last.add(&counted),
+            _ => self.losses.push(counted),
+        }
+    }
+
+    /// Complete the segment.
+    fn complete(&mut self) {
+        if let Err(failure) = self.segments.complete(&mut self.losses) {
+            self.stop(failure);
+        }
+    }
+
+    /// Record no more samples; what of them could not be kept is counted.
+    fn stop(&mut self, failure: Failure) {
+        self.stopped = true;
+        match failure {
+            Failure::Limit { limit_bytes } => {
+                let lost = self.segments.abandon_buffer();
+                self.lose(lost);
+                warn!(
+                    "the recording has reached its limit of {} MiB (--record-limit): what comes now is not recorded; \
+                     scheduling goes on",
+                    limit_bytes >> 20
+                );
+                // There is room left for this.
+                self.complete();
+            }
+            Failure::Disk { .. } => {
+                let lost = self.segments.abandon();
+                self.lose(lost);
+                error!(
+                    "{failure}: the recording has ended, {lost} samples of the unfinished segment are lost; \
+                     scheduling goes on"
+                );
+            }
+        }
+    }
+
+    fn lose(&self, samples: u64) {
+        self.status.recorded.fetch_sub(samples, Ordering::Relaxed);
+        self.status
+            .not_recorded
+            .fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Write what there is, after the last message.
+    fn end(&mut self) {
+        if self.segments.is_untouched() && self.losses.is_empty() && self.status.lost() == 0 {
+            // It never came to scheduling. Dropping the segments removes what was prepared.
+            return;
+        }
+        if !self.stopped {
+            self.complete();
+        }
+        // What was lost after the last of the counters, or by completing.
+        let lost = self.status.lost();
+        if lost > self.told.0 + self.told.1 {
+            let now = monotonic_ns();
+            self.counted(Loss {
+                start_ns: now,
+                end_ns: now,
+                ..Default::default()
+            });
+        }
+        if let Err(failure) = self.segments.write_losses(&mut self.losses) {
+            error!("{failure}: what was lost last is not in the recording");
+        }
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let (segments, bytes) = self.segments.completed();
+        info!(
+            "recorded {} samples in {segments} segments of {}, {:.1} MiB; lost {} (recorder behind {}, limit or disk {})",
+            count(&self.status.recorded),
+            self.segments.dir().display(),
+            bytes as f64 / f64::from(1 << 20),
+            self.status.lost(),
+            count(&self.status.channel_dropped),
+            count(&self.status.not_recorded),
+        );
+    }
+}
