@@ -31,7 +31,7 @@ const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
 const NEW_ROWS: usize = 50;
 
 /// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
-const MAX_SHARE: u64 = 20;
+const MAX_SHARE: u64 = 100;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -273,13 +273,15 @@ impl Learner {
         }
     }
 
-    /// When a model that is published now expires, CLOCK_MONOTONIC ns.
+    /// When a model that is published now expires, CLOCK_MONOTONIC ns. Where fitting is slow, it lasts for several of
+    /// the longer intervals.
     fn lease_end(&self, now_ns: u64) -> u64 {
         if self.config.freeze {
-            u64::MAX
-        } else {
-            now_ns.saturating_add(self.config.max_age.as_nanos() as u64)
+            return u64::MAX;
         }
+        let interval_ns = self.next_fit_ns.saturating_sub(now_ns);
+        let lease_ns = (self.config.max_age.as_nanos() as u64).max(3 * interval_ns);
+        now_ns.saturating_add(lease_ns)
     }
 
     /// The lease of a model from a file runs from the first sample: loading the scheduler may take a good part of it.

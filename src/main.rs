@@ -21,11 +21,7 @@ use scx_ml::learner::Learner;
 use scx_ml::model_file::{ModelFile, Saver};
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
-<<<<<<< HEAD
-use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle, Recording};
-=======
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
->>>>>>> offline
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::{shutdown, stats, tasks, trainer};
@@ -79,19 +75,7 @@ fn run(opts: &Opts) -> Result<()> {
     };
     Kernel::running().check()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
-<<<<<<< HEAD
-    let (_recorder, recorder) = match &opts.record {
-        Some(dir) => {
-            let meta = Meta::here(&version, opts.mode.name(), opts.sample_rate, opts.syscalls);
-            let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
-            let (recorder, handle) = Recorder::start(config)?;
-            (Some(recorder), Some(handle))
-        }
-        None => (None, None),
-    };
-=======
     let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
->>>>>>> offline
     info!("{SCHEDULER_NAME} {version}");
     if let Some(dir) = &opts.record {
         info!(
@@ -103,77 +87,6 @@ fn run(opts: &Opts) -> Result<()> {
     schedule(opts, model, saver, recorder, &shutdown)
 }
 
-<<<<<<< HEAD
-/// What can be done beside scheduling.
-fn perform(task: &Task) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let colour = out.is_terminal();
-    match task {
-        Task::Features { json: true } => write_json(&mut out, &features::table()),
-        Task::Features { json: false } => features::print_table(&mut out),
-        Task::Explain(args) => {
-            // It locks standard output itself, reading by reading.
-            drop(out);
-            let shutdown = shutdown_by_signal()?;
-            explain::command::run(args, &shutdown)
-        }
-        Task::Train {
-            dir,
-            output,
-            window,
-            json,
-        } => {
-            model_file::check_writable(output)?;
-            let training = offline::train(&Recording::read(dir)?, *window)?;
-            if *json {
-                write_json(&mut out, &training.report)?;
-            } else {
-                offline::print::training(&mut out, &training.report, colour)?;
-            }
-            training.model?.save(output)?;
-            if !json {
-                writeln!(out, "\nThe model is in {}.", output.display())?;
-            }
-            Ok(())
-        }
-        Task::Eval {
-            dir,
-            models,
-            model_any_kernel,
-            split,
-            json,
-        } => {
-            let recording = Recording::read(dir)?;
-            let here = (!model_any_kernel).then_some(recording.meta.kernel.as_str());
-            let models = models
-                .iter()
-                .map(|path| Ok((path.clone(), ModelFile::load(path, here)?)))
-                .collect::<Result<Vec<_>>>()?;
-            let report = offline::evaluate(&recording, &models, *split)?;
-            if *json {
-                return write_json(&mut out, &report);
-            }
-            offline::print::evaluation(&mut out, &report, colour)
-        }
-    }
-}
-
-fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
-}
-
-/// Set by Ctrl-C and SIGTERM.
-fn shutdown_by_signal() -> Result<Arc<AtomicBool>> {
-    let shutdown = Arc::new(AtomicBool::new(false));
-    ctrlc::set_handler({
-        let shutdown = shutdown.clone();
-        move || shutdown.store(true, Ordering::Relaxed)
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(shutdown)
-=======
 /// Prepare the recording, if one is asked for.
 fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
     let Some(dir) = &opts.record else {
@@ -182,7 +95,6 @@ fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, Record
     let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
     let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
     Ok(Some(Recorder::start(config)?))
->>>>>>> offline
 }
 
 /// Schedule until `shutdown`, anew after each CPU hotplug.
