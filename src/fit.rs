@@ -20,7 +20,10 @@ use crate::robust;
 use crate::sample::Sample;
 
 /// Fewest rows that a model is fitted on.
-pub const MIN_ROWS: usize = 200;
+pub const MIN_ROWS: usize = 50;
+
+/// A model has at most one column for so many rows: more would fit the noise of few samples.
+const ROWS_PER_COLUMN: usize = 25;
 
 /// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
 pub const WEIGHT_MAX: u32 = 64;
@@ -164,7 +167,7 @@ impl Moments {
 pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
     check(rows)?;
     let moments = Moments::of(rows)?;
-    let columns = choose_columns(&moments);
+    let columns = choose_columns(&moments, rows.len());
     let beta = solve(&moments, &columns)?;
 
     let mut coef = [0.0; NR_FEATURES];
@@ -229,7 +232,7 @@ struct Columns {
 
 /// Forward selection: again and again the column that explains most of what is left of the target, beside those chosen
 /// before (orthogonal least squares; Chen, Billings and Luo 1989), by one step of a pivoted Cholesky factorisation each.
-fn choose_columns(moments: &Moments) -> Columns {
+fn choose_columns(moments: &Moments, rows: usize) -> Columns {
     let mut dropped = vec![];
     let mut open: Vec<Candidate> = vec![];
     for i in 0..NR_FEATURES {
@@ -252,7 +255,8 @@ fn choose_columns(moments: &Moments) -> Columns {
         chosen: vec![],
         dropped: vec![],
     };
-    while columns.kept.len() < MODEL_TERMS {
+    let most = MODEL_TERMS.min(rows / ROWS_PER_COLUMN);
+    while columns.kept.len() < most {
         let best = open
             .iter()
             .enumerate()

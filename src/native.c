@@ -152,3 +152,13 @@ u32 native_profile_key(u32 name, u32 waker, u32 seen)
 {
 	return profile_key(name, waker, seen);
 }
+
+void native_watch_quantile(struct watch *w, bool above)
+{
+	watch_quantile(w, above);
+}
+
+s32 native_watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
+{
+	return watched_margin_q16(margin_q16, margin_shift_q16);
+}

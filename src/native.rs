@@ -42,6 +42,8 @@ mod raw {
             err_model_q8: i64,
             err_avg_q8: i64,
         );
+        pub safe fn native_watch_quantile(w: &mut watch, above: bool);
+        pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
         pub safe fn native_bound_vruntime(vruntime: u64, vclock: u64, vlag: u64) -> u64;
@@ -83,6 +85,7 @@ pub use raw::{
     native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_vclock_step as vclock_step,
     native_virtual_ns as virtual_ns, native_watch_add as watch_add,
+    native_watch_quantile as watch_quantile, native_watched_margin_q16 as watched_margin_q16,
 };
 
 /// A line of one of the C side's tables.

@@ -220,6 +220,41 @@ proptest! {
 }
 
 #[test]
+fn a_watched_quantile_holds_for_95_percent_whatever_the_margin_was() {
+    for margin in [0.0, 0.5, 6.0] {
+        let mut w = watch::default();
+        let mut above = 0;
+        for i in 0..20_000u64 {
+            // Residuals from 0 to 4 octaves, evenly.
+            let residual = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 22) as f64;
+            let margin_q16 = watched_margin_q16((margin * 65536.0) as i32, w.margin_shift_q16);
+            let over = residual * 65536.0 > f64::from(margin_q16);
+            above += u32::from(over);
+            watch_quantile(&mut w, over);
+        }
+        let share = f64::from(above) / 20_000.0;
+        assert!(
+            (share - 0.05).abs() < 0.01,
+            "{share} above with a margin of {margin}"
+        );
+    }
+}
+
+#[test]
+fn a_watched_margin_stays_in_range() {
+    let mut w = watch::default();
+    for above in [true, false] {
+        for _ in 0..10_000 {
+            watch_quantile(&mut w, above);
+        }
+        for margin in [i32::MIN, -1, 0, 1 << 16, i32::MAX] {
+            assert!((0..=40 << 16).contains(&watched_margin_q16(margin, w.margin_shift_q16)));
+        }
+    }
+    assert!((0..=40 << 16).contains(&watched_margin_q16(i32::MAX, i32::MAX)));
+}
+
+#[test]
 fn classes_are_told_by_kind_history_and_burst() {
     assert_eq!(task_class(true, 0, 0), 0);
     assert_eq!(task_class(false, 4, 30 * 256), 1);

@@ -71,7 +71,8 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 		goto no_model;
 
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
-	tctx->margin_q16 = linear->margin_q16;
+	w = watch_of(class);
+	tctx->margin_q16 = watched_margin_q16(linear->margin_q16, w ? READ_ONCE(w->margin_shift_q16) : 0);
 	tctx->sure_long = policy_sure_long(&pp, tctx->pred_q16, linear->long_margin_q16);
 
 	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
@@ -82,7 +83,6 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 	tctx->sample_flags |= SAMPLE_PREDICTED;
 	COUNT(predictions);
 
-	w = watch_of(class);
 	if (w && READ_ONCE(w->fallback)) {
 		tctx->sample_flags |= SAMPLE_FALLBACK;
 		COUNT(fallback);
@@ -197,8 +197,10 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		COUNT_ADD(err_model_q8, err_model_q8);
 		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */
-		if (w && tctx->repeat)
+		if (w && tctx->repeat) {
 			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8);
+			watch_quantile(w, label_q16 > tctx->pred_q16 + tctx->margin_q16);
+		}
 	}
 	note_burst(p, tctx, burst_ns, (label_q16 + 128) >> 8, now_ns);
 }

@@ -122,6 +122,8 @@ struct watch {
 	u32 fallbacks; /* how often it fell back */
 	u32 returns; /* how often it came back */
 	u64 generation; /* of the model that is watched */
+	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
+	u32 pad;
 };
 
 /* Which of the two slots is the published one. */
@@ -146,7 +148,7 @@ struct burst_sample {
 #undef X
 	s16 feature_q8[NR_FEATURES];
 	char comm[COMM_LEN];
-	s16 pad[3]; /* fills the last word: zero to three, as columns and features come and go */
+	s16 pad[1]; /* fills the last word: zero to three, as columns and features come and go */
 };
 _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
 		       sizeof(struct burst_sample),

@@ -19,8 +19,15 @@ use super::schema::Loss;
 use super::segments::{Failure, Segments, StartError};
 use super::write::{CreateFile, create_private};
 use crate::clock::monotonic_ns;
-use crate::ringbuf::{Batch, CHANNEL_BATCHES, Outlet};
+use crate::ringbuf::{Batch, Outlet};
 use crate::trainer::{FAULT_VARIABLE, panic_message};
+
+/// Samples that may wait for the recorder: 15 MB of them, a minute's at the usual rate. Among busy tasks it may have to
+/// wait for the CPU for seconds.
+const WAITING_MAX: u64 = 1 << 16;
+
+/// Messages that may wait. Many batches are small.
+const MESSAGES_MAX: usize = 4_096;
 
 /// Longest time without a look at the clock.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -28,7 +35,7 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How long the end waits for the recorder to take the last of the counters.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a test's slow recorder takes for each message.
+/// How long a test's slow recorder takes for each message, until something is lost by that.
 const SLOWNESS: Duration = Duration::from_millis(250);
 
 /// What to record, and where to.
@@ -86,16 +93,25 @@ enum Message {
 #[derive(Clone)]
 pub struct RecorderHandle {
     messages: Sender<Message>,
+    /// Samples in the channel.
+    waiting: Arc<AtomicU64>,
     pub status: Arc<RecorderStatus>,
 }
 
 impl Outlet for RecorderHandle {
     fn offer(&self, batch: &Batch) {
-        let message = Message::Samples(batch.clone());
-        if self.messages.try_send(message).is_err() {
+        let len = batch.len() as u64;
+        let fits = self.waiting.fetch_add(len, Ordering::Relaxed) + len <= WAITING_MAX;
+        if !fits
+            || self
+                .messages
+                .try_send(Message::Samples(batch.clone()))
+                .is_err()
+        {
+            self.waiting.fetch_sub(len, Ordering::Relaxed);
             self.status
                 .channel_dropped
-                .fetch_add(batch.len() as u64, Ordering::Relaxed);
+                .fetch_add(len, Ordering::Relaxed);
         }
     }
 }
@@ -137,19 +153,25 @@ impl Recorder {
         let status = Arc::new(RecorderStatus::default());
         let segments = Segments::begin(config, create)?;
         let dir = segments.dir().to_path_buf();
-        let (messages, to_record) = bounded(CHANNEL_BATCHES);
+        let waiting: Arc<AtomicU64> = Arc::default();
+        let (messages, to_record) = bounded(MESSAGES_MAX);
         let thread = std::thread::Builder::new()
             .name("ml-recorder".into())
             .spawn({
-                let status = status.clone();
-                move || Worker::new(segments, status).run(&to_record)
+                let (status, waiting) = (status.clone(), waiting.clone());
+                move || Worker::new(segments, status, waiting).run(&to_record)
             })
             .map_err(|source| StartError::NotWritable { dir, source })?;
         let recorder = Self {
             messages: messages.clone(),
             thread: Some(thread),
         };
-        Ok((recorder, RecorderHandle { messages, status }))
+        let handle = RecorderHandle {
+            messages,
+            waiting,
+            status,
+        };
+        Ok((recorder, handle))
     }
 }
 
@@ -169,6 +191,8 @@ impl Drop for Recorder {
 struct Worker {
     segments: Segments,
     status: Arc<RecorderStatus>,
+    /// Samples in the channel.
+    waiting: Arc<AtomicU64>,
     /// Rows for the next file of losses. One row that grows once the recording has stopped.
     losses: Vec<Loss>,
     /// What the rows so far say of our own losses: dropped by the channel, not recorded.
@@ -178,10 +202,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(segments: Segments, status: Arc<RecorderStatus>) -> Self {
+    fn new(segments: Segments, status: Arc<RecorderStatus>, waiting: Arc<AtomicU64>) -> Self {
         Self {
             segments,
             status,
+            waiting,
             losses: vec![],
             told: (0, 0),
             stopped: false,
@@ -215,7 +240,7 @@ impl Worker {
     fn record(&mut self, messages: &Receiver<Message>) {
         let fault = std::env::var(FAULT_VARIABLE).ok();
         loop {
-            match messages.recv_timeout(self.segments.due_in().min(IDLE_WAIT)) {
+            match messages.recv_timeout(self.wait()) {
                 Ok(Message::Samples(batch)) => self.samples(&batch),
                 Ok(Message::Counted(counted)) => self.counted(counted),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -225,15 +250,25 @@ impl Worker {
                 self.complete();
             }
             match fault.as_deref() {
-                Some("recorder-slow") => std::thread::sleep(SLOWNESS),
+                Some("recorder-slow") if self.status.lost() == 0 => std::thread::sleep(SLOWNESS),
                 Some("recorder-panic") => panic!("asked for by {FAULT_VARIABLE}"),
                 _ => {}
             }
         }
     }
 
+    /// How long to wait for a message: until the segment is due, unless there will be no more of them.
+    fn wait(&self) -> Duration {
+        if self.stopped {
+            IDLE_WAIT
+        } else {
+            self.segments.due_in().min(IDLE_WAIT)
+        }
+    }
+
     fn samples(&mut self, batch: &Batch) {
         let len = batch.len() as u64;
+        self.waiting.fetch_sub(len, Ordering::Relaxed);
         if self.stopped {
             self.status.not_recorded.fetch_add(len, Ordering::Relaxed);
             return;
@@ -331,5 +366,26 @@ impl Worker {
             count(&self.status.channel_dropped),
             count(&self.status.not_recorded),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorder_that_has_stopped_does_not_spin() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = RecorderConfig {
+            segment_time: Duration::ZERO,
+            ..RecorderConfig::new(dir.path(), 1 << 20, super::super::tests::meta())
+        };
+        let segments = Segments::begin(config, create_private).expect("begun");
+        let mut worker = Worker::new(segments, Arc::default(), Arc::default());
+        assert_eq!(worker.wait(), Duration::ZERO);
+        worker.stop(Failure::Limit {
+            limit_bytes: 1 << 20,
+        });
+        assert_eq!(worker.wait(), IDLE_WAIT);
     }
 }

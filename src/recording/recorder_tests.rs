@@ -143,6 +143,20 @@ fn a_segment_is_complete_when_its_time_is_up() {
 }
 
 #[test]
+fn time_in_which_nothing_happens_makes_no_segments() {
+    let (_parent, dir) = folder();
+    let config = RecorderConfig {
+        segment_time: Duration::from_millis(20),
+        ..config(&dir)
+    };
+    let (recorder, handle) = Recorder::start(config).expect("started");
+    std::thread::sleep(Duration::from_millis(200));
+    handle.offer(&Arc::new(vec![plain(1)]));
+    drop(recorder);
+    assert_eq!(listing(&dir).len(), 1, "{:?}", listing(&dir));
+}
+
+#[test]
 fn names_of_tasks_are_kept_private() {
     let (_parent, dir) = folder();
     record(config(&dir), create_private, vec![vec![plain(1)]]);

@@ -170,11 +170,16 @@ impl Segments {
         Ok(())
     }
 
-    /// Complete the segment, and write the losses of its time, which are then empty.
+    /// Complete the segment if there is anything in it, and write the losses of its time, which are then empty.
     ///
     /// # Errors
     /// As for [`Segments::append`].
     pub fn complete(&mut self, losses: &mut Vec<Loss>) -> Result<(), Failure> {
+        if self.unfinished_rows == 0 && self.buffer.is_empty() && losses.is_empty() {
+            // Nothing has happened: no file of its own for that.
+            self.since = Instant::now();
+            return Ok(());
+        }
         self.write_buffer()?;
         if let Some(Open { writer, path }) = self.open.take() {
             match writer.finish().and_then(|file| complete(file, &path)) {
