@@ -284,7 +284,7 @@ impl Learner {
             return u64::MAX;
         }
         let interval_ns = self.next_fit_ns.saturating_sub(now_ns);
-        let lease_ns = (self.config.max_age.as_nanos() as u64).max(3 * interval_ns);
+        let lease_ns = (self.config.max_age.as_nanos() as u64).max(interval_ns.saturating_mul(3));
         now_ns.saturating_add(lease_ns)
     }
 

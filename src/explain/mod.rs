@@ -112,7 +112,7 @@ pub struct Class {
 /// The kernel's watch over a class's model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// The base policy has taken over.
+    /// The moving average has taken over.
     pub fallback: bool,
     /// Running mean |error| of the model and of the moving average.
     pub error_model: f64,

@@ -217,7 +217,7 @@ fn class(page: &mut Page<impl Write>, class: &Class) -> io::Result<()> {
         times(watch.returns),
     );
     if watch.fallback {
-        page.warning(&format!("{text}; the base policy has taken over"))
+        page.warning(&format!("{text}; the moving average has taken over"))
     } else {
         page.line("", &text)
     }
