@@ -286,12 +286,8 @@ impl Observed {
             return None;
         }
         Some(if self.ctx.sample_flags & SAMPLE_FALLBACK != 0 {
-            let errs = self.watch.map_or_else(String::new, |w| {
-                let (model, avg) = w.errors();
-                format!(", {model:.2} octaves against {avg:.2} now")
-            });
             format!(
-                "the kernel's watch had the moving average take over for {} tasks: their model erred by more{errs}",
+                "the kernel's watch had the moving average take over for {} tasks",
                 self.class_name()
             )
         } else if self.mode == Mode::Shadow {
