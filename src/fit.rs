@@ -20,7 +20,10 @@ use crate::robust;
 use crate::sample::Sample;
 
 /// Fewest rows that a model is fitted on.
-pub const MIN_ROWS: usize = 200;
+pub const MIN_ROWS: usize = 50;
+
+/// A model has at most one column for so many rows: more would fit the noise of few samples.
+const ROWS_PER_COLUMN: usize = 25;
 
 /// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
 pub const WEIGHT_MAX: u32 = 64;
@@ -81,7 +84,7 @@ pub enum FitError {
     Coefficient { feature: &'static str, value: f64 },
 }
 
-/// What the regression needs of the rows: weighted means, and second moments about them. Two passes over the window;
+/// What the regression needs of the rows: weighted means, and second moments about them. One pass over the window;
 /// everything after is the size of the features.
 struct Moments {
     mean: Features,
@@ -100,50 +103,37 @@ impl Moments {
         if total <= 0.0 {
             return Err(FitError::NoWeight);
         }
-        let mut moments = Self {
-            mean: [0.0; NR_FEATURES],
-            mean_y: 0.0,
-            xx: [[0.0; NR_FEATURES]; NR_FEATURES],
-            xy: [0.0; NR_FEATURES],
-            yy: 0.0,
-        };
-        let mut varies = [false; NR_FEATURES];
-        for row in rows {
-            let share = row.weight / total;
-            for (m, x) in moments.mean.iter_mut().zip(row.x) {
-                *m += share * x;
-            }
-            for (varies, (x, first)) in varies.iter_mut().zip(row.x.iter().zip(&rows[0].x)) {
-                *varies |= x != first;
-            }
-            moments.mean_y += share * row.y;
-        }
-        // Constant columns, flags above all, are common: nothing to add.
-        let varying: Vec<usize> = (0..NR_FEATURES).filter(|&i| varies[i]).collect();
-        // The target is the last column.
-        let mut columns = vec![[0.0; BLOCK]; varying.len() + 1];
+        // About the first row: sums of products about zero would lose digits. The target is the last column.
+        let origin = rows[0];
+        let mut columns = vec![[0.0; BLOCK]; NR_FEATURES + 1];
         let mut sums = Sums::new(columns.len());
         for block in rows.chunks(BLOCK) {
             let mut shares = [0.0; BLOCK];
             for (r, row) in block.iter().enumerate() {
                 shares[r] = row.weight / total;
-                for (column, &i) in columns.iter_mut().zip(&varying) {
-                    column[r] = row.x[i] - moments.mean[i];
+                for (column, (x, x0)) in columns.iter_mut().zip(row.x.iter().zip(&origin.x)) {
+                    column[r] = x - x0;
                 }
-                columns[varying.len()][r] = row.y - moments.mean_y;
+                columns[NR_FEATURES][r] = row.y - origin.y;
             }
             sums.add(&columns, &shares);
         }
-        for (line, &i) in sums.second.iter().zip(&varying) {
-            for (sum, &j) in line.iter().zip(&varying) {
-                moments.xx[i][j] = *sum;
+        let off = &sums.first;
+        let moment = |i: usize, j: usize| sums.second[i][j] - off[i] * off[j];
+        let mut moments = Self {
+            mean: std::array::from_fn(|i| origin.x[i] + off[i]),
+            mean_y: origin.y + off[NR_FEATURES],
+            xx: [[0.0; NR_FEATURES]; NR_FEATURES],
+            xy: std::array::from_fn(|i| moment(NR_FEATURES, i)),
+            // What rounding leaves of nothing may be negative.
+            yy: moment(NR_FEATURES, NR_FEATURES).max(0.0),
+        };
+        for i in 0..NR_FEATURES {
+            for j in 0..i {
+                moments.xx[i][j] = moment(i, j);
             }
+            moments.xx[i][i] = moment(i, i).max(0.0);
         }
-        let target = &sums.second[varying.len()];
-        for (sum, &i) in target.iter().zip(&varying) {
-            moments.xy[i] = *sum;
-        }
-        moments.yy = target[varying.len()];
         Ok(moments)
     }
 
@@ -164,7 +154,7 @@ impl Moments {
 pub fn fit(rows: &[&Row]) -> Result<Linear, FitError> {
     check(rows)?;
     let moments = Moments::of(rows)?;
-    let columns = choose_columns(&moments);
+    let columns = choose_columns(&moments, rows.len());
     let beta = solve(&moments, &columns)?;
 
     let mut coef = [0.0; NR_FEATURES];
@@ -229,7 +219,7 @@ struct Columns {
 
 /// Forward selection: again and again the column that explains most of what is left of the target, beside those chosen
 /// before (orthogonal least squares; Chen, Billings and Luo 1989), by one step of a pivoted Cholesky factorisation each.
-fn choose_columns(moments: &Moments) -> Columns {
+fn choose_columns(moments: &Moments, rows: usize) -> Columns {
     let mut dropped = vec![];
     let mut open: Vec<Candidate> = vec![];
     for i in 0..NR_FEATURES {
@@ -252,7 +242,8 @@ fn choose_columns(moments: &Moments) -> Columns {
         chosen: vec![],
         dropped: vec![],
     };
-    while columns.kept.len() < MODEL_TERMS {
+    let most = MODEL_TERMS.min(rows / ROWS_PER_COLUMN);
+    while columns.kept.len() < most {
         let best = open
             .iter()
             .enumerate()

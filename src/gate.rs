@@ -2,7 +2,7 @@
 
 use crate::bpf::NR_CLASSES;
 use crate::features;
-use crate::fit::{FitError, MIN_ROWS, Row, fit};
+use crate::fit::{FitError, Row, fit};
 use crate::model::{Linear, Model};
 
 /// Share of the window, its newest part, that judges and is not fitted on.
@@ -10,6 +10,15 @@ const JUDGING_SHARE: f64 = 0.2;
 
 /// Fewest judging samples of a class for a judgement on it.
 const MIN_JUDGING: usize = 20;
+
+/// A class with fewer samples than this borrows from the others.
+const BORROW_BELOW: usize = 1_000;
+
+/// What is borrowed counts as so many samples.
+const BORROWED_ROWS: f64 = 100.0;
+
+/// Samples of other classes that are looked at, the newest.
+const BORROWED_MOST: usize = 2_000;
 
 /// A candidate must be better than the moving average, and than the published model, by this share of their errors.
 const MARGIN: f64 = 0.01;
@@ -108,21 +117,12 @@ pub fn split(rows: &[Row]) -> (&[Row], &[Row]) {
 
 /// Fit candidates on the older part of `rows` (oldest first) and judge them on the newer.
 ///
-/// A class with too few samples for a model of its own gets the one fitted on all classes, if that stands the test.
+/// A class with few samples borrows from the others, see [`candidate`].
 ///
 /// # Errors
 /// When nothing can be fitted at all.
 pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
     let (older, newer) = split(rows);
-    // Fitted when the first class asks for it.
-    let mut pooled: Option<Linear> = None;
-    let mut pool = || -> Result<Linear, FitError> {
-        if pooled.is_none() {
-            pooled = Some(fit(&older.iter().collect::<Vec<_>>())?);
-        }
-        pooled.clone().ok_or(FitError::TooFew { found: 0 })
-    };
-
     let mut verdict = Verdict {
         model: Model::default(),
         classes: [ClassVerdict {
@@ -139,13 +139,7 @@ pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
             verdict.model.classes[class] = before.cloned();
             continue;
         }
-        let own: Vec<&Row> = older.iter().filter(|r| r.class == class).collect();
-        let candidate = if own.len() < MIN_ROWS {
-            pool()?
-        } else {
-            fit(&own)?
-        };
-        let (chosen, judged) = judge_class(candidate, before, &newer);
+        let (chosen, judged) = judge_class(candidate(older, class)?, before, &newer);
         verdict.model.classes[class] = chosen;
         verdict.classes[class] = judged;
     }
@@ -155,6 +149,27 @@ pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
     verdict.error_model = mean_error(&newer, predict);
     verdict.error_avg = mean_error(&newer, |r| r.avg);
     Ok(verdict)
+}
+
+/// Fit a class's model. The fewer samples it has, the more it is that of all classes: those of the others, the newest,
+/// take part with weights that make them count as [`BORROWED_ROWS`] samples of its own (partial pooling; Gelman and Hill
+/// 2007, chapter 12).
+fn candidate(older: &[Row], class: usize) -> Result<Linear, FitError> {
+    let own: Vec<&Row> = older.iter().filter(|r| r.class == class).collect();
+    if own.len() >= BORROW_BELOW {
+        return fit(&own);
+    }
+    let others = older.iter().rev().filter(|r| r.class != class);
+    let mut borrowed: Vec<Row> = others.take(BORROWED_MOST).copied().collect();
+    let weight = |rows: &mut dyn Iterator<Item = &Row>| rows.map(|r| r.weight).sum::<f64>();
+    let own_weight = weight(&mut own.iter().copied());
+    let scale = BORROWED_ROWS * own_weight / own.len() as f64 / weight(&mut borrowed.iter());
+    if scale.is_finite() && scale < 1.0 {
+        borrowed.iter_mut().for_each(|r| r.weight *= scale);
+    }
+    let mut model = fit(&own.iter().copied().chain(&borrowed).collect::<Vec<_>>())?;
+    model.samples = own.len();
+    Ok(model)
 }
 
 fn judge_class(
@@ -285,12 +300,12 @@ mod tests {
     fn a_small_class_borrows_the_model_of_all() {
         let mut mixed = rows(2_000, 2, false);
         for (i, row) in mixed.iter_mut().enumerate() {
-            row.class = if i % 15 == 0 { 1 } else { 2 };
+            row.class = if i >= 1_500 && i % 4 == 0 { 1 } else { 2 };
         }
         let verdict = judge(&mixed, &Model::default()).expect("a fit");
         assert_eq!(decisions(&verdict), [Unjudged, Replace, Replace, Unjudged]);
         let borrowed = verdict.model.classes[1].as_ref().expect("a model");
-        assert_eq!(borrowed.samples, 1_600);
+        assert_eq!(borrowed.samples, 25);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use log::{debug, info, warn};
 use crate::clock::thread_cpu_ns;
 use crate::drift::{PageHinkley, Rivals};
 use crate::features;
-use crate::fit::{MIN_ROWS, Row};
+use crate::fit::Row;
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
@@ -25,7 +25,7 @@ pub const DEFAULT_WINDOW: usize = 10_000;
 pub const DEFAULT_REFIT_INTERVAL_S: f64 = 5.0;
 
 /// Samples to have before the first fit, so that the judging fifth is not a handful.
-const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
+const FIRST_FIT_ROWS: usize = 400;
 
 /// New samples to have seen before the window is judged again.
 const NEW_ROWS: usize = 50;
@@ -231,9 +231,13 @@ impl Learner {
         });
     }
 
-    /// How long from `now_ns` until there may be something to do.
+    /// How long from `now_ns`, after a step, until there may be something to do even if no sample comes.
     pub fn next_due(&self, now_ns: u64) -> Duration {
-        Duration::from_nanos(self.next_fit_ns.saturating_sub(now_ns))
+        match self.next_fit_ns.checked_sub(now_ns) {
+            // What was due has been done, or waits for samples.
+            None | Some(0) => Duration::MAX,
+            Some(left_ns) => Duration::from_nanos(left_ns),
+        }
     }
 
     /// Fit, judge and publish, if it is time.
@@ -280,7 +284,7 @@ impl Learner {
             return u64::MAX;
         }
         let interval_ns = self.next_fit_ns.saturating_sub(now_ns);
-        let lease_ns = (self.config.max_age.as_nanos() as u64).max(3 * interval_ns);
+        let lease_ns = (self.config.max_age.as_nanos() as u64).max(interval_ns.saturating_mul(3));
         now_ns.saturating_add(lease_ns)
     }
 
@@ -603,6 +607,18 @@ mod tests {
         ));
         let status = status.lock().expect("not poisoned");
         assert_eq!((status.fits, status.published, status.kept), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_learner_that_waits_for_samples_does_not_ask_to_be_woken() {
+        let (mut learner, _) = learner(false);
+        let sink = Notebook::default();
+        learner.step(S, &sink).expect("sink works");
+        assert_eq!(learner.next_due(S), Duration::MAX);
+        learner.add(&samples(1_000));
+        learner.step(2 * S, &sink).expect("sink works");
+        assert!(learner.next_due(2 * S) >= Duration::from_secs(5));
+        assert_eq!(learner.next_due(60 * S), Duration::MAX);
     }
 
     #[test]

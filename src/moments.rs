@@ -32,11 +32,15 @@ impl Sums {
 
     /// Take a block in; a row that is not there has weight 0.
     pub fn add(&mut self, columns: &[Column], weights: &Column) {
-        for (i, column) in columns.iter().enumerate() {
+        // Constant columns, flags above all, are common: nothing to add.
+        let varies = |c: &&(usize, &Column)| c.1.iter().any(|&x| x != 0.0);
+        let varying: Vec<(usize, &Column)> =
+            columns.iter().enumerate().filter(|c| varies(&c)).collect();
+        for (n, &(i, column)) in varying.iter().enumerate() {
             let weighted: Column = std::array::from_fn(|r| weights[r] * column[r]);
             self.first[i] += weighted.iter().sum::<f64>();
-            for (sum, other) in self.second[i].iter_mut().zip(columns) {
-                *sum += product(&weighted, other);
+            for &(j, other) in &varying[..=n] {
+                self.second[i][j] += product(&weighted, other);
             }
         }
     }

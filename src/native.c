@@ -108,9 +108,26 @@ u64 native_vclock_step(u64 vused, u32 nr_active)
 	return policy_vclock_step(vused, nr_active);
 }
 
-u32 native_lane(const struct policy_params *pp, u64 burst_ns, s64 ahead, u64 vlag, bool sure_long)
+u32 native_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
 {
-	return policy_lane(pp, burst_ns, ahead, vlag, sure_long);
+	return policy_lane(quantum_ns, burst_ns, ahead, vlag);
+}
+
+u64 native_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16, bool sure_long)
+{
+	return policy_quantum_ns(pp, predicted, pred_q16, margin_q16, sure_long);
+}
+
+u64 native_preemptible_at_ns(const struct policy_params *pp, u64 run_start_ns, u64 burst_before_ns, u64 quantum_ns,
+			     u64 protect_until_ns)
+{
+	return policy_preemptible_at_ns(pp, run_start_ns, burst_before_ns, quantum_ns, protect_until_ns);
+}
+
+u64 native_fair_key(const struct policy_params *pp, u64 vruntime, u64 inv_weight_q16, u64 burst_ns, bool predicted,
+		    s32 pred_q16, s32 margin_q16)
+{
+	return policy_fair_key(pp, vruntime, inv_weight_q16, burst_ns, predicted, pred_q16, margin_q16);
 }
 
 bool native_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
@@ -151,4 +168,19 @@ u32 native_name_key(u64 lo, u64 hi)
 u32 native_profile_key(u32 name, u32 waker, u32 seen)
 {
 	return profile_key(name, waker, seen);
+}
+
+void native_watch_quantile(struct watch *w, bool above)
+{
+	watch_quantile(w, above);
+}
+
+s32 native_watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
+{
+	return watched_margin_q16(margin_q16, margin_shift_q16);
+}
+
+bool native_is_sure(s32 margin_q16)
+{
+	return policy_is_sure(margin_q16);
 }

@@ -42,18 +42,38 @@ mod raw {
             err_model_q8: i64,
             err_avg_q8: i64,
         );
+        pub safe fn native_watch_quantile(w: &mut watch, above: bool);
+        pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
         pub safe fn native_bound_vruntime(vruntime: u64, vclock: u64, vlag: u64) -> u64;
         pub safe fn native_recip_q16(n: u32) -> u32;
         pub safe fn native_vclock_step(vused: u64, nr_active: u32) -> u64;
-        pub safe fn native_lane(
+        pub safe fn native_lane(quantum_ns: u64, burst_ns: u64, ahead: i64, vlag: u64) -> u32;
+        pub safe fn native_is_sure(margin_q16: i32) -> bool;
+        pub safe fn native_quantum_ns(
             pp: &policy_params,
-            burst_ns: u64,
-            ahead: i64,
-            vlag: u64,
+            predicted: bool,
+            pred_q16: i32,
+            margin_q16: i32,
             sure_long: bool,
-        ) -> u32;
+        ) -> u64;
+        pub safe fn native_preemptible_at_ns(
+            pp: &policy_params,
+            run_start_ns: u64,
+            burst_before_ns: u64,
+            quantum_ns: u64,
+            protect_until_ns: u64,
+        ) -> u64;
+        pub safe fn native_fair_key(
+            pp: &policy_params,
+            vruntime: u64,
+            inv_weight_q16: u64,
+            burst_ns: u64,
+            predicted: bool,
+            pred_q16: i32,
+            margin_q16: i32,
+        ) -> u64;
         pub safe fn native_sure_long(
             pp: &policy_params,
             pred_q16: i32,
@@ -76,13 +96,16 @@ mod raw {
 pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
-    native_exp2_q16 as exp2_q16, native_fresh_delay_ns as fresh_delay_ns, native_lane as lane,
+    native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
+    native_fresh_delay_ns as fresh_delay_ns, native_is_sure as is_sure, native_lane as lane,
     native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
-    native_predict_q16 as predict_q16, native_profile_key as profile_key,
-    native_quantile_left_ns as quantile_left_ns, native_recip_q16 as recip_q16,
+    native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,
+    native_profile_key as profile_key, native_quantile_left_ns as quantile_left_ns,
+    native_quantum_ns as quantum_ns, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_vclock_step as vclock_step,
     native_virtual_ns as virtual_ns, native_watch_add as watch_add,
+    native_watch_quantile as watch_quantile, native_watched_margin_q16 as watched_margin_q16,
 };
 
 /// A line of one of the C side's tables.

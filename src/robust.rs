@@ -56,10 +56,11 @@ pub fn refine(rows: &[&Row], model: Linear) -> Result<Linear, FitError> {
     Ok(table.linear(&best, model))
 }
 
-/// The columns that take part, and the target behind them, about their means.
+/// The columns that take part, and the target behind them, about the first row: sums of products about zero would lose
+/// digits.
 struct Table {
     columns: Vec<usize>,
-    mean: Vec<f64>,
+    origin: Vec<f64>,
     blocks: Vec<Block>,
     /// Of all weights.
     total: f64,
@@ -73,8 +74,8 @@ struct Block {
 
 /// A model in the table's coordinates.
 struct Plane {
-    /// What it predicts where all columns have their mean.
-    middle: f64,
+    /// What it predicts for the first row.
+    at_origin: f64,
     coef: Vec<f64>,
 }
 
@@ -82,14 +83,7 @@ impl Table {
     fn of(rows: &[&Row], columns: &[usize]) -> Self {
         let k = columns.len();
         let value = |r: &Row, i: usize| if i < k { r.x[columns[i]] } else { r.y };
-        let total: f64 = rows.iter().map(|r| r.weight).sum();
-        let mut mean = vec![0.0; k + 1];
-        for row in rows {
-            let share = row.weight / total;
-            for (i, m) in mean.iter_mut().enumerate() {
-                *m += share * value(row, i);
-            }
-        }
+        let origin: Vec<f64> = (0..=k).map(|i| value(rows[0], i)).collect();
         let block = |rows: &[&Row]| {
             let mut block = Block {
                 values: vec![[0.0; BLOCK]; k + 1],
@@ -98,7 +92,7 @@ impl Table {
             for (r, row) in rows.iter().enumerate() {
                 block.weights[r] = row.weight;
                 for (i, column) in block.values.iter_mut().enumerate() {
-                    column[r] = value(row, i) - mean[i];
+                    column[r] = value(row, i) - origin[i];
                 }
             }
             block
@@ -106,24 +100,24 @@ impl Table {
         Self {
             blocks: rows.chunks(BLOCK).map(block).collect(),
             columns: columns.to_vec(),
-            mean,
-            total,
+            origin,
+            total: rows.iter().map(|r| r.weight).sum(),
         }
     }
 
     fn plane(&self, model: &Linear) -> Plane {
         let coef: Vec<f64> = self.columns.iter().map(|&c| model.coef[c]).collect();
-        let at_mean: f64 = coef.iter().zip(&self.mean).map(|(c, m)| c * m).sum();
+        let there: f64 = coef.iter().zip(&self.origin).map(|(c, m)| c * m).sum();
         Plane {
-            middle: model.intercept + at_mean,
+            at_origin: model.intercept + there,
             coef,
         }
     }
 
     /// `model` with the plane's coefficients.
     fn linear(&self, plane: &Plane, mut model: Linear) -> Linear {
-        model.intercept = plane.middle;
-        for ((&column, &c), m) in self.columns.iter().zip(&plane.coef).zip(&self.mean) {
+        model.intercept = plane.at_origin;
+        for ((&column, &c), m) in self.columns.iter().zip(&plane.coef).zip(&self.origin) {
             model.coef[column] = c;
             model.intercept -= c * m;
         }
@@ -135,14 +129,14 @@ impl Table {
         let k = self.columns.len();
         let mut sum = 0.0;
         let residuals = self.blocks.iter().map(|block| {
-            let mut residuals = [plane.middle; BLOCK];
+            let mut residuals = [plane.at_origin; BLOCK];
             for (c, column) in plane.coef.iter().zip(&block.values) {
                 for (prediction, x) in residuals.iter_mut().zip(column) {
                     *prediction += c * x;
                 }
             }
             for (r, y) in residuals.iter_mut().zip(&block.values[k]) {
-                *r = y + self.mean[k] - r.clamp(0.0, LOG2_MAX);
+                *r = y + self.origin[k] - r.clamp(0.0, LOG2_MAX);
             }
             for (r, w) in residuals.iter().zip(&block.weights) {
                 sum += w * r.abs();
@@ -164,7 +158,7 @@ impl Table {
             total += weights.iter().sum::<f64>();
             sums.add(&block.values, &weights);
         }
-        // About the means by these weights, which are near: nothing is lost by subtracting.
+        // About the means by these weights.
         let mean: Vec<f64> = sums.first.iter().map(|s| s / total).collect();
         let moment = |i: usize, j: usize| sums.second[i][j] / total - mean[i] * mean[j];
 
@@ -195,14 +189,14 @@ impl Table {
 
         let beta = least_squares(&factor, &z)?;
         let mut next = Plane {
-            middle: self.mean[k] + mean[k],
+            at_origin: self.origin[k] + mean[k],
             coef: plane.coef.clone(),
         };
         for (i, b) in beta.into_iter().enumerate() {
             next.coef[i] = b / std[i];
-            next.middle -= next.coef[i] * mean[i];
+            next.at_origin -= next.coef[i] * mean[i];
         }
-        let sound = next.middle.is_finite() && next.coef.iter().all(|c| c.is_finite());
+        let sound = next.at_origin.is_finite() && next.coef.iter().all(|c| c.is_finite());
         Ok(sound.then_some(next))
     }
 }

@@ -60,6 +60,12 @@ impl Sample {
         })
     }
 
+    /// What the kernel's prediction plus its margin was, the burst's 95 % quantile, log2(ns).
+    pub fn quantile(&self) -> Option<f64> {
+        let margin = f64::from(self.0.margin_q16) / 65536.0;
+        self.prediction().map(|(_, value)| value + margin)
+    }
+
     /// Class of the task, an index into [`crate::native::CLASSES`].
     pub fn class(&self) -> usize {
         self.0.class as usize

@@ -100,10 +100,11 @@ fn train(
     }
 }
 
-/// Fitting takes what the machine has left over; on a busy one it takes longer.
+/// Fitting can wait for what is urgent. Not nice 19: on a machine that is busy for long it must come to its end before
+/// its model expires.
 fn be_nice() {
     // SAFETY: a plain system call; 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 5) } != 0 {
         debug!(
             "cannot lower the trainer's priority: {}",
             std::io::Error::last_os_error()

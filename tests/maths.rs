@@ -19,6 +19,11 @@ fn params() -> policy_params {
     }
 }
 
+/// log2 of a time in ns, Q16.
+fn log2_q16_of(ns: f64) -> i32 {
+    (ns.log2() * 65536.0) as i32
+}
+
 /// Any u64, with every order of magnitude equally likely.
 fn magnitude() -> impl Strategy<Value = u64> {
     (0u32..64, any::<u64>()).prop_map(|(shift, v)| v >> shift)
@@ -125,20 +130,23 @@ fn many_waiters_share_by_powers_of_two() {
 fn a_fresh_wake_up_within_its_share_goes_first() {
     let pp = params();
     let lag = pp.lag_ns;
-    assert_eq!(lane(&pp, 0, 0, lag, false), FRESH);
+    assert_eq!(lane(pp.first_quantum_ns, 0, 0, lag), FRESH);
     assert_eq!(
-        lane(&pp, pp.first_quantum_ns, 0, lag, false),
+        lane(pp.first_quantum_ns, pp.first_quantum_ns, 0, lag),
         FAIR,
         "used up"
     );
-    assert_eq!(lane(&pp, 0, lag as i64, lag, false), FAIR, "had its share");
-    assert_eq!(lane(&pp, 0, 0, lag, true), FAIR, "surely long");
+    assert_eq!(
+        lane(pp.first_quantum_ns, 0, lag as i64, lag),
+        FAIR,
+        "had its share"
+    );
+    assert_eq!(lane(0, 0, 0, lag), FAIR, "surely long");
 }
 
 #[test]
 fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
     let pp = params();
-    let log2_q16_of = |ns: f64| (ns.log2() * 65536.0) as i32;
     let octave = 1 << 16;
     assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave));
     assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave));
@@ -146,9 +154,68 @@ fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
 }
 
 #[test]
+fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
+    let pp = params();
+    let own = |pred_ns: f64, margin| quantum_ns(&pp, true, log2_q16_of(pred_ns), margin, false);
+    assert_eq!(
+        quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
+        pp.first_quantum_ns
+    );
+    assert_eq!(quantum_ns(&pp, true, 0, 0, true), 0, "surely long");
+    let three_ms = own(3e6, 0) as f64;
+    assert!((three_ms / 3.375e6 - 1.0).abs() < 0.01, "{three_ms}");
+    assert_eq!(own(0.1e6, 0), pp.first_quantum_ns, "never less");
+    assert_eq!(
+        own(20e6, 0),
+        pp.first_quantum_ns,
+        "too long to hold up others"
+    );
+    assert_eq!(own(3e6, (1 << 16) + 1), pp.first_quantum_ns, "not sure");
+}
+
+#[test]
+fn what_runs_is_preemptible_after_its_quantum_a_moment_and_its_protection() {
+    let pp = params();
+    let q = pp.first_quantum_ns;
+    assert_eq!(preemptible_at_ns(&pp, 1_000, 0, q, 0), 1_000 + q);
+    assert_eq!(
+        preemptible_at_ns(&pp, 1_000, q + 5, q, 0),
+        1_000 + pp.preempt_after_ns
+    );
+    assert_eq!(
+        preemptible_at_ns(&pp, 1_000, 0, q, 1_000_000_000),
+        1_000_000_000
+    );
+}
+
+#[test]
+fn a_sure_deadline_stays_until_the_burst_outlives_its_quantile() {
+    let pp = params();
+    let one = 1 << 16;
+    let key = |used_ns: u64, margin| {
+        fair_key(
+            &pp,
+            1 << 40 | used_ns,
+            one,
+            used_ns,
+            true,
+            log2_q16_of(40e6),
+            margin,
+        )
+    };
+    // Its virtual time has grown by what it used.
+    assert_eq!(key(0, one as i32 / 2), key(30_000_000, one as i32 / 2));
+    assert!(key(70_000_000, one as i32 / 2) > key(0, one as i32 / 2));
+    // Not sure: it moves, and the request is that of the base policy.
+    assert_eq!(
+        key(30_000_000, 2 * one as i32),
+        (1 << 40 | 30_000_000u64) + pp.first_quantum_ns
+    );
+}
+
+#[test]
 fn only_what_outlasts_the_first_quantum_stands_back_in_the_fresh_lane() {
     let pp = params();
-    let log2_q16_of = |ns: f64| (ns.log2() * 65536.0) as i32;
     assert_eq!(fresh_delay_ns(&pp, false, log2_q16_of(10e6)), 0);
     assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(0.5e6)), 0);
     assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(8e6)), 1 << 23);
@@ -217,6 +284,41 @@ proptest! {
             prop_assert!((0..=((41 * 256) << 6)).contains(&w.err_model_q8) && (0..=((41 * 256) << 6)).contains(&w.err_avg_q8));
         }
     }
+}
+
+#[test]
+fn a_watched_quantile_holds_for_95_percent_whatever_the_margin_was() {
+    for margin in [0.0, 0.5, 6.0] {
+        let mut w = watch::default();
+        let mut above = 0;
+        for i in 0..20_000u64 {
+            // Residuals from 0 to 4 octaves, evenly.
+            let residual = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 22) as f64;
+            let margin_q16 = watched_margin_q16((margin * 65536.0) as i32, w.margin_shift_q16);
+            let over = residual * 65536.0 > f64::from(margin_q16);
+            above += u32::from(over);
+            watch_quantile(&mut w, over);
+        }
+        let share = f64::from(above) / 20_000.0;
+        assert!(
+            (share - 0.05).abs() < 0.01,
+            "{share} above with a margin of {margin}"
+        );
+    }
+}
+
+#[test]
+fn a_watched_margin_stays_in_range() {
+    let mut w = watch::default();
+    for above in [true, false] {
+        for _ in 0..10_000 {
+            watch_quantile(&mut w, above);
+        }
+        for margin in [i32::MIN, -1, 0, 1 << 16, i32::MAX] {
+            assert!((0..=40 << 16).contains(&watched_margin_q16(margin, w.margin_shift_q16)));
+        }
+    }
+    assert!((0..=40 << 16).contains(&watched_margin_q16(i32::MAX, i32::MAX)));
 }
 
 #[test]

@@ -56,10 +56,12 @@ static struct model *published_model(u64 *generation)
 	return m;
 }
 
-/* Predict the burst that begins from its features. Leaves model_generation 0 where there is no valid model. */
-static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation)
+/*
+ * Predict the burst that begins from its features. Returns what steers it. Leaves model_generation 0 where there is no
+ * valid model.
+ */
+static enum steering predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, s32 *long_margin_q16)
 {
-	struct policy_params pp = policy_params();
 	struct linear *linear;
 	struct watch *w;
 	u32 class = tctx->class;
@@ -71,8 +73,9 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 		goto no_model;
 
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
-	tctx->margin_q16 = linear->margin_q16;
-	tctx->sure_long = policy_sure_long(&pp, tctx->pred_q16, linear->long_margin_q16);
+	w = watch_of(class);
+	tctx->margin_q16 = watched_margin_q16(linear->margin_q16, w ? READ_ONCE(w->margin_shift_q16) : 0);
+	*long_margin_q16 = linear->long_margin_q16;
 
 	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
 	barrier();
@@ -82,19 +85,43 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 	tctx->sample_flags |= SAMPLE_PREDICTED;
 	COUNT(predictions);
 
-	w = watch_of(class);
 	if (w && READ_ONCE(w->fallback)) {
 		tctx->sample_flags |= SAMPLE_FALLBACK;
 		COUNT(fallback);
-	} else {
-		tctx->steering = mode == MODE_LEARN;
+		return STEERING_AVERAGE;
 	}
-	tctx->sure_long &= tctx->steering;
-	return;
+	return STEERING_MODEL;
 
 no_model:
-	tctx->sure_long = false;
 	COUNT(no_model);
+	return STEERING_AVERAGE;
+}
+
+/*
+ * What a burst is steered by: the model; where there is none to trust, the moving average of a task that has a history
+ * (the less a model can add, the better that is); else nothing.
+ */
+static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
+{
+	struct policy_params pp = policy_params();
+	s32 long_margin_q16 = 0;
+
+	tctx->steering = predict_burst(tctx, m, generation, &long_margin_q16);
+	if (tctx->steering == STEERING_MODEL) {
+		tctx->steer_q16 = tctx->pred_q16;
+		tctx->steer_margin_q16 = tctx->margin_q16;
+	} else if (tctx->seen >= YOUNG_BURSTS) {
+		tctx->steer_q16 = tctx->avg_pred_q16;
+		tctx->steer_margin_q16 = tctx->spread_q8 << 9;
+		long_margin_q16 = tctx->steer_margin_q16;
+	} else {
+		tctx->steering = STEERING_NONE;
+	}
+	if (mode != MODE_LEARN)
+		tctx->steering = STEERING_NONE;
+	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16);
+	tctx->quantum_ns =
+		policy_quantum_ns(&pp, tctx->steering, tctx->steer_q16, tctx->steer_margin_q16, tctx->sure_long);
 }
 
 /*
@@ -113,7 +140,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	now_ns = scx_bpf_now();
 	tctx->in_burst = true;
-	tctx->steering = false;
+	tctx->steering = STEERING_NONE;
+	tctx->quantum_ns = params.first_quantum_ns;
 	tctx->steered = false;
 	tctx->sure_long = false;
 	tctx->preemptions = 0;
@@ -155,7 +183,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	}
 	fill_own_features(p, tctx, wanted, now_ns);
 	fill_wakeup_features(p, tctx, waker, wctx, sync, wanted, now_ns);
-	predict_burst(tctx, m, generation);
+	decay_syscalls(tctx);
+	steer_burst(tctx, m, generation);
 }
 
 /* Keep how a prediction turned out, for whoever asks about the task. */
@@ -197,8 +226,10 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		COUNT_ADD(err_model_q8, err_model_q8);
 		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */
-		if (w && tctx->repeat)
+		if (w && tctx->repeat) {
 			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8);
+			watch_quantile(w, label_q16 > tctx->pred_q16 + tctx->margin_q16);
+		}
 	}
 	note_burst(p, tctx, burst_ns, (label_q16 + 128) >> 8, now_ns);
 }

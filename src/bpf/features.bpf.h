@@ -180,6 +180,13 @@ static void note_wakeup(struct task_struct *p, struct task_ctx *tctx, u64 now_ns
 	tctx->major_faults = p->maj_flt;
 }
 
+/* Halve the counts, after a wake-up has seen them: the calls of the last burst count most. */
+static void decay_syscalls(struct task_ctx *tctx)
+{
+	for (int i = 0; i < NR_SYSCALL_CLASSES; i++)
+		tctx->syscalls[i] >>= 1;
+}
+
 /* What a burst that ends adds to the history. */
 static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, s32 label_q8, u64 now_ns)
 {
@@ -206,8 +213,6 @@ static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_n
 	tctx->last_major_faults = saturating_sub(p->maj_flt, tctx->major_faults);
 	tctx->io_wait = p->in_iowait;
 	tctx->blocked_ns = now_ns;
-	for (int i = 0; i < NR_SYSCALL_CLASSES; i++)
-		tctx->syscalls[i] >>= 1;
 	if (tctx->seen < ~0U)
 		tctx->seen++;
 }

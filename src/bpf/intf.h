@@ -122,6 +122,8 @@ struct watch {
 	u32 fallbacks; /* how often it fell back */
 	u32 returns; /* how often it came back */
 	u64 generation; /* of the model that is watched */
+	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
+	u32 pad;
 };
 
 /* Which of the two slots is the published one. */
@@ -146,7 +148,7 @@ struct burst_sample {
 #undef X
 	s16 feature_q8[NR_FEATURES];
 	char comm[COMM_LEN];
-	s16 pad[3]; /* fills the last word: zero to three, as columns and features come and go */
+	s16 pad[1]; /* fills the last word: zero to three, as columns and features come and go */
 };
 _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
 		       sizeof(struct burst_sample),
@@ -159,12 +161,20 @@ _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample
 	X(PREDICTED, predicted, "the prediction's quantile")                                                           \
 	X(RAISED, raised, "the prediction's quantile, raised to the shortest slice")                                   \
 	X(CUT, cut, "the prediction's quantile, cut to the longest slice")                                             \
+	X(AVERAGE, average, "the moving average's quantile: no model predicts, or it is in fallback")                  \
 	X(OUTLIVED, outlived, "the base policy: the burst has outlived the prediction's quantile")
 
 enum slice_source {
 #define X(id, name, desc) SLICE_##id,
 	SCX_ML_SLICE_SOURCES(X)
 #undef X
+};
+
+/* What a burst is steered by. */
+enum steering {
+	STEERING_NONE = 0, /* the base policy */
+	STEERING_MODEL = 1,
+	STEERING_AVERAGE = 2, /* its moving average: no model predicts, or it is in fallback */
 };
 
 /* How a prediction turned out: log2(ns) in Q8. */
@@ -185,6 +195,7 @@ struct outcome {
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
 	u64 burst_before_ns; /* CPU time of the running task's burst before run_start_ns */
+	u64 quantum_ns; /* first quantum of the running task */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
 	u32 llc;
@@ -195,7 +206,7 @@ struct cpu_ctx {
 	u32 window_kept;
 	u32 keep_shift; /* one burst in 2^keep_shift is kept */
 	u32 nr_fresh; /* tasks in its own fresh lane when it last looked */
-	u32 pad2[16];
+	u32 pad2[14];
 };
 _Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
 
@@ -217,6 +228,7 @@ _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache lin
 	X(sampled_out, "bursts that sampling left out")                                                                \
 	X(excluded, "bursts of the scheduler's own threads")                                                           \
 	X(slices_predicted, "slices that came from a prediction")                                                      \
+	X(slices_average, "slices from the moving average, where no model predicts")                                   \
 	X(slices_base, "slices from the base policy")                                                                  \
 	X(predictions, "predictions made at a wake-up")                                                                \
 	X(no_model, "wake-ups for which no valid model was published")                                                 \

@@ -75,8 +75,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		update_weight(p, tctx, now_ns);
 	join_llc(tctx, cctx->llc);
 	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
-	lane = policy_lane(&pp, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag,
-			   tctx->sure_long);
+	lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag);
 	/* The learner's work can wait: it must not delay what it learns from. */
 	if (is_own_task(p))
 		lane = LANE_FAIR;
@@ -86,13 +85,13 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (pinned)
 		COUNT(queued_pinned);
 	if (lane == LANE_FAIR) {
-		key = fair_key(p, tctx);
+		key = fair_key(p, tctx, tctx->vruntime);
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
 		victim = find_preemptible(p, cpu, cctx->llc, pinned, now_ns);
-		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->pred_q16);
+		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		key = now_ns + tctx->deadline_after_ns;
 		COUNT(queued_fresh);
 		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
@@ -125,7 +124,7 @@ static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr
 static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc)
 {
 	u64 used_ns = prev->se.sum_exec_runtime - tctx->exec_at_run_ns;
-	u64 key = fair_key(prev, tctx) + policy_virtual_ns(used_ns, tctx->inv_weight_q16);
+	u64 key = fair_key(prev, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
 	u64 pinned = head_key(pinned_dsq(cpu)), shared = head_key(fair_dsq(llc));
 
 	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
@@ -235,6 +234,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
+	cctx->quantum_ns = tctx->quantum_ns;
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
 	if (cctx->nr_fresh)
 		set_quantum_timer(scx_bpf_task_cpu(p), now_ns);

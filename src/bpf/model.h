@@ -214,4 +214,28 @@ static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, 
 	}
 }
 
+/* Each burst above its quantile moves the next ones up by 19 steps, each below it down by one: in balance at 95 %. */
+#define MARGIN_STEP_Q16 1024
+#define MARGIN_MISS_STEPS 19
+#define MARGIN_SHIFT_MIN_Q16 (-(4 << 16))
+#define MARGIN_SHIFT_MAX_Q16 (8 << 16)
+
+/*
+ * Keep a class's upper quantile honest: its margin was measured when the model was judged, and the load has gone on
+ * since. Adaptive conformal inference (Gibbs and Candes 2021): whatever the load does, in the long run 95 % of the
+ * bursts stay below the quantile. Racing updates may lose a step.
+ */
+static inline void watch_quantile(struct watch *w, bool above)
+{
+	s64 shift = (s64)w->margin_shift_q16 + (above ? MARGIN_MISS_STEPS * MARGIN_STEP_Q16 : -MARGIN_STEP_Q16);
+
+	w->margin_shift_q16 = (s32)clamp_s64(shift, MARGIN_SHIFT_MIN_Q16, MARGIN_SHIFT_MAX_Q16);
+}
+
+/* The margin of a model's upper quantile, as the watch has found it to be. Range [0, LOG2_MAX_Q8 << 8]. */
+static inline s32 watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
+{
+	return (s32)clamp_s64((s64)margin_q16 + margin_shift_q16, 0, (s64)LOG2_MAX_Q8 << 8);
+}
+
 #endif /* __SCX_ML_MODEL_H */

@@ -5,10 +5,13 @@
  * Pure integer C without helpers, maps or division, compiled for BPF and for the host (see model.h). docs/policy.md
  * explains the policy; in short:
  *
+ *   first quantum  what a wake-up may run before others may take its place. A burst that is surely predicted to end a
+ *                  little later is let finish; one that is surely long has none.
  *   fresh lane   a task that has just woken and has not used up its first quantum. Ordered by real time: the wake-up
  *                plus, with a model that predicts more than the first quantum, that burst rounded to a power of two.
  *                Runs before everything else and preempts what is past its own first quantum.
- *   fair lane    the rest, ordered by virtual deadline: weighted virtual run time plus a request.
+ *   fair lane    the rest, ordered by virtual deadline: weighted virtual run time plus a request. With a sure prediction
+ *                  the deadline stays as it was when the burst began, so that long bursts end one after the other.
  *
  * The fair lane has a guaranteed turn at intervals, and a task that has had more than its fair share (beyond the lag
  * bound) is not fresh, so neither lane can starve the other.
@@ -76,13 +79,13 @@ static inline u64 policy_vclock_step(u64 vused, u32 nr_active)
 	return ((vused >> 8) * policy_recip_q16(nr_active)) >> 8;
 }
 
-/* Which lane a task belongs to. burst_ns: CPU time since it woke; ahead: its virtual time beyond the clock's. */
-static inline enum policy_lane policy_lane(const struct policy_params *pp, u64 burst_ns, s64 ahead, u64 vlag,
-					   bool sure_long)
+/*
+ * Which lane a task belongs to. quantum_ns: its first quantum; burst_ns: CPU time since it woke; ahead: its virtual time
+ * beyond the clock's.
+ */
+static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
 {
-	if (burst_ns < pp->first_quantum_ns && ahead < (s64)vlag && !sure_long)
-		return LANE_FRESH;
-	return LANE_FAIR;
+	return burst_ns < quantum_ns && ahead < (s64)vlag ? LANE_FRESH : LANE_FAIR;
 }
 
 /*
@@ -94,6 +97,46 @@ static inline enum policy_lane policy_lane(const struct policy_params *pp, u64 b
 static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
 {
 	return exp2_q16((s64)pred_q16 - long_margin_q16) > POLICY_LONG_QUANTA * pp->first_quantum_ns;
+}
+
+/* A prediction is sure when its high quantile is at most an octave above it. Others order nothing: as an order they harm. */
+#define POLICY_SURE_MARGIN_Q16 (1 << 16)
+/* A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones. */
+#define POLICY_OWN_QUANTA 3
+
+static inline bool policy_is_sure(s32 margin_q16)
+{
+	return margin_q16 <= POLICY_SURE_MARGIN_Q16;
+}
+
+/*
+ * The first quantum of a burst. With a sure prediction it covers the high quantile and an eighth, for switches and cold
+ * caches: to cut a burst just before its end costs a switch and wins nobody anything.
+ */
+static inline u64 policy_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16,
+				    bool sure_long)
+{
+	u64 high_ns;
+
+	if (sure_long)
+		return 0;
+	if (!predicted || !policy_is_sure(margin_q16))
+		return pp->first_quantum_ns;
+	high_ns = exp2_q16((s64)pred_q16 + margin_q16);
+	high_ns += high_ns >> 3;
+	if (high_ns < pp->first_quantum_ns || high_ns > POLICY_OWN_QUANTA * pp->first_quantum_ns)
+		return pp->first_quantum_ns;
+	return high_ns;
+}
+
+/* From when a fresh wake-up may take the place of what runs since run_start_ns. */
+static inline u64 policy_preemptible_at_ns(const struct policy_params *pp, u64 run_start_ns, u64 burst_before_ns,
+					   u64 quantum_ns, u64 protect_until_ns)
+{
+	u64 left_ns = quantum_ns > burst_before_ns ? quantum_ns - burst_before_ns : 0;
+	u64 at_ns = run_start_ns + (left_ns > pp->preempt_after_ns ? left_ns : pp->preempt_after_ns);
+
+	return policy_vdiff(at_ns, protect_until_ns) < 0 ? protect_until_ns : at_ns;
 }
 
 /* The predicted burst rounded to the nearest power of two: noise inside a bucket must not become an ordering. */
@@ -150,6 +193,21 @@ static inline u64 policy_quantile_left_ns(s32 pred_q16, s32 margin_q16, u64 burs
 	u64 quantile_ns = exp2_q16((s64)pred_q16 + margin_q16);
 
 	return quantile_ns > burst_ns ? quantile_ns - burst_ns : 0;
+}
+
+/*
+ * Virtual deadline in the fair lane of a task with this virtual run time, burst_ns after its wake-up. With a sure
+ * prediction it is that of the wake-up, until the burst outlives its high quantile: what a task can win by that is
+ * bounded by the quantile.
+ */
+static inline u64 policy_fair_key(const struct policy_params *pp, u64 vruntime, u64 inv_weight_q16, u64 burst_ns,
+				  bool predicted, s32 pred_q16, s32 margin_q16)
+{
+	bool sure =
+		predicted && policy_is_sure(margin_q16) && policy_quantile_left_ns(pred_q16, margin_q16, burst_ns) > 0;
+	u64 key = vruntime + policy_virtual_ns(policy_request_ns(pp, sure, pred_q16), inv_weight_q16);
+
+	return sure ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
 }
 
 #endif /* __SCX_ML_POLICY_H */

@@ -33,19 +33,17 @@ struct {
 static u64 preemptible_in_ns(s32 cpu, u64 now_ns)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 start_ns, end_ns;
+	struct policy_params pp = policy_params();
+	u64 start_ns;
 
 	if (!cctx)
 		return ~0ULL;
 	start_ns = READ_ONCE(cctx->run_start_ns);
 	if (!start_ns)
 		return ~0ULL;
-	end_ns = start_ns + saturating_sub(params.first_quantum_ns, cctx->burst_before_ns);
-	if (end_ns < start_ns + params.preempt_after_ns)
-		end_ns = start_ns + params.preempt_after_ns;
-	if ((s64)(cctx->protect_until_ns - end_ns) > 0)
-		end_ns = cctx->protect_until_ns;
-	return saturating_sub(end_ns, now_ns);
+	return saturating_sub(policy_preemptible_at_ns(&pp, start_ns, cctx->burst_before_ns, cctx->quantum_ns,
+						       cctx->protect_until_ns),
+			      now_ns);
 }
 
 static inline bool preemptible(s32 cpu, u64 now_ns)

@@ -162,9 +162,9 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	u64 slice_ns;
 
 	if (tctx->steering) {
-		slice_ns = policy_quantile_left_ns(tctx->pred_q16, tctx->margin_q16, burst_used_ns(p, tctx));
+		slice_ns = policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx));
 		if (slice_ns) {
-			tctx->slice_source = SLICE_PREDICTED;
+			tctx->slice_source = tctx->steering == STEERING_MODEL ? SLICE_PREDICTED : SLICE_AVERAGE;
 			if (slice_ns < pp.slice_min_ns) {
 				tctx->slice_source = SLICE_RAISED;
 				COUNT(clamped_min);
@@ -172,8 +172,11 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 				tctx->slice_source = SLICE_CUT;
 				COUNT(clamped_max);
 			}
-			COUNT(slices_predicted);
-			tctx->steered = true;
+			if (tctx->steering == STEERING_MODEL)
+				COUNT(slices_predicted);
+			else
+				COUNT(slices_average);
+			tctx->steered = tctx->steering == STEERING_MODEL;
 			slice_ns = policy_clamp_slice(&pp, slice_ns);
 			goto granted;
 		}
@@ -195,13 +198,13 @@ static u32 waiting_per_cpu(const struct llc_ctx *lctx, u32 nr_waiting)
 	return (nr_waiting * (u64)policy_recip_q16(lctx->nr_cpus)) >> 16;
 }
 
-/* Virtual deadline in the fair lane. */
-static u64 fair_key(struct task_struct *p, struct task_ctx *tctx)
+/* Virtual deadline in the fair lane, of a task with this virtual run time. */
+static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 {
 	struct policy_params pp = policy_params();
 
-	return tctx->vruntime +
-	       policy_virtual_ns(policy_request_ns(&pp, tctx->steering, tctx->pred_q16), tctx->inv_weight_q16);
+	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, burst_used_ns(p, tctx), tctx->steering,
+			       tctx->steer_q16, tctx->steer_margin_q16);
 }
 
 /*

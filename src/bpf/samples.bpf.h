@@ -102,6 +102,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->flags = tctx->sample_flags | (tctx->steered ? SAMPLE_STEERED : 0);
 	s->class = tctx->class;
 	s->pred_q16 = tctx->pred_q16;
+	s->margin_q16 = tctx->margin_q16;
 	s->avg_q16 = tctx->avg_pred_q16;
 	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
 	__builtin_memcpy(s->comm, tctx->name, sizeof(s->comm));

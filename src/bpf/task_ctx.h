@@ -24,12 +24,15 @@ struct task_ctx {
 	u64 wake_ns;
 	u64 wait_ns;
 	u64 slice_ns; /* first slice, for the record */
+	u64 quantum_ns; /* first quantum */
 	u64 granted_ns; /* last slice */
 	s64 deadline_after_ns; /* of the last queueing: beyond the clock (fresh lane) or the virtual clock (fair lane) */
 	u64 used_ns; /* of the last slice */
 	u64 model_generation; /* 0: no prediction */
 	s32 pred_q16;
 	s32 margin_q16;
+	s32 steer_q16; /* the prediction that steers, enum steering says whose */
+	s32 steer_margin_q16;
 	s32 avg_pred_q16;
 	u32 preemptions;
 	u32 migrations;
@@ -43,7 +46,7 @@ struct task_ctx {
 	u8 class;
 	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 in_burst;
-	u8 steering; /* there is a prediction, and it may be used */
+	u8 steering; /* enum steering */
 	u8 sure_long;
 	u8 steered; /* the last slice came from the prediction */
 	u8 io_wait; /* how the last burst ended */

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use scx_stats::StatsErrno;
 use scx_stats::prelude::StatsClient;
 
 use super::render::Style;
@@ -38,6 +39,10 @@ pub enum AskError {
         "the scheduler that is running cannot explain: it is not scx_ml, or an older one ({reason})"
     )]
     NotUnderstood { reason: String },
+    #[error(
+        "the running scheduler does not answer ({reason}): it may be ending, or the machine is very busy; try again"
+    )]
+    NoAnswer { reason: String },
     #[error("there is no thread called '{0}', nor one whose name begins so")]
     NoThreadCalled(String),
     #[error(transparent)]
@@ -171,7 +176,7 @@ impl Connection {
                         AskError::NoScheduler { socket }
                     }
                     Some(io::ErrorKind::PermissionDenied) => AskError::NotPermitted { socket },
-                    _ => AskError::NotUnderstood {
+                    _ => AskError::NoAnswer {
                         reason: format!("{}: {e:#}", socket.display()),
                     },
                 }
@@ -188,9 +193,15 @@ impl Connection {
         match self.client.request::<Answer>("stats", args) {
             Ok(Answer::Explanation(explanation)) => Ok(Ok(*explanation)),
             Ok(Answer::Refusal(refusal)) => Ok(Err(refusal)),
-            Err(e) => Err(AskError::NotUnderstood {
-                reason: format!("{e:#}"),
-            }),
+            Err(e) => {
+                let reason = format!("{e:#}");
+                // Either it refuses the request, or it says what we cannot read.
+                if e.is::<StatsErrno>() || e.is::<serde_json::Error>() {
+                    Err(AskError::NotUnderstood { reason })
+                } else {
+                    Err(AskError::NoAnswer { reason })
+                }
+            }
         }
     }
 }

@@ -112,7 +112,7 @@ pub struct Class {
 /// The kernel's watch over a class's model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// The base policy has taken over.
+    /// The moving average has taken over.
     pub fallback: bool,
     /// Running mean |error| of the model and of the moving average.
     pub error_model: f64,
@@ -235,10 +235,12 @@ pub struct Slice {
 pub struct Queueing {
     /// fresh, fair, or none for a wake-up that an idle CPU took.
     pub lane: String,
-    /// Beyond the time of the queueing (fresh lane) or the virtual clock (fair lane).
-    pub deadline_after_ns: i64,
     /// In words.
     pub why: String,
+    /// Beyond the time of the queueing (fresh lane) or the virtual clock (fair lane).
+    pub deadline_after_ns: i64,
+    /// In words; None where it waited nowhere.
+    pub deadline: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use super::units::feature;
 use super::*;
 use crate::bpf::intf::{
     linear, model, outcome, policy_params, sample_flags_SAMPLE_FALLBACK as SAMPLE_FALLBACK,
-    scx_ml_consts_COEF_LIMIT_Q16 as COEF_LIMIT, task_ctx, watch,
+    scx_ml_consts_COEF_LIMIT_Q16 as COEF_LIMIT, steering_STEERING_MODEL as STEERING_MODEL,
+    task_ctx, watch,
 };
 use crate::bpf::{FEATURE_SLOTS, MODEL_TERMS, NR_MODEL_SLOTS};
 use crate::cli::Mode;
@@ -281,17 +282,12 @@ impl Observed {
 
     /// Why a prediction did not steer.
     fn unused(&self) -> Option<String> {
-        if self.ctx.steering != 0 {
+        if u32::from(self.ctx.steering) == STEERING_MODEL {
             return None;
         }
         Some(if self.ctx.sample_flags & SAMPLE_FALLBACK != 0 {
-            let errs = self.watch.map_or_else(String::new, |w| {
-                let (model, avg) = w.errors();
-                format!(", {model:.2} octaves against {avg:.2} now")
-            });
             format!(
-                "the kernel's watch had the base policy take over for {} tasks: their model erred by more than the \
-                 moving average{errs}",
+                "the kernel's watch had the moving average take over for {} tasks",
                 self.class_name()
             )
         } else if self.mode == Mode::Shadow {

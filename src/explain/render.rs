@@ -88,7 +88,12 @@ impl Explanation {
         }
         match &self.queueing {
             None => page.line("lane", "it was not queued yet")?,
-            Some(q) => page.line("lane", &format!("{}: {}", q.lane, q.why))?,
+            Some(q) => {
+                page.line("lane", &format!("{}: {}", q.lane, q.why))?;
+                if let Some(deadline) = &q.deadline {
+                    page.line("deadline", deadline)?;
+                }
+            }
         }
         match self.own_thread {
             true => page.line("outcomes", "the scheduler's own threads are not judged")?,
@@ -168,7 +173,7 @@ impl Explanation {
         page.line(
             "history",
             &format!(
-                "{} bursts; last {}, before {}; averages {} (1/4), {} (1/2), {} (of log2); spread {:.2} octaves",
+                "{} bursts; last {}, before {}; average {} (1/4), {} (1/2), {} (of log2), spread {:.2} octaves",
                 h.seen,
                 duration(h.last_burst_ns),
                 duration(h.prev_burst_ns),
@@ -205,15 +210,14 @@ fn class(page: &mut Page<impl Write>, class: &Class) -> io::Result<()> {
         return Ok(());
     };
     let text = format!(
-        "the kernel's watch: the class's model errs by {:.2} octaves, the moving average by {:.2}; fell back {}, \
-         returned {}",
+        "the kernel's watch: its model errs by {:.2} octaves, the moving average by {:.2}; fell back {}, returned {}",
         watch.error_model,
         watch.error_avg,
         times(watch.fallbacks),
         times(watch.returns),
     );
     if watch.fallback {
-        page.warning(&format!("{text}; the base policy has taken over"))
+        page.warning(&format!("{text}; the moving average has taken over"))
     } else {
         page.line("", &text)
     }

@@ -118,7 +118,11 @@ pub fn evaluate(
                 "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
                 status.fits, status.published, status.kept, status.withdrawn, status.drifts
             ));
-            add("online", None, predictions);
+            add(
+                "online",
+                None,
+                predictors::watch_quantiles(predictions, judged),
+            );
         }
         Err(e) => notes.push(format!("online is left out: {e:#}")),
     }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::bpf::NR_CLASSES;
 use crate::bpf::intf::{
     class_bounds_YOUNG_BURSTS as YOUNG_BURSTS, scx_ml_feature_FEATURE_HALF_BURST as HALF_BURST,
-    scx_ml_feature_FEATURE_LAST_BURST as LAST_BURST,
+    scx_ml_feature_FEATURE_LAST_BURST as LAST_BURST, watch,
 };
 use crate::fit::Row;
 use crate::model::{Linear, Model};
+use crate::native;
 use crate::sample::Sample;
 
 /// A prediction of one burst, log2(ns).
@@ -56,17 +58,17 @@ pub type Predictions = Vec<Option<Prediction>>;
 
 /// Of a bank of models; the moving average stands in where a class has none.
 pub fn bank(model: &Model, rows: &[Row]) -> Predictions {
-    rows.iter()
-        .map(|row| {
-            let linear = model.classes.get(row.class).and_then(Option::as_ref);
-            Some(linear.map_or(Prediction::stand_in(row.avg), |m| of_linear(m, row)))
-        })
-        .collect()
+    let predict = |row: &Row| {
+        let linear = model.classes.get(row.class).and_then(Option::as_ref);
+        linear.map_or(Prediction::stand_in(row.avg), |m| of_linear(m, row))
+    };
+    watch_quantiles(rows.iter().map(|r| Some(predict(r))).collect(), rows)
 }
 
 /// Of one model for all classes.
 pub fn single(linear: &Linear, rows: &[Row]) -> Predictions {
-    rows.iter().map(|r| Some(of_linear(linear, r))).collect()
+    let predictions = rows.iter().map(|r| Some(of_linear(linear, r))).collect();
+    watch_quantiles(predictions, rows)
 }
 
 fn of_linear(linear: &Linear, row: &Row) -> Prediction {
@@ -76,10 +78,34 @@ fn of_linear(linear: &Linear, row: &Row) -> Prediction {
 /// What the kernel predicted while it recorded; the moving average stands in where it did not.
 pub fn live(samples: &[Sample]) -> Predictions {
     let predict = |s: &Sample| match s.prediction() {
-        Some((_, value)) => Prediction::plain(value),
+        Some((_, value)) => Prediction {
+            upper: s.quantile(),
+            ..Prediction::plain(value)
+        },
         None => Prediction::stand_in(s.avg_prediction()),
     };
     samples.iter().map(|s| Some(predict(s))).collect()
+}
+
+/// Shift the quantiles as the kernel's watch does, burst by burst and class by class: a margin is what was measured when
+/// the model was judged, and the load has gone on since. `rows` in the order of their end.
+pub fn watch_quantiles(mut predictions: Predictions, rows: &[Row]) -> Predictions {
+    let mut watches = [watch::default(); NR_CLASSES];
+    for (prediction, row) in predictions.iter_mut().zip(rows) {
+        let Some(prediction) = prediction else {
+            continue;
+        };
+        let Some(upper) = prediction.upper else {
+            continue;
+        };
+        let w = &mut watches[row.class];
+        let margin_q16 = ((upper - prediction.value) * 65536.0) as i32;
+        let watched_q16 = native::watched_margin_q16(margin_q16, w.margin_shift_q16);
+        let watched = prediction.value + f64::from(watched_q16) / 65536.0;
+        prediction.upper = Some(watched);
+        native::watch_quantile(w, row.y > watched);
+    }
+    predictions
 }
 
 /// The moving average (1/4), which is the predictor to beat. For a first burst: the kernel's prior.

@@ -1,7 +1,7 @@
 //! `scx_ml explain`: what it says of live tasks is what the kernel did, and what cannot be explained is named.
 
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use scx_ml::explain::threads::Proc;
@@ -83,11 +83,7 @@ fn a_predicted_task_is_explained_by_id_and_by_name() {
         .collect();
     assert!(ago.is_sorted(), "{ago:?}");
 
-    let mut watch = Command::new("timeout");
-    watch.args(["--preserve-status", "-s", "INT", "5", SCX_ML]);
-    let (code, out, err) = run(watch.args(["explain", &pid, "--watch", "1"]));
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(out.matches("──── after").count() >= 1, "{out}");
+    watch_until_ctrl_c(&pid);
 
     refused(&mut explain(&["4194303"]), "there is no thread 4194303");
     refused(&mut explain(&["no-such-name"]), "called 'no-such-name'");
@@ -111,6 +107,23 @@ fn predicted(e: &Explanation) -> Option<&Prediction> {
         Predicted::Burst(p) => Some(p),
         Predicted::None(_) => None,
     }
+}
+
+/// --watch prints readings until Ctrl-C, and that is no error.
+fn watch_until_ctrl_c(pid: &str) {
+    let log = tempfile::NamedTempFile::new().expect("a file for the output");
+    let shown = || std::fs::read_to_string(log.path()).expect("the output can be read");
+    let mut child = explain(&[pid, "--watch", "0.5"])
+        .stdin(Stdio::null())
+        .stdout(log.reopen().expect("reopened"))
+        .spawn()
+        .expect("scx_ml starts");
+    let twice = wait_for(Duration::from_secs(60), || shown().contains("──── after"));
+    // SAFETY: plain system call on our own child.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let status = child.wait().expect("it ends");
+    assert!(twice, "one reading at most:\n{}", shown());
+    assert_eq!(status.code(), Some(0), "{}", shown());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use scx_stats::prelude::StatsClient;
 
 pub const SCX_ML: &str = env!("CARGO_BIN_EXE_scx_ml");
 
-/// Loading takes a second or two on an emulated machine, minutes when its host is busy.
+/// Loading takes a few seconds on an emulated machine, more than a minute when its host is busy.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,464 @@
+//! The command line of the simulator.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use crate::experiment::{PolicySpec, Scenario, WorkloadSpec};
+use crate::machine::Costs;
+use crate::report::{PolicyRuns, PolicySummary, summarise, table};
+use crate::topology::Topology;
+use crate::workload::closed::ClosedParams;
+use crate::workload::open_loop::{OpenLoopParams, Reveal};
+use crate::workload::sizes::{Shape, Sizes};
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadName {
+    /// Requests that arrive whether or not the machine keeps up.
+    OpenLoop,
+    /// Messengers wake workers that compute: a closed loop.
+    Schbench,
+    /// Endless tasks compete for shares.
+    Hogs,
+}
+
+/// Try scheduling policies on a simulated machine.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:\n  \
+    scx_sim                                                  the benchmark's default mix on one CPU\n  \
+    scx_sim --workers shared --reveal syscall --seeds 5      the mode shown by a system call\n  \
+    scx_sim --policies ml-base,eevdf --sweep first_quantum_us=500,1000,2000\n  \
+    scx_sim --policies ml-learn,ml-learn+quantum_timer=true  a rule as it is and changed\n  \
+    scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has")]
+pub struct SimArgs {
+    /// Policies, side by side: ml-base, ml-learn, ml-oracle, ml-noise:OCTAVES, ml-avg, eevdf[:US], srpt, las[:US],
+    /// rr[:US], fcfs, ps[:US]; those of ml with +KEY=VALUE for each setting.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "eevdf,ml-base,ml-learn,ml-oracle,las,srpt"
+    )]
+    pub policies: Vec<String>,
+
+    /// A setting of all ml policies: KEY=VALUE. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// Run the ml policies with each of the values of a setting.
+    #[arg(long, value_name = "KEY=VALUE,VALUE")]
+    pub sweep: Option<String>,
+
+    /// Ratios are to this policy.
+    #[arg(long, default_value = "eevdf")]
+    pub baseline: String,
+
+    #[arg(long, default_value_t = 1)]
+    pub cpus: u32,
+
+    /// Last-level caches.
+    #[arg(long, default_value_t = 1)]
+    pub llcs: u32,
+
+    /// NUMA nodes.
+    #[arg(long, default_value_t = 1)]
+    pub nodes: u32,
+
+    /// Timer ticks a second, at which alone slices end; 0: slices end exactly.
+    #[arg(long, default_value_t = 250)]
+    pub hz: u64,
+
+    /// Cost of a context switch, in microseconds.
+    #[arg(long, default_value_t = 3.0, value_name = "US")]
+    pub switch_us: f64,
+
+    /// Cost of a migration inside an LLC, between LLCs of a node, and between nodes, in microseconds.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "2,10,30",
+        value_name = "US,US,US"
+    )]
+    pub migrate_us: Vec<f64>,
+
+    #[arg(long, value_enum, default_value_t = WorkloadName::OpenLoop)]
+    pub workload: WorkloadName,
+
+    /// Simulated seconds in which requests arrive, the warm-up included.
+    #[arg(long, default_value_t = 300.0)]
+    pub seconds: f64,
+
+    /// Simulated seconds that are not counted.
+    #[arg(long, default_value_t = 30.0)]
+    pub warmup: f64,
+
+    /// Different seeds, each a run of every policy.
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u64,
+
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub open: OpenArgs,
+
+    #[command(flatten)]
+    pub closed: ClosedArgs,
+
+    /// Nice values of the hogs, in turn.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "0,5,10",
+        allow_hyphen_values = true
+    )]
+    pub nice: Vec<i32>,
+
+    /// Hogs per CPU.
+    #[arg(long, default_value_t = 3)]
+    pub hogs_per_cpu: u32,
+}
+
+/// Who serves requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Workers {
+    /// A worker gets only short or only long ones.
+    Dedicated,
+    /// Any worker gets any.
+    Shared,
+}
+
+/// The open loop.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Open loop")]
+pub struct OpenArgs {
+    #[arg(long, value_enum, default_value_t = Shape::Bimodal)]
+    pub shape: Shape,
+
+    /// Share of all CPUs' time that requests ask for.
+    #[arg(long, default_value_t = 0.8)]
+    pub load: f64,
+
+    #[arg(long, value_enum, default_value_t = Workers::Dedicated)]
+    pub workers: Workers,
+
+    /// Probability that a request goes to a worker whose last one was of the same class. Takes precedence over
+    /// --workers.
+    #[arg(long)]
+    pub persistence: Option<f64>,
+
+    /// What tells the length of a request.
+    #[arg(long, value_enum, default_value_t = Reveal::None)]
+    pub reveal: Reveal,
+
+    /// Probability that it tells the truth.
+    #[arg(long, default_value_t = 1.0)]
+    pub reveal_accuracy: f64,
+
+    /// Workers per CPU; of each class, where they are dedicated.
+    #[arg(long, default_value_t = 24)]
+    pub threads_per_cpu: u32,
+
+    #[arg(long, default_value_t = 1.0)]
+    pub short_ms: f64,
+
+    #[arg(long, default_value_t = 40.0)]
+    pub long_ms: f64,
+
+    #[arg(long, default_value_t = 0.05)]
+    pub long_share: f64,
+
+    /// Mean of the shapes without two modes.
+    #[arg(long, default_value_t = 2.0)]
+    pub mean_ms: f64,
+
+    /// Pareto's tail index.
+    #[arg(long, default_value_t = 1.5)]
+    pub alpha: f64,
+
+    /// Noise on each request's length, octaves.
+    #[arg(long, default_value_t = 0.0)]
+    pub spread: f64,
+
+    /// CPU time that a task takes to hand out a request, in microseconds; 0: requests come by interrupts.
+    #[arg(long, default_value_t = 0.0, value_name = "US")]
+    pub generator_us: f64,
+}
+
+/// The closed loop.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Closed loop")]
+pub struct ClosedArgs {
+    #[arg(long, default_value_t = 1)]
+    pub messengers: u32,
+
+    /// Workers per CPU.
+    #[arg(long, default_value_t = 4)]
+    pub workers_per_cpu: u32,
+
+    /// CPU time of a request, in microseconds.
+    #[arg(long, default_value_t = 1000.0, value_name = "US")]
+    pub work_us: f64,
+
+    /// Sleep before it, in microseconds.
+    #[arg(long, default_value_t = 100.0, value_name = "US")]
+    pub sleep_us: f64,
+
+    /// CPU time of a wake-up, in microseconds.
+    #[arg(long, default_value_t = 5.0, value_name = "US")]
+    pub wake_us: f64,
+}
+
+fn ns(us: f64) -> u64 {
+    (us * 1000.0) as u64
+}
+
+fn positive(name: &str, value: f64) -> Result<()> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    bail!("--{name} {value} must be a positive number");
+}
+
+fn share(name: &str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    bail!("--{name} {value} is a probability: give 0 to 1");
+}
+
+impl SimArgs {
+    fn check(&self) -> Result<()> {
+        let o = &self.open;
+        for (name, value) in [
+            ("seconds", self.seconds),
+            ("load", o.load),
+            ("short-ms", o.short_ms),
+            ("long-ms", o.long_ms),
+            ("mean-ms", o.mean_ms),
+            ("work-us", self.closed.work_us),
+            ("wake-us", self.closed.wake_us),
+        ] {
+            positive(name, value)?;
+        }
+        share("long-share", o.long_share)?;
+        share("reveal-accuracy", o.reveal_accuracy)?;
+        share("persistence", o.persistence.unwrap_or(0.0))?;
+        for (name, value) in [
+            ("warmup", self.warmup),
+            ("switch-us", self.switch_us),
+            ("generator-us", o.generator_us),
+            ("sleep-us", self.closed.sleep_us),
+            ("spread", o.spread),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                bail!("--{name} {value} must be at least 0");
+            }
+        }
+        if self.warmup >= self.seconds {
+            bail!(
+                "--warmup {} leaves nothing of --seconds {} to measure",
+                self.warmup,
+                self.seconds
+            );
+        }
+        if o.alpha.is_nan() || o.alpha <= 1.0 {
+            bail!(
+                "--alpha {} must be above 1, or bursts have no mean",
+                o.alpha
+            );
+        }
+        if self.seeds == 0 || o.threads_per_cpu == 0 || self.nice.is_empty() {
+            bail!("--seeds, --threads-per-cpu and --nice must not be empty or 0");
+        }
+        if self.closed.messengers == 0 || self.closed.workers_per_cpu == 0 {
+            bail!("--messengers and --workers-per-cpu must be at least 1");
+        }
+        if self.hz > 1_000_000_000 {
+            bail!("--hz {} is more than a tick every nanosecond", self.hz);
+        }
+        Ok(())
+    }
+
+    fn costs(&self) -> Result<Costs> {
+        let migrate_ns: Vec<u64> = self.migrate_us.iter().map(|&us| ns(us)).collect();
+        let Ok(migrate_ns) = migrate_ns.try_into() else {
+            bail!("--migrate-us wants three costs: inside an LLC, inside a node, between nodes");
+        };
+        Ok(Costs {
+            switch_ns: ns(self.switch_us),
+            migrate_ns,
+            tick_ns: 1_000_000_000u64.checked_div(self.hz).unwrap_or(0),
+        })
+    }
+
+    fn workload(&self) -> WorkloadSpec {
+        let o = &self.open;
+        match self.workload {
+            WorkloadName::OpenLoop => {
+                let sizes = Sizes {
+                    shape: o.shape,
+                    short_ms: o.short_ms,
+                    long_ms: o.long_ms,
+                    long_share: o.long_share,
+                    mean_ms: o.mean_ms,
+                    alpha: o.alpha,
+                    spread: o.spread,
+                };
+                let dedicated = o.workers == Workers::Dedicated && o.persistence.is_none();
+                let pools = if dedicated {
+                    sizes.classes().len() as u32
+                } else {
+                    1
+                };
+                WorkloadSpec::OpenLoop(OpenLoopParams {
+                    sizes,
+                    load: o.load,
+                    cpus: self.cpus,
+                    workers: o.threads_per_cpu * self.cpus * pools,
+                    persistence: o.persistence.unwrap_or(f64::from(u8::from(dedicated))),
+                    reveal: o.reveal,
+                    reveal_accuracy: o.reveal_accuracy,
+                    generator_ns: ns(o.generator_us),
+                    arrivals_ns: 0,
+                    seed: 0,
+                })
+            }
+            WorkloadName::Schbench => WorkloadSpec::Closed(ClosedParams {
+                messengers: self.closed.messengers,
+                workers: self.closed.workers_per_cpu * self.cpus,
+                work_ns: ns(self.closed.work_us),
+                sleep_ns: ns(self.closed.sleep_us),
+                wake_ns: ns(self.closed.wake_us).max(1),
+                seed: 0,
+            }),
+            WorkloadName::Hogs => WorkloadSpec::Hogs {
+                tasks: self.hogs_per_cpu * self.cpus,
+                nice: self.nice.clone(),
+            },
+        }
+    }
+
+    /// The scenario that is asked for.
+    ///
+    /// # Errors
+    /// If an option cannot be.
+    pub fn scenario(&self) -> Result<Scenario> {
+        self.check()?;
+        Ok(Scenario {
+            topology: Topology::new(self.cpus, self.llcs, self.nodes)?,
+            costs: self.costs()?,
+            workload: self.workload(),
+            end_ns: (self.seconds * 1e9) as u64,
+            warmup_ns: (self.warmup * 1e9) as u64,
+        })
+    }
+
+    /// The policies, the sweep's values among them.
+    ///
+    /// # Errors
+    /// If one cannot be.
+    pub fn specs(&self) -> Result<Vec<PolicySpec>> {
+        let mut specs: Vec<PolicySpec> = vec![];
+        for text in &self.policies {
+            let mut spec: PolicySpec = text.parse()?;
+            if spec.is_ml() {
+                for setting in &self.set {
+                    spec.set(setting)?;
+                }
+            }
+            specs.push(spec);
+        }
+        let Some(sweep) = &self.sweep else {
+            return Ok(specs);
+        };
+        let (key, values) = sweep
+            .split_once('=')
+            .with_context(|| format!("--sweep {sweep} must be KEY=VALUE,VALUE"))?;
+        let mut swept = vec![];
+        for spec in specs {
+            if !spec.is_ml() {
+                swept.push(spec);
+                continue;
+            }
+            for value in values.split(',') {
+                swept.push(spec.with(&format!("{key}={value}"))?);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    cpus: u32,
+    llcs: u32,
+    nodes: u32,
+    costs: Costs,
+    seconds: f64,
+    warmup: f64,
+    seed: u64,
+    seeds: u64,
+    baseline: &'a str,
+    policies: &'a [PolicySummary],
+}
+
+/// Run what is asked for and print the report to `out`; how fast it went goes to `log`.
+///
+/// # Errors
+/// If an option cannot be, or nothing can be printed.
+pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result<()> {
+    let scenario = args.scenario()?;
+    let specs = args.specs()?;
+    let (mut events, mut decisions, mut seconds) = (0, 0, 0.0);
+    let mut runs = vec![];
+    for spec in &specs {
+        let mut outcomes = vec![];
+        for seed in args.seed..args.seed + args.seeds {
+            let outcome = scenario.run(spec, seed)?;
+            events += outcome.counts.events;
+            decisions += outcome.counts.decisions;
+            seconds += outcome.took.as_secs_f64();
+            outcomes.push(outcome);
+        }
+        runs.push(PolicyRuns {
+            label: spec.label.clone(),
+            outcomes,
+        });
+    }
+    let summaries = summarise(&runs, &args.baseline, "srpt");
+    if args.json {
+        let report = Report {
+            cpus: args.cpus,
+            llcs: args.llcs,
+            nodes: args.nodes,
+            costs: scenario.costs,
+            seconds: args.seconds,
+            warmup: args.warmup,
+            seed: args.seed,
+            seeds: args.seeds,
+            baseline: &args.baseline,
+            policies: &summaries,
+        };
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", table(&summaries, &args.baseline))?;
+    }
+    writeln!(
+        log,
+        "{events} events in {seconds:.2} s of CPU time: {:.2} million a second, {:.0} ns a decision",
+        events as f64 / seconds.max(1e-9) / 1e6,
+        1e9 * seconds / decisions.max(1) as f64
+    )?;
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Predictions of bursts: the learner as it is, and stand-ins that tell the policy's part from the model's.
+
+mod history;
+mod learner;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use scx_ml::native;
+
+pub use history::{History, Surroundings};
+pub use learner::{Learner, LearnerParams};
+
+use crate::machine::{Machine, TaskId};
+use crate::workload::sizes::normal;
+
+/// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prediction {
+    pub pred_q16: i32,
+    /// To the 95 % quantile.
+    pub margin_q16: i32,
+    /// Down to the 5 % quantile.
+    pub long_margin_q16: i32,
+}
+
+/// 1.0 in Q16.
+const ONE_Q16: f64 = 65536.0;
+
+/// Quantiles of a normal distribution at 5 and 95 % are so many standard deviations away.
+const NORMAL_95: f64 = 1.645;
+
+/// log2 and its inverse are rounded in integers; a burst that is known exactly still ends inside its slice with this
+/// margin, 1 % of an octave.
+const ROUNDING_Q16: i32 = 655;
+
+/// Where predictions come from.
+pub enum Predictor {
+    /// Nowhere: the base policy.
+    None,
+    /// The burst itself.
+    Oracle,
+    /// The burst with normal noise of so many octaves.
+    Noise { octaves: f64, rng: Box<ChaCha8Rng> },
+    /// The task's moving average. Its quantiles are two mean deviations away.
+    Average(Vec<History>),
+    /// The model, fitted while the simulation runs.
+    Learned(Box<Learner>),
+}
+
+impl Predictor {
+    pub fn noise(octaves: f64, seed: u64) -> Self {
+        Predictor::Noise {
+            octaves,
+            rng: Box::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
+    }
+
+    pub fn add_task(&mut self, m: &Machine, t: TaskId) {
+        match self {
+            Predictor::Average(histories) => histories.push(History::new(m.task(t))),
+            Predictor::Learned(learner) => learner.add_task(m, t),
+            _ => {}
+        }
+    }
+
+    /// Predict the burst that begins.
+    pub fn wake(&mut self, m: &Machine, t: TaskId, around: &Surroundings) -> Option<Prediction> {
+        let exact = || native::log2_q16(m.task(t).left_ns) as i32;
+        match self {
+            Predictor::None => None,
+            Predictor::Oracle => Some(Prediction {
+                pred_q16: exact(),
+                margin_q16: ROUNDING_Q16,
+                long_margin_q16: ROUNDING_Q16,
+            }),
+            Predictor::Noise { octaves, rng } => {
+                let margin_q16 = (NORMAL_95 * *octaves * ONE_Q16) as i32 + ROUNDING_Q16;
+                Some(Prediction {
+                    pred_q16: exact() + (*octaves * normal(rng) * ONE_Q16) as i32,
+                    margin_q16,
+                    long_margin_q16: margin_q16,
+                })
+            }
+            Predictor::Average(histories) => histories[t as usize].average(),
+            Predictor::Learned(learner) => learner.wake(m, t, around),
+        }
+    }
+
+    /// A burst ended.
+    pub fn blocked(&mut self, m: &Machine, t: TaskId, burst_ns: u64) {
+        match self {
+            Predictor::Average(histories) => {
+                let label_q8 = (native::log2_q16(burst_ns) as i32 + 128) >> 8;
+                histories[t as usize].note_burst(burst_ns, label_q8, m.now_ns);
+            }
+            Predictor::Learned(learner) => learner.blocked(m, t, burst_ns),
+            _ => {}
+        }
+    }
+
+    pub fn notes(&self) -> Vec<(String, f64)> {
+        match self {
+            Predictor::Learned(learner) => learner.notes(),
+            _ => vec![],
+        }
+    }
+}

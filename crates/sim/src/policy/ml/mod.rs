@@ -1,0 +1,510 @@
+//! scx_ml itself: the structure of `queues.bpf.h` and `main.bpf.c`, with every number computed by the kernel's own
+//! `policy.h` and `model.h` through [`scx_ml::native`].
+//!
+//! Left out are pinned tasks, cgroups and other scheduling classes, which no workload here has. Loops over CPUs are done by
+//! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
+//! machine can be read off.
+
+mod placement;
+mod quantum;
+mod queues;
+pub mod rules;
+
+use scx_ml::bpf::intf::{self, policy_params};
+use scx_ml::native;
+
+use super::{Pick, Policy};
+use crate::learn::{Predictor, Surroundings};
+use crate::machine::{FOREVER_NS, Machine, State, TaskId};
+use crate::topology::{CpuId, CpuSet};
+use quantum::QuantumLearner;
+use queues::Dsq;
+use rules::{FairOrder, LONG_QUANTA, Quantum, Rules, SURE_MARGIN_Q16};
+
+const FRESH: u32 = intf::policy_lane_LANE_FRESH;
+const FAIR: u32 = intf::policy_lane_LANE_FAIR;
+
+/// INV_WEIGHT_ONE_Q16 of policy.h.
+const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
+
+/// Virtual clocks start here, so that a task behind one has a key above 0.
+const VCLOCK_START: u64 = 1 << 60;
+
+/// The defaults of task.bpf.h.
+pub const DEFAULT_PARAMS: policy_params = policy_params {
+    slice_min_ns: 1_000_000,
+    slice_max_ns: 20_000_000,
+    first_quantum_ns: 2_000_000,
+    lag_ns: 20_000_000,
+    fair_interval_ns: 20_000_000,
+    preempt_after_ns: 250_000,
+};
+
+/// The parts of struct task_ctx that schedule.
+#[derive(Debug, Clone)]
+struct TaskCtx {
+    vruntime: u64,
+    inv_weight_q16: u64,
+    llc: u32,
+    lane: u32,
+    exec_at_run_ns: u64,
+    steering: bool,
+    sure_long: bool,
+    pred_q16: i32,
+    margin_q16: i32,
+    /// Its first quantum; see [`Rules::own_quantum`].
+    quantum_ns: u64,
+}
+
+/// struct cpu_ctx.
+#[derive(Debug, Clone, Default)]
+struct CpuCtx {
+    /// 0: nothing runs here. Times are shifted by one, because the simulation begins at 0.
+    run_start_ns: u64,
+    burst_before_ns: u64,
+    /// First quantum of the task that runs.
+    quantum_ns: u64,
+    protect_until_ns: u64,
+    fair_turn_ns: u64,
+    nr_waiting: u32,
+}
+
+/// What happened, as the kernel's counters tell.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counters {
+    direct_idle: u64,
+    queued_fresh: u64,
+    queued_fair: u64,
+    kept_running: u64,
+    preempt_kicks: u64,
+    tick_preempts: u64,
+    fair_turns: u64,
+    neighbour_steals: u64,
+    llc_steals: u64,
+    slices_predicted: u64,
+    sure_long: u64,
+}
+
+/// See the module.
+pub struct Ml {
+    pp: policy_params,
+    rules: Rules,
+    predictor: Predictor,
+    quantum: QuantumLearner,
+    tasks: Vec<TaskCtx>,
+    cpus: Vec<CpuCtx>,
+    vclocks: Vec<u64>,
+    fresh: Vec<Dsq>,
+    fair: Vec<Dsq>,
+    /// CPUs whose fresh lanes are not empty.
+    fresh_waiting: CpuSet,
+    /// Tasks in all queues.
+    waiting: u32,
+    counters: Counters,
+}
+
+/// a - b in virtual time (policy_vdiff()).
+fn vdiff(a: u64, b: u64) -> i64 {
+    a.wrapping_sub(b) as i64
+}
+
+impl Ml {
+    pub fn new(m: &Machine, pp: policy_params, rules: Rules, predictor: Predictor) -> Self {
+        let llcs = m.topology.llcs() as usize;
+        let cpus = m.topology.cpus() as usize;
+        Self {
+            quantum: QuantumLearner::new(pp.first_quantum_ns),
+            pp,
+            rules,
+            predictor,
+            tasks: vec![],
+            cpus: vec![CpuCtx::default(); cpus],
+            vclocks: vec![VCLOCK_START; llcs],
+            fresh: vec![Dsq::default(); cpus],
+            fair: vec![Dsq::default(); llcs],
+            fresh_waiting: CpuSet::empty(),
+            waiting: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    fn ctx(&self, t: TaskId) -> &TaskCtx {
+        &self.tasks[t as usize]
+    }
+
+    fn ctx_mut(&mut self, t: TaskId) -> &mut TaskCtx {
+        &mut self.tasks[t as usize]
+    }
+
+    /// begin_burst() and predict_burst().
+    fn begin_burst(&mut self, m: &Machine, t: TaskId) {
+        let cpu = m.task(t).cpu;
+        let c = &self.cpus[cpu as usize];
+        let around = Surroundings {
+            nr_waiting: c.nr_waiting,
+            cpu_load_ns: match c.run_start_ns {
+                0 => 0,
+                since => c.burst_before_ns + (m.now_ns + 1).saturating_sub(since),
+            },
+        };
+        let prediction = self.predictor.wake(m, t, &around);
+        let (pp, quanta, own_quantum) =
+            (self.pp, self.rules.sure_long_quanta, self.rules.own_quantum);
+        let ctx = self.ctx_mut(t);
+        ctx.steering = prediction.is_some();
+        ctx.sure_long = false;
+        ctx.quantum_ns = pp.first_quantum_ns;
+        let Some(p) = prediction else { return };
+        ctx.pred_q16 = p.pred_q16;
+        ctx.margin_q16 = p.margin_q16;
+        ctx.sure_long = if quanta == LONG_QUANTA {
+            native::sure_long(&pp, p.pred_q16, p.long_margin_q16)
+        } else {
+            let low_ns = native::exp2_q16(i64::from(p.pred_q16) - i64::from(p.long_margin_q16));
+            low_ns > quanta * pp.first_quantum_ns
+        };
+        if own_quantum > 0 {
+            let high_ns = native::exp2_q16(i64::from(p.pred_q16) + i64::from(p.margin_q16));
+            let with_slack_ns = high_ns + (high_ns >> 3);
+            let sure = p.margin_q16 <= SURE_MARGIN_Q16;
+            if ctx.sure_long {
+                ctx.quantum_ns = 0;
+            } else if sure && with_slack_ns <= own_quantum * pp.first_quantum_ns {
+                ctx.quantum_ns = with_slack_ns.max(pp.first_quantum_ns);
+            }
+        }
+        self.counters.sure_long += u64::from(self.ctx(t).sure_long);
+    }
+
+    /// join_llc().
+    fn join_llc(&mut self, t: TaskId, llc: u32) {
+        let to = self.vclocks[llc as usize];
+        let from = self.vclocks[self.ctx(t).llc as usize];
+        let lag_ns = self.pp.lag_ns;
+        let ctx = self.ctx_mut(t);
+        if ctx.llc != llc {
+            ctx.vruntime = ctx.vruntime.wrapping_add(to.wrapping_sub(from));
+            ctx.llc = llc;
+        }
+        let vlag = native::virtual_ns(lag_ns, ctx.inv_weight_q16);
+        ctx.vruntime = native::bound_vruntime(ctx.vruntime, to, vlag);
+    }
+
+    /// grant_slice().
+    fn grant_slice(&mut self, m: &mut Machine, t: TaskId, lane: u32, nr_waiting: u32) {
+        let used_ns = m.burst_used_ns(t);
+        let ctx = self.ctx(t);
+        if ctx.steering {
+            let left_ns = native::quantile_left_ns(ctx.pred_q16, ctx.margin_q16, used_ns);
+            if left_ns > 0 {
+                self.counters.slices_predicted += 1;
+                m.task_mut(t).slice_ns = native::clamp_slice(&self.pp, left_ns);
+                return;
+            }
+        }
+        m.task_mut(t).slice_ns = native::base_slice_ns(&self.pp, lane, nr_waiting);
+    }
+
+    /// waiting_per_cpu().
+    fn waiting_per_cpu(m: &Machine, nr_waiting: u32) -> u32 {
+        let recip = native::recip_q16(m.topology.per_llc());
+        ((u64::from(nr_waiting) * u64::from(recip)) >> 16) as u32
+    }
+
+    /// policy_request_ns(), with the limit of the what-if rule [`Rules::request_lags`].
+    fn request_ns(&self, predicted: bool, pred_q16: i32) -> u64 {
+        let limit = policy_params {
+            lag_ns: self.pp.lag_ns * self.rules.request_lags,
+            ..self.pp
+        };
+        native::request_ns(&limit, predicted, pred_q16)
+    }
+
+    /// fair_key().
+    fn fair_key(&self, m: &Machine, t: TaskId) -> u64 {
+        let ctx = self.ctx(t);
+        let sure = ctx.steering && ctx.margin_q16 <= SURE_MARGIN_Q16;
+        let as_is = self.rules.fair_order == FairOrder::Deadline;
+        // What is not sure must not become an order.
+        let request_ns = self.request_ns(ctx.steering && (as_is || sure), ctx.pred_q16);
+        let virtual_ns = |ns| native::virtual_ns(ns, ctx.inv_weight_q16);
+        if as_is || !sure {
+            return ctx.vruntime + virtual_ns(request_ns);
+        }
+        let used_ns = m.burst_used_ns(t);
+        if native::quantile_left_ns(ctx.pred_q16, ctx.margin_q16, used_ns) == 0 {
+            // It has outlived the prediction: the base policy's request.
+            return ctx.vruntime + virtual_ns(self.request_ns(false, 0));
+        }
+        if self.rules.fair_order == FairOrder::Kept {
+            return ctx.vruntime - virtual_ns(used_ns) + virtual_ns(request_ns);
+        }
+        let left_ns = native::exp2_q16(i64::from(ctx.pred_q16))
+            .saturating_sub(used_ns)
+            .max(self.pp.slice_min_ns);
+        ctx.vruntime + virtual_ns(self.request_ns(true, native::log2_q16(left_ns) as i32))
+    }
+
+    /// ops.enqueue. `woken`: ops.select_cpu has just found no idle CPU.
+    fn enqueue(&mut self, m: &mut Machine, t: TaskId, woken: bool) {
+        let cpu = m.task(t).cpu;
+        let llc = m.topology.llc_of(cpu);
+        self.join_llc(t, llc);
+        let ctx = self.ctx(t);
+        let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
+        let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
+        let own = policy_params {
+            first_quantum_ns: ctx.quantum_ns,
+            ..self.pp
+        };
+        let lane = native::lane(&own, m.burst_used_ns(t), ahead, vlag, ctx.sure_long);
+        self.ctx_mut(t).lane = lane;
+        let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
+        self.grant_slice(m, t, lane, nr_waiting);
+
+        let mut victim = None;
+        if lane == FAIR {
+            let key = self.fair_key(m, t);
+            self.counters.queued_fair += 1;
+            self.fair[llc as usize].insert(t, key);
+        } else {
+            victim = self.find_preemptible(m, t, cpu);
+            let key = self.fresh_key(m, t);
+            self.counters.queued_fresh += 1;
+            let at = victim.unwrap_or(cpu);
+            self.fresh[at as usize].insert(t, key);
+            self.fresh_waiting.insert(at);
+            if victim.is_none() && self.rules.quantum_timer {
+                self.set_alarm(m, cpu);
+            }
+        }
+        self.waiting += 1;
+
+        // ops.select_cpu looked for an idle CPU at the same moment; only a task that did not wake may find one now.
+        let idle = if woken { None } else { m.claim_idle(cpu) };
+        if let Some(idle) = idle {
+            m.resched(idle);
+        } else if let Some(victim) = victim {
+            self.counters.preempt_kicks += 1;
+            m.resched(victim);
+        }
+    }
+
+    fn fresh_key(&self, m: &Machine, t: TaskId) -> u64 {
+        let ctx = self.ctx(t);
+        // The simulation begins at 0, and a key may lie before its wake-up.
+        let now_ns = m.now_ns + self.pp.lag_ns;
+        let delay_ns = native::fresh_delay_ns(&self.pp, ctx.steering, ctx.pred_q16);
+        let high_ns = native::exp2_q16(i64::from(ctx.pred_q16) + i64::from(ctx.margin_q16));
+        if self.rules.sure_short_first && ctx.steering && high_ns <= self.pp.first_quantum_ns {
+            return now_ns - self.pp.lag_ns;
+        }
+        now_ns + delay_ns
+    }
+
+    /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
+    fn prev_is_next(&self, m: &Machine, prev: TaskId, llc: u32) -> bool {
+        let ctx = self.ctx(prev);
+        let used_ns = m.exec_ns(prev) - ctx.exec_at_run_ns;
+        // vruntime moves when it stops; the key is that of now.
+        let key = self.fair_key(m, prev) + native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        let head = self.fair[llc as usize].head_key();
+        head == u64::MAX || vdiff(key, head) < 0
+    }
+
+    /// keep_running().
+    fn keep_running(&mut self, m: &mut Machine, prev: TaskId, nr_waiting: u32) -> Pick {
+        self.counters.kept_running += 1;
+        self.grant_slice(m, prev, FAIR, nr_waiting);
+        Pick::Keep
+    }
+
+    /// ops.dispatch.
+    fn dispatch(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
+        let llc = m.topology.llc_of(cpu);
+        let now_ns = m.now_ns;
+        let nr_fair = self.fair[llc as usize].len();
+        let nr_fresh = self.fresh[cpu as usize].len();
+        let per_cpu = Self::waiting_per_cpu(m, nr_fair) + nr_fresh;
+        let (first_quantum_ns, fair_interval_ns) =
+            (self.pp.first_quantum_ns, self.pp.fair_interval_ns);
+        let c = &mut self.cpus[cpu as usize];
+        c.nr_waiting = nr_fair + nr_fresh;
+        if nr_fair == 0 {
+            c.fair_turn_ns = now_ns;
+        }
+        let overdue = now_ns - c.fair_turn_ns > fair_interval_ns;
+
+        if !overdue && let Some(t) = self.take_fresh(m, cpu, llc) {
+            return Pick::Run(t);
+        }
+        if nr_fair > 0 {
+            if let Some(prev) = prev
+                && self.prev_is_next(m, prev, llc)
+            {
+                self.cpus[cpu as usize].fair_turn_ns = now_ns;
+                return self.keep_running(m, prev, per_cpu);
+            }
+            if let Some(t) = self.pop_fair(llc) {
+                let c = &mut self.cpus[cpu as usize];
+                c.fair_turn_ns = now_ns;
+                if overdue {
+                    c.protect_until_ns = now_ns + first_quantum_ns;
+                    self.counters.fair_turns += 1;
+                }
+                return Pick::Run(t);
+            }
+        }
+        if overdue && let Some(t) = self.take_fresh(m, cpu, llc) {
+            return Pick::Run(t);
+        }
+        if let Some(prev) = prev {
+            return self.keep_running(m, prev, per_cpu);
+        }
+        let cpus = m.topology.cpus();
+        match self
+            .take_neighbours_fresh(m, cpu, llc, cpus)
+            .or_else(|| self.steal_from_llcs(m, cpu, llc))
+        {
+            Some(t) => Pick::Run(t),
+            None => Pick::Idle,
+        }
+    }
+
+    fn has_fresh(&self, cpu: CpuId) -> bool {
+        !self.fresh[cpu as usize].is_empty()
+    }
+}
+
+impl Policy for Ml {
+    /// ops.init_task and ops.enable.
+    fn add_task(&mut self, m: &Machine, t: TaskId) {
+        let llc = m.topology.llc_of(m.task(t).cpu);
+        self.tasks.push(TaskCtx {
+            vruntime: self.vclocks[llc as usize],
+            inv_weight_q16: 100 * INV_WEIGHT_ONE_Q16 / u64::from(m.task(t).weight),
+            llc,
+            lane: FRESH,
+            exec_at_run_ns: 0,
+            steering: false,
+            sure_long: false,
+            pred_q16: 0,
+            margin_q16: 0,
+            quantum_ns: self.pp.first_quantum_ns,
+        });
+        self.predictor.add_task(m, t);
+    }
+
+    /// ops.select_cpu, and ops.enqueue where that finds no idle CPU.
+    fn wake(&mut self, m: &mut Machine, t: TaskId) {
+        self.begin_burst(m, t);
+        let near = m.task(t).cpu;
+        if let Some(cpu) = m.claim_idle(near) {
+            self.ctx_mut(t).lane = FRESH;
+            self.counters.direct_idle += 1;
+            self.grant_slice(m, t, FAIR, 0);
+            m.start(cpu, t);
+            return;
+        }
+        self.enqueue(m, t, true);
+    }
+
+    fn requeue(&mut self, m: &mut Machine, t: TaskId) {
+        self.enqueue(m, t, false);
+    }
+
+    fn pick(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
+        let pick = self.dispatch(m, cpu, prev);
+        if self.rules.quantum_timer && pick == Pick::Keep && self.has_fresh(cpu) {
+            self.set_alarm(m, cpu);
+        }
+        pick
+    }
+
+    /// ops.running.
+    fn started(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+        let llc = m.topology.llc_of(cpu);
+        self.join_llc(t, llc);
+        let (exec_ns, used_ns) = (m.exec_ns(t), m.task(t).used_ns);
+        self.ctx_mut(t).exec_at_run_ns = exec_ns;
+        let quantum_ns = self.ctx(t).quantum_ns;
+        let c = &mut self.cpus[cpu as usize];
+        c.quantum_ns = quantum_ns;
+        c.burst_before_ns = used_ns;
+        c.run_start_ns = m.now_ns + 1;
+        let ctx = &self.tasks[t as usize];
+        let vclock = &mut self.vclocks[llc as usize];
+        if ctx.lane == FAIR && vdiff(ctx.vruntime, *vclock) > 0 {
+            *vclock = ctx.vruntime;
+        }
+        if self.rules.quantum_timer && self.has_fresh(cpu) {
+            self.set_alarm(m, cpu);
+        }
+    }
+
+    /// ops.stopping.
+    fn stopped(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, _runnable: bool) {
+        let exec_ns = m.exec_ns(t);
+        let llc = m.topology.llc_of(cpu);
+        let c = &mut self.cpus[cpu as usize];
+        c.run_start_ns = 0;
+        let nr_waiting = c.nr_waiting;
+        let ctx = self.ctx_mut(t);
+        let vused = native::virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
+        ctx.exec_at_run_ns = exec_ns;
+        ctx.vruntime += vused;
+        self.vclocks[llc as usize] += native::vclock_step(vused, nr_waiting + m.topology.per_llc());
+    }
+
+    /// ops.quiescent.
+    fn blocked(&mut self, m: &mut Machine, t: TaskId) {
+        let burst_ns = m.task(t).used_ns;
+        self.predictor.blocked(m, t, burst_ns);
+        if self.rules.quantum == Quantum::Learned {
+            self.pp.first_quantum_ns = self.quantum.observe(burst_ns);
+        }
+    }
+
+    /// ops.tick, and the what-if timer's end.
+    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+        debug_assert_eq!(m.task(t).state, State::Running);
+        let llc = m.topology.llc_of(cpu);
+        if self.has_fresh(cpu) {
+            if self.preemptible(m, cpu, None) {
+                m.task_mut(t).slice_ns = 0;
+                self.counters.tick_preempts += 1;
+            } else if self.rules.quantum_timer && m.cpu(cpu).alarm_ns == FOREVER_NS {
+                self.set_alarm(m, cpu);
+            }
+        }
+        if (self.has_fresh(cpu) || !self.fair[llc as usize].is_empty())
+            && let Some(idle) = m.claim_idle(cpu)
+        {
+            m.resched(idle);
+        }
+    }
+
+    fn notes(&self) -> Vec<(String, f64)> {
+        let c = &self.counters;
+        let counts = [
+            ("direct_idle", c.direct_idle),
+            ("queued_fresh", c.queued_fresh),
+            ("queued_fair", c.queued_fair),
+            ("kept_running", c.kept_running),
+            ("preempt_kicks", c.preempt_kicks),
+            ("tick_preempts", c.tick_preempts),
+            ("fair_turns", c.fair_turns),
+            ("neighbour_steals", c.neighbour_steals),
+            ("llc_steals", c.llc_steals),
+            ("slices_predicted", c.slices_predicted),
+            ("sure_long", c.sure_long),
+            ("first_quantum_us", self.pp.first_quantum_ns / 1000),
+        ];
+        let mut notes: Vec<(String, f64)> = counts
+            .into_iter()
+            .map(|(name, n)| (name.to_string(), n as f64))
+            .collect();
+        notes.extend(self.predictor.notes());
+        notes
+    }
+}

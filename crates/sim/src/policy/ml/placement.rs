@@ -1,0 +1,172 @@
+//! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h`.
+
+use scx_ml::native;
+
+use super::Ml;
+use crate::machine::{Machine, TaskId};
+use crate::topology::CpuId;
+
+/// NEIGHBOURS_BUSY and PREEMPT_SCAN_MAX of queues.bpf.h.
+const NEIGHBOURS_BUSY: u32 = 1;
+const PREEMPT_SCAN_MAX: u32 = 4;
+
+impl Ml {
+    /// When what runs on a CPU can be preempted at the earliest, or None if nothing runs there (preemptible()).
+    pub(super) fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
+        let c = &self.cpus[cpu as usize];
+        let start_ns = c.run_start_ns.checked_sub(1)?;
+        let guard_ns = start_ns + self.pp.preempt_after_ns;
+        let left_ns = c.quantum_ns.saturating_sub(c.burst_before_ns);
+        let protected_ns = if self.rules.unprotected_turns {
+            0
+        } else {
+            c.protect_until_ns
+        };
+        Some(guard_ns.max(start_ns + left_ns).max(protected_ns))
+    }
+
+    /// preemptible(), for a fresh wake-up `t`.
+    pub(super) fn preemptible(&self, m: &Machine, cpu: CpuId, t: Option<TaskId>) -> bool {
+        let Some(at_ns) = self.preemptible_at_ns(cpu) else {
+            return false;
+        };
+        m.now_ns >= at_ns || t.is_some_and(|t| self.much_shorter(m, cpu, t))
+    }
+
+    /// The what-if rule [`Rules::preempt_octaves`].
+    fn much_shorter(&self, m: &Machine, cpu: CpuId, t: TaskId) -> bool {
+        let octaves = self.rules.preempt_octaves;
+        let Some(runs) = m.current(cpu) else {
+            return false;
+        };
+        let (new, old) = (self.ctx(t), self.ctx(runs));
+        let c = &self.cpus[cpu as usize];
+        let guarded = m.now_ns + 1 < c.run_start_ns + self.pp.preempt_after_ns;
+        if octaves == 0 || !new.steering || !old.steering || guarded {
+            return false;
+        }
+        let left_ns =
+            native::exp2_q16(i64::from(old.pred_q16)).saturating_sub(m.burst_used_ns(runs));
+        native::log2_q16(left_ns) as i32 >= new.pred_q16 + ((octaves as i32) << 16)
+    }
+
+    /// find_preemptible().
+    pub(super) fn find_preemptible(&self, m: &mut Machine, t: TaskId, cpu: CpuId) -> Option<CpuId> {
+        if self.preemptible(m, cpu, Some(t)) {
+            return Some(cpu);
+        }
+        let cpus = m.topology.cpus();
+        let llc = m.topology.llc_of(cpu);
+        for i in 1..=PREEMPT_SCAN_MAX.min(cpus - 1) {
+            m.counts.looks += 1;
+            let other = (cpu + i) % cpus;
+            if m.topology.llc_of(other) == llc && self.preemptible(m, other, Some(t)) {
+                return Some(other);
+            }
+        }
+        None
+    }
+
+    /// Have the CPU's task end its first quantum in time for the fresh wake-up that waits there.
+    pub(super) fn set_alarm(&self, m: &mut Machine, cpu: CpuId) {
+        if let Some(at_ns) = self.preemptible_at_ns(cpu) {
+            let c = &mut m.cpus[cpu as usize];
+            if at_ns < c.alarm_ns {
+                c.alarm_ns = at_ns;
+                m.rearm(cpu);
+            }
+        }
+    }
+
+    fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {
+        let queue = &mut self.fresh[cpu as usize];
+        let t = queue.pop()?;
+        if queue.is_empty() {
+            self.fresh_waiting.remove(cpu);
+        }
+        self.waiting -= 1;
+        Some(t)
+    }
+
+    pub(super) fn pop_fair(&mut self, llc: u32) -> Option<TaskId> {
+        let t = self.fair[llc as usize].pop()?;
+        self.waiting -= 1;
+        Some(t)
+    }
+
+    /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs in the order of ids, the first of `llc` with a fresh
+    /// wake-up.
+    pub(super) fn take_neighbours_fresh(
+        &mut self,
+        m: &mut Machine,
+        cpu: CpuId,
+        llc: u32,
+        nr_neighbours: u32,
+    ) -> Option<TaskId> {
+        let cpus = m.topology.cpus();
+        let nr_neighbours = nr_neighbours.min(cpus - 1);
+        let range = m.topology.llc(llc);
+        // On a ring of CPUs: those after this one, then those before it.
+        let after = range.start.max(cpu + 1)..range.end.max(cpu + 1);
+        let before = range.start..range.end.min(cpu);
+        let found = self
+            .fresh_waiting
+            .first_in(after)
+            .or_else(|| self.fresh_waiting.first_in(before))
+            .map(|other| (other, (other + cpus - cpu) % cpus))
+            .filter(|&(_, steps)| steps <= nr_neighbours);
+        let per_llc = m.topology.per_llc();
+        let (looks_found, looks_none) = if self.rules.llc_counts {
+            // The count, and of the CPUs half on average.
+            (1 + per_llc / 2, 1)
+        } else {
+            (found.map_or(0, |(_, steps)| steps), nr_neighbours)
+        };
+        let Some((other, _)) = found else {
+            m.counts.looks += u64::from(looks_none);
+            return None;
+        };
+        m.counts.looks += u64::from(looks_found);
+        self.counters.neighbour_steals += 1;
+        self.pop_fresh(other)
+    }
+
+    /// take_fresh().
+    pub(super) fn take_fresh(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
+        if let Some(t) = self.pop_fresh(cpu) {
+            return Some(t);
+        }
+        self.take_neighbours_fresh(m, cpu, llc, NEIGHBOURS_BUSY)
+    }
+
+    /// steal_from_llcs().
+    pub(super) fn steal_from_llcs(
+        &mut self,
+        m: &mut Machine,
+        cpu: CpuId,
+        llc: u32,
+    ) -> Option<TaskId> {
+        let (llcs, cpus) = (m.topology.llcs(), m.topology.cpus());
+        if self.waiting == 0 {
+            let per_llc = if self.rules.llc_counts {
+                2
+            } else {
+                u64::from(cpus)
+            };
+            m.counts.looks += u64::from(llcs - 1) * per_llc;
+            return None;
+        }
+        for i in 1..llcs {
+            let victim = (llc + i) % llcs;
+            m.counts.looks += 1;
+            let found = self
+                .take_neighbours_fresh(m, cpu, victim, cpus)
+                .or_else(|| self.pop_fair(victim));
+            if found.is_some() {
+                self.counters.llc_steals += 1;
+                return found;
+            }
+        }
+        None
+    }
+}
