@@ -204,7 +204,7 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    /// Log where the kernel has fallen back from a model to the base policy, or returned to it.
+    /// Log where the kernel has fallen back from a model to the moving average, or returned to it.
     fn report_watches(&mut self) -> Result<()> {
         for class in 0..NR_CLASSES {
             let now = self.read_watch(class)?;
@@ -217,7 +217,7 @@ impl<'a> Scheduler<'a> {
             if now.fallback != 0 {
                 warn!(
                     "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
-                     has fallen back to the base policy ({} times so far)",
+                     has fallen back to that ({} times so far)",
                     now.fallbacks
                 );
             } else {

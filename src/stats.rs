@@ -104,7 +104,7 @@ metrics! {
     parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
     parity_max: f64 = "largest difference, octaves",
     in_fallback: String = "classes of tasks whose model the kernel does not use at the moment",
-    fallbacks: u64 = "times that the kernel fell back from a model to the base policy, since the start",
+    fallbacks: u64 = "times that the kernel fell back from a model to the moving average, since the start",
     returns: u64 = "times that it returned to the model, since the start",
     error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
     error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
@@ -183,12 +183,14 @@ impl Metrics {
         (self.error_model, self.error_avg) = (mean(self.err_model_q8), mean(self.err_avg_q8));
     }
 
+    /// Slices granted.
+    pub fn slices(&self) -> u64 {
+        self.slices_predicted + self.slices_average + self.slices_base
+    }
+
     /// Share of the slices that came from a prediction, in percent.
     pub fn predicted_share(&self) -> f64 {
-        percent(
-            self.slices_predicted,
-            self.slices_predicted + self.slices_base,
-        )
+        percent(self.slices_predicted, self.slices())
     }
 
     /// Three lines for a person, four while recording.
@@ -205,13 +207,13 @@ impl Metrics {
             self.channel_dropped,
         )?;
         let model = match self.generation {
-            _ if self.trainer_dead != 0 => "the trainer is dead, base policy".to_string(),
-            0 => "no model, base policy".to_string(),
+            _ if self.trainer_dead != 0 => "the trainer is dead, no model".to_string(),
+            0 => "no model".to_string(),
             g if self.in_fallback.is_empty() => {
                 format!("model {g} of {} samples", self.model_samples)
             }
             g => format!(
-                "model {g} of {} samples, base policy for {}",
+                "model {g} of {} samples, moving average for {}",
                 self.model_samples, self.in_fallback
             ),
         };
@@ -228,10 +230,11 @@ impl Metrics {
         )?;
         writeln!(
             w,
-            "  slices predicted {:.1} % of {}; |error| model {} moving average {} octaves; fresh {}, fair {}, idle {}, \
+            "  slices predicted {:.1} % of {}, by moving average {:.1} %; |error| model {} moving average {} octaves; fresh {}, fair {}, idle {}, \
              preempted {}, mean wait {} us",
             self.predicted_share(),
-            self.slices_predicted + self.slices_base,
+            self.slices(),
+            percent(self.slices_average, self.slices()),
             error_text(self.judged, self.error_model),
             error_text(self.judged, self.error_avg),
             self.queued_fresh,

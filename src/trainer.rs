@@ -50,9 +50,7 @@ pub fn start(
                 Ok(Err(e)) => format!("{e:#}"),
                 Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
             };
-            error!(
-                "the trainer has ended ({what}); scheduling goes on by the base policy, without learning"
-            );
+            error!("the trainer has ended ({what}); scheduling goes on without a model");
             if let Err(e) = sink.withdraw() {
                 warn!("{e:#}; the model in the kernel expires by itself");
             }

@@ -136,7 +136,7 @@ enum sample_flags {
 	SAMPLE_STEERED = 1 << 1, /* the slice came from the prediction */
 	SAMPLE_KTHREAD = 1 << 2,
 	SAMPLE_FIRST = 1 << 3, /* the task's first burst: there was no history */
-	SAMPLE_FALLBACK = 1 << 4, /* there was a prediction, but the watch had the base policy take over */
+	SAMPLE_FALLBACK = 1 << 4, /* there was a prediction, but the watch had the moving average take over */
 	SAMPLE_SYNC = 1 << 5, /* the waker said that it is about to block */
 	SAMPLE_IRQ = 1 << 6, /* woken from an interrupt */
 };

@@ -183,7 +183,7 @@ static inline s32 avg_quarter_s32(s32 old, s32 new)
 #define WATCH_SHIFT 6
 
 /*
- * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the base policy takes over: it
+ * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the moving average takes over: it
  * does when the model errs by an eighth more than the moving average, and the model comes back when it errs less. The
  * gap between the two keeps it from flapping. Errors are limited to 40 octaves each, so that one absurd value does not
  * decide. Concurrent updates may lose one; the means hardly notice.

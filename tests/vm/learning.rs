@@ -114,18 +114,18 @@ fn the_kernel_does_not_use_a_model_that_has_turned_bad() {
     running.stats_until(Duration::from_secs(90), |s| s.returns > 0);
     load.end();
     let log = running.stop();
-    assert!(log.contains("has fallen back to the base policy"), "{log}");
+    assert!(log.contains("has fallen back to that"), "{log}");
     assert!(log.contains("the kernel uses it again"), "{log}");
 }
 
 #[test]
-fn a_panicking_trainer_leaves_the_base_policy_running() {
+fn a_panicking_trainer_leaves_the_scheduler_running_without_a_model() {
     let mut running = Running::start_with(&[], |command| {
         command.env(scx_ml::trainer::FAULT_VARIABLE, "trainer-panic");
     });
     let load = load::alternating(4);
     let stats = running.stats_until(Duration::from_secs(30), |s| {
-        s.trainer_dead == 1 && s.slices_base > 0
+        s.trainer_dead == 1 && s.slices() > 0
     });
     assert_eq!(stats.slices_predicted, 0);
     load.end();
