@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what cannot.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -99,6 +100,18 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+
+    /// Try policies on a simulated machine: runs the command scx_sim, which has options of its own.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// For scx_sim; --help describes them.
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGUMENTS"
+        )]
+        arguments: Vec<OsString>,
+    },
 }
 
 /// What is to be explained, and how.
@@ -160,7 +173,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         scx_ml train rec -o model.toml       fit a model on a recording\n  \
         scx_ml eval rec --model model.toml   judge it, beside other predictors\n  \
         sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n  \
-        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n\n\
+        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n  \
+        scx_ml sim --cpus 4                  policies side by side on a simulated machine\n\n\
         Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
 )]
 pub struct Opts {
@@ -451,6 +465,14 @@ mod tests {
         ] {
             assert!(matches!(bad(args), Seconds { .. }), "{args}");
         }
+    }
+
+    #[test]
+    fn arguments_of_the_simulator_are_left_to_it() {
+        let Some(Task::Sim { arguments }) = opts("sim --cpus 4 --json -h --mode base").task else {
+            panic!("not the simulator");
+        };
+        assert_eq!(arguments, ["--cpus", "4", "--json", "-h", "--mode", "base"]);
     }
 
     #[test]

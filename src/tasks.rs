@@ -1,8 +1,13 @@
 //! What can be done beside scheduling: the subcommands.
 
-use std::io::{IsTerminal, Write};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 
 use crate::cli::Task;
 use crate::model_file::{self, ModelFile};
@@ -63,11 +68,54 @@ pub fn perform(task: &Task) -> Result<()> {
             }
             offline::print::evaluation(&mut out, &report, colour)
         }
+        Task::Sim { arguments } => match simulate(&simulator()?, arguments)? {},
     }
+}
+
+/// The command that simulates. It is built on this library, so this library cannot be built on it.
+const SIMULATOR: &str = "scx_sim";
+
+/// The simulator beside this executable, or else as it is found in PATH.
+fn simulator() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot tell where this executable is")?;
+    let beside = here.with_file_name(SIMULATOR);
+    Ok(if beside.is_file() {
+        beside
+    } else {
+        SIMULATOR.into()
+    })
+}
+
+/// Become the simulator. Returns only if that fails.
+fn simulate(simulator: &Path, arguments: &[OsString]) -> Result<Infallible> {
+    let e = Command::new(simulator).args(arguments).exec();
+    if e.kind() == io::ErrorKind::NotFound {
+        return Err(anyhow!(
+            "{SIMULATOR} is neither beside this executable nor in PATH; `cargo build --release --workspace` builds it"
+        ));
+    }
+    Err(e).with_context(|| format!("cannot run {}", simulator.display()))
 }
 
 fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulator_that_is_not_there_is_named_with_what_builds_it() {
+        let message = |path: &str| {
+            simulate(Path::new(path), &[])
+                .expect_err("nothing to run")
+                .to_string()
+        };
+        let missing = message("/nonexistent/scx_sim");
+        assert!(missing.contains("`cargo build --release --workspace` builds it"));
+        assert_eq!(message("/"), "cannot run /");
+    }
 }

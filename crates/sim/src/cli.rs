@@ -1,9 +1,11 @@
 //! The command line of the simulator.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use scx_ml::recording::Recording;
 use serde::Serialize;
 
 use crate::experiment::{PolicySpec, Scenario, WorkloadSpec};
@@ -12,6 +14,7 @@ use crate::report::{PolicyRuns, PolicySummary, summarise, table};
 use crate::topology::Topology;
 use crate::workload::closed::ClosedParams;
 use crate::workload::open_loop::{OpenLoopParams, Reveal};
+use crate::workload::replay::{Pace, Recorded};
 use crate::workload::sizes::{Shape, Sizes};
 
 /// What runs.
@@ -32,8 +35,9 @@ pub enum WorkloadName {
     scx_sim                                                  the benchmark's default mix on one CPU\n  \
     scx_sim --workers shared --reveal syscall --seeds 5      the mode shown by a system call\n  \
     scx_sim --policies ml-base,eevdf --sweep first_quantum_us=500,1000,2000\n  \
-    scx_sim --policies ml-learn,ml-learn+quantum_timer=true  a rule as it is and changed\n  \
-    scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has")]
+    scx_sim --policies ml-learn,ml-learn+timer=off           a rule as it is and switched off\n  \
+    scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has\n  \
+    scx_sim --replay rec --cpus 4                            what `scx_ml --record rec` saw, scheduled anew")]
 pub struct SimArgs {
     /// Policies, side by side: ml-base, ml-learn, ml-oracle, ml-noise:OCTAVES, ml-avg, eevdf[:US], srpt, las[:US],
     /// rr[:US], fcfs, ps[:US]; those of ml with +KEY=VALUE for each setting.
@@ -87,13 +91,21 @@ pub struct SimArgs {
     #[arg(long, value_enum, default_value_t = WorkloadName::OpenLoop)]
     pub workload: WorkloadName,
 
-    /// Simulated seconds in which requests arrive, the warm-up included.
+    /// Replay a recording instead: a folder that `scx_ml --record` wrote.
+    #[arg(long, value_name = "DIR", conflicts_with = "workload")]
+    pub replay: Option<PathBuf>,
+
+    /// When the recorded bursts arrive.
+    #[arg(long, value_enum, default_value_t = Pace::Open, requires = "replay")]
+    pub pace: Pace,
+
+    /// Simulated seconds in which requests arrive, the warm-up included. A replay runs to its end.
     #[arg(long, default_value_t = 300.0)]
     pub seconds: f64,
 
-    /// Simulated seconds that are not counted.
-    #[arg(long, default_value_t = 30.0)]
-    pub warmup: f64,
+    /// Simulated seconds that are not counted. 30 unless told otherwise, 0 in a replay.
+    #[arg(long, value_name = "SECONDS")]
+    pub warmup: Option<f64>,
 
     /// Different seeds, each a run of every policy.
     #[arg(long, default_value_t = 1)]
@@ -236,6 +248,11 @@ fn share(name: &str, value: f64) -> Result<()> {
 }
 
 impl SimArgs {
+    fn warmup_s(&self) -> f64 {
+        let otherwise = if self.replay.is_some() { 0.0 } else { 30.0 };
+        self.warmup.unwrap_or(otherwise)
+    }
+
     fn check(&self) -> Result<()> {
         let o = &self.open;
         for (name, value) in [
@@ -253,7 +270,7 @@ impl SimArgs {
         share("reveal-accuracy", o.reveal_accuracy)?;
         share("persistence", o.persistence.unwrap_or(0.0))?;
         for (name, value) in [
-            ("warmup", self.warmup),
+            ("warmup", self.warmup_s()),
             ("switch-us", self.switch_us),
             ("generator-us", o.generator_us),
             ("sleep-us", self.closed.sleep_us),
@@ -263,10 +280,10 @@ impl SimArgs {
                 bail!("--{name} {value} must be at least 0");
             }
         }
-        if self.warmup >= self.seconds {
+        if self.replay.is_none() && self.warmup_s() >= self.seconds {
             bail!(
                 "--warmup {} leaves nothing of --seconds {} to measure",
-                self.warmup,
+                self.warmup_s(),
                 self.seconds
             );
         }
@@ -300,9 +317,16 @@ impl SimArgs {
         })
     }
 
-    fn workload(&self) -> WorkloadSpec {
+    fn workload(&self) -> Result<WorkloadSpec> {
+        if let Some(dir) = &self.replay {
+            let recording = Recording::read(dir)?;
+            return Ok(WorkloadSpec::Replay {
+                bursts: recording.samples.iter().map(Recorded::from).collect(),
+                pace: self.pace,
+            });
+        }
         let o = &self.open;
-        match self.workload {
+        Ok(match self.workload {
             WorkloadName::OpenLoop => {
                 let sizes = Sizes {
                     shape: o.shape,
@@ -344,7 +368,7 @@ impl SimArgs {
                 tasks: self.hogs_per_cpu * self.cpus,
                 nice: self.nice.clone(),
             },
-        }
+        })
     }
 
     /// The scenario that is asked for.
@@ -356,9 +380,9 @@ impl SimArgs {
         Ok(Scenario {
             topology: Topology::new(self.cpus, self.llcs, self.nodes)?,
             costs: self.costs()?,
-            workload: self.workload(),
+            workload: self.workload()?,
             end_ns: (self.seconds * 1e9) as u64,
-            warmup_ns: (self.warmup * 1e9) as u64,
+            warmup_ns: (self.warmup_s() * 1e9) as u64,
         })
     }
 
@@ -419,6 +443,14 @@ struct Report<'a> {
 pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result<()> {
     let scenario = args.scenario()?;
     let specs = args.specs()?;
+    if let WorkloadSpec::Replay { bursts, .. } = &scenario.workload {
+        let stood_for: u64 = bursts.iter().map(|b| u64::from(b.repeat)).sum();
+        writeln!(
+            log,
+            "{} recorded bursts, which stand for {stood_for}: sampling has left the others out",
+            bursts.len()
+        )?;
+    }
     let (mut events, mut decisions, mut seconds) = (0, 0, 0.0);
     let mut runs = vec![];
     for spec in &specs {
@@ -443,7 +475,7 @@ pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result
             nodes: args.nodes,
             costs: scenario.costs,
             seconds: args.seconds,
-            warmup: args.warmup,
+            warmup: args.warmup_s(),
             seed: args.seed,
             seeds: args.seeds,
             baseline: &args.baseline,

@@ -13,7 +13,7 @@ use crate::machine::{Costs, Counts, Machine};
 use crate::policy::Policy;
 use crate::policy::eevdf::Eevdf;
 use crate::policy::global::Global;
-use crate::policy::ml::rules::{FairOrder, Quantum, Rules};
+use crate::policy::ml::rules::{FairOrder, Rules, Switch};
 use crate::policy::ml::{DEFAULT_PARAMS, Ml};
 use crate::policy::srpt::Srpt;
 use crate::record::Recorder;
@@ -78,25 +78,21 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 18] = [
+pub const SETTINGS: [&str; 14] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
     "lag_us",
     "fair_interval_us",
     "preempt_after_us",
-    "quantum",
-    "own_quantum",
-    "quantum_timer",
-    "sure_long_quanta",
-    "preempt_octaves",
-    "sure_short_first",
-    "fair_order",
-    "request_lags",
-    "llc_counts",
-    "unprotected_turns",
     "refit_ms",
-    "average_stands_in",
+    "timer",
+    "own_quantum",
+    "sure_long",
+    "fair_order",
+    "stand_in",
+    "watched_quantile",
+    "llc_counts",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -199,7 +195,10 @@ impl PolicySpec {
             };
             let number = || value.parse::<u64>().map_err(|_| bad("give a whole number"));
             let us = || number().map(|us| us.saturating_mul(1000));
-            let flag = || value.parse::<bool>().map_err(|_| bad("give true or false"));
+            let switch = || match Switch::from_str(value, true) {
+                Ok(switch) => Ok(switch == Switch::On),
+                Err(_) => Err(bad("give on or off")),
+            };
             match key.as_str() {
                 "slice_min_us" => pp.slice_min_ns = us()?.max(1),
                 "slice_max_us" => pp.slice_max_ns = us()?.max(1),
@@ -207,24 +206,17 @@ impl PolicySpec {
                 "lag_us" => pp.lag_ns = us()?,
                 "fair_interval_us" => pp.fair_interval_ns = us()?,
                 "preempt_after_us" => pp.preempt_after_ns = us()?,
-                "quantum" => {
-                    rules.quantum =
-                        Quantum::from_str(value, true).map_err(|_| bad("give fixed or learned"))?;
-                }
-                "own_quantum" => rules.own_quantum = number()?.min(1000),
-                "quantum_timer" => rules.quantum_timer = flag()?,
-                "sure_long_quanta" => rules.sure_long_quanta = number()?,
-                "preempt_octaves" => rules.preempt_octaves = number()?.min(40) as u32,
-                "sure_short_first" => rules.sure_short_first = flag()?,
-                "fair_order" => {
-                    rules.fair_order = FairOrder::from_str(value, true)
-                        .map_err(|_| bad("give deadline, remaining or kept"))?;
-                }
-                "request_lags" => rules.request_lags = number()?.clamp(1, 1000),
-                "llc_counts" => rules.llc_counts = flag()?,
-                "unprotected_turns" => rules.unprotected_turns = flag()?,
-                "average_stands_in" => learner.average_stands_in = flag()?,
                 "refit_ms" => learner.refit_ns = number()?.max(1).saturating_mul(1_000_000),
+                "timer" => rules.timer = switch()?,
+                "own_quantum" => rules.own_quantum = switch()?,
+                "sure_long" => rules.sure_long = switch()?,
+                "fair_order" => {
+                    rules.fair_order =
+                        FairOrder::from_str(value, true).map_err(|_| bad("give kept or moving"))?;
+                }
+                "stand_in" => learner.stand_in = switch()?,
+                "watched_quantile" => learner.watched_quantile = switch()?,
+                "llc_counts" => rules.llc_counts = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

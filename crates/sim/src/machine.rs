@@ -326,3 +326,26 @@ pub fn load_weight(nice: i32) -> u32 {
 pub fn sched_ext_weight(nice: i32) -> u32 {
     ((load_weight(nice) * 100 + 512) / 1024).clamp(1, 10_000)
 }
+
+/// The nice value whose weight, as sched_ext has it, is nearest to this one.
+pub fn nice_of_weight(weight: u32) -> i32 {
+    (-20..20)
+        .min_by_key(|&nice| sched_ext_weight(nice).abs_diff(weight))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_tells_its_nice_value() {
+        for nice in -20..20 {
+            let weight = sched_ext_weight(nice);
+            // At the far end, where weights are small, two nice values share one.
+            let told = nice_of_weight(weight);
+            assert_eq!(sched_ext_weight(told), weight);
+            assert!(told == nice || nice > 10, "{nice}: {told}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use scx_ml::bpf::FEATURE_SLOTS;
 use scx_ml::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
 use scx_ml::native;
 
-use super::{Prediction, ROUNDING_Q16};
+use super::Prediction;
 use crate::machine::Task;
 
 /// Classes of system calls that features count.
@@ -81,29 +81,42 @@ impl History {
         }
     }
 
-    /// The moving average as a prediction, its quantiles two mean deviations away. None for a task that is not known.
+    /// What the moving average predicts at a wake-up, Q16.
+    pub fn avg_pred_q16(&self) -> i32 {
+        if self.seen > 0 {
+            native::log2_q16(self.avg_burst_ns) as i32
+        } else {
+            self.log_burst_q8 << 8
+        }
+    }
+
+    /// What the moving average steers by, where no model does: steer_burst(). Nothing before a task has a history.
     pub fn average(&self) -> Option<Prediction> {
-        let margin_q16 = (self.spread_q8 << 9) + ROUNDING_Q16;
-        (self.seen > 0).then(|| Prediction {
-            pred_q16: native::log2_q16(self.avg_burst_ns) as i32,
+        let margin_q16 = self.spread_q8 << 9;
+        (self.seen >= intf::class_bounds_YOUNG_BURSTS).then(|| Prediction {
+            pred_q16: self.avg_pred_q16(),
             margin_q16,
             long_margin_q16: margin_q16,
         })
     }
 
-    /// note_wakeup(). `blocked_in`: the class of system call that it blocked in, counted before the block and halved at
-    /// it, as the kernel does. The workload tells it only now.
+    /// note_wakeup(). `blocked_in`: the class of system call that it blocked in and was counted for, which the workload
+    /// tells only now.
     pub fn note_wakeup(&mut self, now_ns: u64, blocked_in: Option<u8>) {
         if self.blocked_ns > 0 {
             self.last_sleep_ns = now_ns.saturating_sub(self.blocked_ns);
             self.avg_sleep_ns = native::avg_quarter(self.avg_sleep_ns, self.last_sleep_ns);
         }
         if let Some(class) = blocked_in {
-            self.syscalls[usize::from(class)] += SYSCALLS_PER_BLOCK;
+            self.syscalls[usize::from(class)] += 1;
         }
-        self.syscalls.iter_mut().for_each(|n| *n >>= 1);
         self.wake_ns = now_ns;
         self.wakes_made = 0;
+    }
+
+    /// decay_syscalls(), after the features are filled.
+    pub fn decay_syscalls(&mut self) {
+        self.syscalls.iter_mut().for_each(|n| *n >>= 1);
     }
 
     /// note_burst(). `now_ns`: when it blocked.
@@ -235,7 +248,3 @@ impl History {
         );
     }
 }
-
-/// Calls of the class that a block makes. With one only, the count is halved to nothing before anybody sees it; poll and
-/// read, or a retry, make two.
-const SYSCALLS_PER_BLOCK: u16 = 2;

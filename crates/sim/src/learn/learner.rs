@@ -1,16 +1,22 @@
-//! The learner inside the simulation: the window, the fits and the gate of the real one, the process database, and the
-//! kernel's watch, all on simulated time. A published model is quantised, and it is the quantised one that predicts.
+//! The learner inside the simulation: the real one, with window, fits, gate, drift and lease, and the process database, on
+//! simulated time; and what the kernel does with its models. A published model is quantised, and it is the quantised one
+//! that predicts.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use scx_ml::bpf::intf::{self, burst_sample, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, watch};
+use anyhow::Result;
+use scx_ml::bpf::intf::{
+    self, burst_sample, sample_flags_SAMPLE_PREDICTED as PREDICTED,
+    scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, scx_ml_consts_SAMPLE_WINDOW_NS, watch,
+};
 use scx_ml::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
-use scx_ml::features::{FeaturesQ8, from_q8};
-use scx_ml::fit::{MIN_ROWS, Row};
-use scx_ml::gate;
+use scx_ml::learner::{self, LearnerConfig, LearnerStatus};
 use scx_ml::model::Model;
 use scx_ml::native;
 use scx_ml::profile::Profiles;
+use scx_ml::publish::ModelSink;
 use scx_ml::sample::Sample;
 
 use super::Prediction;
@@ -25,30 +31,78 @@ pub struct LearnerParams {
     pub refit_ns: u64,
     /// Samples per second.
     pub sample_rate: u64,
-    /// A what-if rule: where no model stands the test, a task that is no longer young is predicted by its moving average.
-    pub average_stands_in: bool,
+    /// A what-if switch: where no model is to be trusted, the moving average steers. Off: the base policy.
+    pub stand_in: bool,
+    /// A what-if switch: the watch corrects a model's quantile. Off: it stays as it was judged.
+    pub watched_quantile: bool,
 }
 
 impl Default for LearnerParams {
     fn default() -> Self {
         Self {
-            window: 10_000,
-            refit_ns: 5_000_000_000,
+            window: learner::DEFAULT_WINDOW,
+            refit_ns: (learner::DEFAULT_REFIT_INTERVAL_S * 1e9) as u64,
             sample_rate: 1_000,
-            average_stands_in: false,
+            stand_in: true,
+            watched_quantile: true,
         }
     }
 }
-
-/// As in the real learner.
-const FIRST_FIT_ROWS: usize = 2 * MIN_ROWS;
-const NEW_ROWS: usize = 50;
 
 /// Time between two updates of the profiles that the scheduler is told.
 const TELL_NS: u64 = 1_000_000_000;
 
 /// Time over which the sampling budget is spent.
-const SAMPLE_WINDOW_NS: u64 = 1 << 27;
+const SAMPLE_WINDOW_NS: u64 = scx_ml_consts_SAMPLE_WINDOW_NS as u64;
+
+/// The kernel's maps of models and profiles.
+#[derive(Default)]
+struct Maps {
+    model: intf::model,
+    generation: u64,
+    profiles: HashMap<u32, i32>,
+}
+
+#[derive(Default)]
+struct Sink(Mutex<Maps>);
+
+impl Sink {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Maps> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Without the lock, which nobody else can hold.
+    fn maps(&mut self) -> &mut Maps {
+        self.0.get_mut().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+impl ModelSink for Sink {
+    fn publish(&self, model: &Model, expires_ns: u64) -> Result<u64> {
+        let mut quantised = model.quantise()?;
+        let mut maps = self.lock();
+        maps.generation += 1;
+        (quantised.generation, quantised.expires_ns) = (maps.generation, expires_ns);
+        maps.model = quantised;
+        Ok(maps.generation)
+    }
+
+    fn withdraw(&self) -> Result<()> {
+        self.lock().model = intf::model::default();
+        Ok(())
+    }
+
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()> {
+        let profiles = &mut self.lock().profiles;
+        for &(key, value) in changes {
+            match value {
+                Some(value) => profiles.insert(key, value),
+                None => profiles.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
 
 /// What is kept of a burst from its wake-up to its end.
 #[derive(Clone)]
@@ -58,8 +112,10 @@ struct Begun {
     repeat: u32,
     class: u32,
     avg_pred_q16: i32,
-    /// 0: no prediction.
+    /// Of the model that predicted; 0: none.
+    generation: u64,
     pred_q16: i32,
+    margin_q16: i32,
     waker_name_key: u32,
 }
 
@@ -103,46 +159,43 @@ pub struct Learner {
     params: LearnerParams,
     histories: Vec<History>,
     begun: Vec<Begun>,
-    rows: VecDeque<Row>,
-    new_rows: usize,
-    next_fit_ns: u64,
-    next_tell_ns: u64,
-    model: Model,
-    quantised: intf::model,
-    generation: u64,
+    /// None: it has failed, and its thread would have ended.
+    learner: Option<learner::Learner>,
+    status: Arc<Mutex<LearnerStatus>>,
+    sink: Sink,
     watches: [watch; NR_CLASSES],
     profiles: Profiles,
-    told: HashMap<u32, i32>,
+    next_tell_ns: u64,
     sampling: Sampling,
-    fits: u64,
-    fits_failed: u64,
-    predictions: u64,
     wakes: u64,
+    predictions: u64,
+    /// Bursts that the moving average steered.
+    stood_in: u64,
     error_model_q8: u64,
     error_avg_q8: u64,
 }
 
 impl Learner {
     pub fn new(params: LearnerParams) -> Self {
+        let status = Arc::<Mutex<LearnerStatus>>::default();
+        let interval = Duration::from_nanos(params.refit_ns);
+        let config = LearnerConfig::new(params.window, interval, false);
+        // Fits take no simulated time.
+        let learner = learner::Learner::new(config, status.clone()).with_cpu_clock(|| 0);
         Self {
             params,
             histories: vec![],
             begun: vec![],
-            rows: VecDeque::with_capacity(params.window),
-            new_rows: 0,
-            next_fit_ns: params.refit_ns,
-            next_tell_ns: TELL_NS,
-            model: Model::default(),
-            quantised: intf::model::default(),
-            generation: 0,
+            learner: Some(learner),
+            status,
+            sink: Sink::default(),
             watches: [watch::default(); NR_CLASSES],
             profiles: Profiles::default(),
-            told: HashMap::new(),
+            next_tell_ns: 0,
             sampling: Sampling::default(),
-            fits: 0,
-            fits_failed: 0,
-            predictions: 0,
             wakes: 0,
+            predictions: 0,
+            stood_in: 0,
             error_model_q8: 0,
             error_avg_q8: 0,
         }
@@ -155,7 +208,9 @@ impl Learner {
             repeat: 0,
             class: 0,
             avg_pred_q16: 0,
+            generation: 0,
             pred_q16: 0,
+            margin_q16: 0,
             waker_name_key: 0,
         });
     }
@@ -185,156 +240,159 @@ impl Learner {
         }
     }
 
-    fn profile_burst_q8(&self, name: u32, waker: u32, seen: u32, otherwise: i32) -> i32 {
-        let key = native::profile_key(name, waker, seen);
-        self.told.get(&key).copied().unwrap_or(otherwise)
+    /// fill_own_features() and fill_wakeup_features().
+    fn fill(&mut self, m: &Machine, t: TaskId, waker: Option<&WakerFacts>, around: &Surroundings) {
+        let told = &self.sink.maps().profiles;
+        let h = &self.histories[t as usize];
+        let burst_q8 = |waker, otherwise| {
+            let key = native::profile_key(h.name_key, waker, h.seen);
+            told.get(&key).copied().unwrap_or(otherwise)
+        };
+        let name_burst_q8 = burst_q8(0, h.log_burst_q8);
+        let profiles = ProfileFacts {
+            name_burst_q8,
+            pair_burst_q8: burst_q8(waker.map_or(0, |w| w.name_key), name_burst_q8),
+        };
+        let features = &mut self.begun[t as usize].features;
+        h.fill(features, waker, around, profiles, m.now_ns);
     }
 
-    /// begin_burst().
+    /// begin_burst(), predict_burst() and what steer_burst() makes of it.
     pub fn wake(&mut self, m: &Machine, t: TaskId, around: &Surroundings) -> Option<Prediction> {
         self.wakes += 1;
         let budget = (self.params.sample_rate * SAMPLE_WINDOW_NS / 1_000_000_000).max(1);
         let repeat = self.sampling.repeat(m.now_ns, budget);
         let waker = self.waker_facts(m, m.task(t).waker);
         self.histories[t as usize].note_wakeup(m.now_ns, m.task(t).blocked_in);
-        let h = &self.histories[t as usize];
-        let class = native::task_class(false, h.seen, h.log_burst_q8);
-        let avg_pred_q16 = if h.seen > 0 {
-            native::log2_q16(h.avg_burst_ns) as i32
-        } else {
-            h.log_burst_q8 << 8
-        };
-        let waker_name_key = waker.map_or(0, |w| w.name_key);
-        if repeat > 0 || self.generation > 0 {
-            let name_burst_q8 = self.profile_burst_q8(h.name_key, 0, h.seen, h.log_burst_q8);
-            let profiles = ProfileFacts {
-                name_burst_q8,
-                pair_burst_q8: self.profile_burst_q8(
-                    h.name_key,
-                    waker_name_key,
-                    h.seen,
-                    name_burst_q8,
-                ),
-            };
-            let features = &mut self.begun[t as usize].features;
-            h.fill(features, waker.as_ref(), around, profiles, m.now_ns);
+        let model = &self.sink.maps().model;
+        let valid = model.generation != 0 && m.now_ns <= model.expires_ns;
+        if repeat > 0 || valid {
+            self.fill(m, t, waker.as_ref(), around);
         }
-        let begun = &mut self.begun[t as usize];
+        let (h, begun) = (&mut self.histories[t as usize], &mut self.begun[t as usize]);
+        h.decay_syscalls();
         begun.repeat = repeat;
-        begun.class = class;
-        begun.avg_pred_q16 = avg_pred_q16;
-        begun.waker_name_key = waker_name_key;
-        begun.pred_q16 = 0;
-        let linear = &self.quantised.linear[class as usize];
-        if linear.valid == 0 {
-            self.histories[t as usize].pred_q8 = 0;
-            return self.stand_in(t, class);
+        begun.class = native::task_class(false, h.seen, h.log_burst_q8);
+        begun.avg_pred_q16 = h.avg_pred_q16();
+        begun.waker_name_key = waker.map_or(0, |w| w.name_key);
+        begun.generation = 0;
+        h.pred_q8 = 0;
+        let by_model = valid.then(|| self.predict(t)).flatten();
+        if by_model.is_some() || !self.params.stand_in {
+            return by_model;
         }
-        begun.pred_q16 = native::predict_q16(linear, &begun.features);
-        self.histories[t as usize].pred_q8 = begun.pred_q16 >> 8;
-        self.predictions += 1;
-        if self.watches[class as usize].fallback != 0 {
-            return self.stand_in(t, class);
-        }
-        Some(Prediction {
-            pred_q16: begun.pred_q16,
-            margin_q16: linear.margin_q16,
-            long_margin_q16: linear.long_margin_q16,
-        })
+        let average = self.histories[t as usize].average();
+        self.stood_in += u64::from(average.is_some());
+        average
     }
 
-    fn stand_in(&self, t: TaskId, class: u32) -> Option<Prediction> {
-        let known = class != intf::task_class_CLASS_YOUNG;
-        let average = || self.histories[t as usize].average();
-        (self.params.average_stands_in && known).then(average)?
+    /// By the published model; None where it has none of the task's class, or the watch does not trust it.
+    fn predict(&mut self, t: TaskId) -> Option<Prediction> {
+        let begun = &mut self.begun[t as usize];
+        let class = begun.class as usize;
+        let model = &self.sink.maps().model;
+        let linear = &model.linear[class];
+        if linear.valid == 0 {
+            return None;
+        }
+        let w = &self.watches[class];
+        let shift_q16 = if self.params.watched_quantile {
+            w.margin_shift_q16
+        } else {
+            0
+        };
+        begun.generation = model.generation;
+        begun.pred_q16 = native::predict_q16(linear, &begun.features);
+        begun.margin_q16 = native::watched_margin_q16(linear.margin_q16, shift_q16);
+        self.histories[t as usize].pred_q8 = begun.pred_q16 >> 8;
+        self.predictions += 1;
+        (w.fallback == 0).then_some(Prediction {
+            pred_q16: begun.pred_q16,
+            margin_q16: begun.margin_q16,
+            long_margin_q16: linear.long_margin_q16,
+        })
     }
 
     /// end_burst(), and the learner's turn.
     pub fn blocked(&mut self, m: &Machine, t: TaskId, burst_ns: u64) {
         let label_q16 = native::log2_q16(burst_ns) as i32;
         let begun = &self.begun[t as usize];
-        if begun.pred_q16 > 0 {
+        if begun.generation > 0 {
             let off_q8 = |pred_q16: i32| u64::from(((pred_q16 - label_q16) >> 8).unsigned_abs());
             let (model, avg) = (off_q8(begun.pred_q16), off_q8(begun.avg_pred_q16));
             self.error_model_q8 += model.min(LOG2_MAX_Q8 as u64);
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
             if begun.repeat > 0 {
-                native::watch_add(
-                    &mut self.watches[begun.class as usize],
-                    self.generation,
-                    model as i64,
-                    avg as i64,
-                );
+                let w = &mut self.watches[begun.class as usize];
+                native::watch_add(w, begun.generation, model as i64, avg as i64);
+                native::watch_quantile(w, label_q16 > begun.pred_q16 + begun.margin_q16);
             }
         }
         if begun.repeat > 0 {
-            self.sample(m, t, burst_ns);
+            let sample = self.sample(m, t, burst_ns);
+            self.learn(m.now_ns, &sample);
         }
         self.histories[t as usize].note_burst(burst_ns, (label_q16 + 128) >> 8, m.now_ns);
-        if m.now_ns >= self.next_tell_ns {
-            self.next_tell_ns = m.now_ns + TELL_NS;
-            for (key, value) in self.profiles.changes() {
-                match value {
-                    Some(value) => self.told.insert(key, value),
-                    None => self.told.remove(&key),
-                };
-            }
-        }
-        if m.now_ns >= self.next_fit_ns {
-            self.fit(m.now_ns);
-        }
     }
 
-    fn sample(&mut self, m: &Machine, t: TaskId, burst_ns: u64) {
-        let (begun, h) = (&self.begun[t as usize], &self.histories[t as usize]);
-        let mut q8: FeaturesQ8 = [0; NR_FEATURES];
-        q8.copy_from_slice(&begun.features[..NR_FEATURES]);
-        if self.rows.len() == self.params.window {
-            self.rows.pop_front();
-        }
-        self.rows.push_back(Row {
-            x: from_q8(&q8),
-            y: (burst_ns.max(1) as f64).log2(),
-            avg: f64::from(begun.avg_pred_q16) / 65536.0,
-            weight: f64::from(begun.repeat),
-            class: begun.class as usize,
-        });
-        self.new_rows += 1;
+    /// sample_burst().
+    fn sample(&self, m: &Machine, t: TaskId, burst_ns: u64) -> Sample {
+        let (begun, h, task) = (
+            &self.begun[t as usize],
+            &self.histories[t as usize],
+            m.task(t),
+        );
         let mut record = burst_sample {
+            wake_ns: h.wake_ns,
+            end_ns: m.now_ns,
             burst_ns,
-            name_key: h.name_key,
+            model_generation: begun.generation,
+            pid: t + 1,
+            tgid: t + 1,
             waker_name_key: begun.waker_name_key,
+            name_key: h.name_key,
             bursts_before: h.seen,
+            cpu: task.cpu,
+            weight: task.weight,
+            repeat: begun.repeat,
+            flags: if begun.generation > 0 { PREDICTED } else { 0 },
+            class: begun.class,
+            pred_q16: begun.pred_q16,
+            margin_q16: begun.margin_q16,
+            avg_q16: begun.avg_pred_q16,
             ..Default::default()
         };
-        for (to, from) in record.comm.iter_mut().zip(m.task(t).name.bytes().take(15)) {
+        record
+            .feature_q8
+            .copy_from_slice(&begun.features[..NR_FEATURES]);
+        for (to, from) in record.comm.iter_mut().zip(task.name.bytes().take(15)) {
             *to = from as _;
         }
-        self.profiles
-            .observe(&Sample(record), m.now_ns / 1_000_000_000);
+        Sample(record)
     }
 
-    fn fit(&mut self, now_ns: u64) {
-        if self.rows.len() < FIRST_FIT_ROWS || self.new_rows < NEW_ROWS {
-            return;
-        }
-        self.next_fit_ns = now_ns + self.params.refit_ns;
-        self.new_rows = 0;
-        self.fits += 1;
-        let published = gate::judge(self.rows.make_contiguous(), &self.model)
-            .ok()
-            .and_then(|v| v.model.quantise().ok().map(|q| (v.changes(), v.model, q)));
-        // As in the real learner, a fit that fails leaves the model that there is.
-        let Some((changes, model, quantised)) = published else {
-            self.fits_failed += 1;
+    /// The trainer's turn, with one sample; no simulated time passes.
+    fn learn(&mut self, now_ns: u64, sample: &Sample) {
+        let Some(learner) = &mut self.learner else {
             return;
         };
-        if changes {
-            self.generation += 1;
-            self.watches = [watch::default(); NR_CLASSES];
+        self.profiles.observe(sample, now_ns / 1_000_000_000);
+        let tell = now_ns >= self.next_tell_ns;
+        if tell {
+            self.next_tell_ns = now_ns + TELL_NS;
         }
-        self.model = model;
-        self.quantised = quantised;
+        let mut turn = || {
+            if tell {
+                self.sink.set_profiles(&self.profiles.changes())?;
+            }
+            learner.add(std::slice::from_ref(sample));
+            learner.step(now_ns, &self.sink)
+        };
+        if turn().is_err() {
+            // As in the real trainer, which ends.
+            self.sink.maps().model = intf::model::default();
+            self.learner = None;
+        }
     }
 
     pub fn notes(&self) -> Vec<(String, f64)> {
@@ -345,22 +403,28 @@ impl Learner {
                 sum as f64 / n as f64 / unit
             }
         };
-        vec![
-            ("fits".to_string(), self.fits as f64),
-            ("fits_failed".to_string(), self.fits_failed as f64),
-            ("published".to_string(), self.generation as f64),
+        let status = self.status.lock().unwrap_or_else(|e| e.into_inner());
+        let fallbacks: u32 = self.watches.iter().map(|w| w.fallbacks).sum();
+        let notes = [
+            ("fits", status.fits as f64),
+            ("fits_failed", status.fits_failed as f64),
+            ("published", status.published as f64),
+            ("kept", status.kept as f64),
+            ("withdrawn", status.withdrawn as f64),
+            ("drifts", status.drifts as f64),
+            ("fallbacks", f64::from(fallbacks)),
+            ("parity_errors", status.parity.errors as f64),
+            ("predicted_share", per(self.predictions, self.wakes, 1.0)),
+            ("average_share", per(self.stood_in, self.wakes, 1.0)),
             (
-                "predicted_share".to_string(),
-                per(self.predictions, self.wakes, 1.0),
-            ),
-            (
-                "error_model_octaves".to_string(),
+                "error_model_octaves",
                 per(self.error_model_q8, self.predictions, 256.0),
             ),
             (
-                "error_avg_octaves".to_string(),
+                "error_avg_octaves",
                 per(self.error_avg_q8, self.predictions, 256.0),
             ),
-        ]
+        ];
+        notes.map(|(name, n)| (name.to_string(), n)).into()
     }
 }

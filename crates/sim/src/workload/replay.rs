@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use clap::ValueEnum;
+use scx_ml::sample::Sample;
 
 use super::{Load, Next, Order};
-use crate::machine::{TaskId, TaskSpec, Waker};
+use crate::machine::{TaskId, TaskSpec, Waker, nice_of_weight};
 use crate::record::{Recorder, Request};
 
 /// One recorded burst.
@@ -24,6 +25,24 @@ pub struct Recorded {
     pub burst_ns: u64,
     /// Thread that woke it; 0: none.
     pub waker_pid: u32,
+    /// Bursts that it stands for: above 1, sampling has left the others out.
+    pub repeat: u32,
+}
+
+impl From<&Sample> for Recorded {
+    fn from(sample: &Sample) -> Self {
+        let record = &sample.0;
+        Self {
+            pid: record.pid,
+            name: sample.comm(),
+            nice: nice_of_weight(record.weight),
+            wake_ns: record.wake_ns,
+            end_ns: record.end_ns,
+            burst_ns: record.burst_ns,
+            waker_pid: record.waker_pid,
+            repeat: record.repeat.max(1),
+        }
+    }
 }
 
 /// When bursts arrive.
@@ -230,6 +249,7 @@ mod tests {
             end_ns,
             burst_ns: 10,
             waker_pid: 0,
+            repeat: 1,
         }
     }
 

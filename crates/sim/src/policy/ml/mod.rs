@@ -1,12 +1,11 @@
-//! scx_ml itself: the structure of `queues.bpf.h` and `main.bpf.c`, with every number computed by the kernel's own
-//! `policy.h` and `model.h` through [`scx_ml::native`].
+//! scx_ml itself: the structure of `main.bpf.c`, `queues.bpf.h`, `preempt.bpf.h` and `burst.bpf.h`, with every number
+//! computed by the kernel's own `policy.h` and `model.h` through [`scx_ml::native`].
 //!
 //! Left out are pinned tasks, cgroups and other scheduling classes, which no workload here has. Loops over CPUs are done by
 //! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
 //! machine can be read off.
 
 mod placement;
-mod quantum;
 mod queues;
 pub mod rules;
 
@@ -17,12 +16,12 @@ use super::{Pick, Policy};
 use crate::learn::{Predictor, Surroundings};
 use crate::machine::{FOREVER_NS, Machine, State, TaskId};
 use crate::topology::{CpuId, CpuSet};
-use quantum::QuantumLearner;
 use queues::Dsq;
-use rules::{FairOrder, LONG_QUANTA, Quantum, Rules, SURE_MARGIN_Q16};
+use rules::{FairOrder, Rules};
 
 const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 const FAIR: u32 = intf::policy_lane_LANE_FAIR;
+const NONE: u32 = intf::policy_lane_LANE_NONE;
 
 /// INV_WEIGHT_ONE_Q16 of policy.h.
 const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
@@ -49,10 +48,9 @@ struct TaskCtx {
     lane: u32,
     exec_at_run_ns: u64,
     steering: bool,
-    sure_long: bool,
-    pred_q16: i32,
-    margin_q16: i32,
-    /// Its first quantum; see [`Rules::own_quantum`].
+    steer_q16: i32,
+    steer_margin_q16: i32,
+    /// Of the burst that runs.
     quantum_ns: u64,
 }
 
@@ -77,12 +75,13 @@ struct Counters {
     queued_fair: u64,
     kept_running: u64,
     preempt_kicks: u64,
-    tick_preempts: u64,
+    quantum_preempts: u64,
     fair_turns: u64,
     neighbour_steals: u64,
     llc_steals: u64,
-    slices_predicted: u64,
+    slices_steered: u64,
     sure_long: u64,
+    own_quanta: u64,
 }
 
 /// See the module.
@@ -90,7 +89,6 @@ pub struct Ml {
     pp: policy_params,
     rules: Rules,
     predictor: Predictor,
-    quantum: QuantumLearner,
     tasks: Vec<TaskCtx>,
     cpus: Vec<CpuCtx>,
     vclocks: Vec<u64>,
@@ -113,7 +111,6 @@ impl Ml {
         let llcs = m.topology.llcs() as usize;
         let cpus = m.topology.cpus() as usize;
         Self {
-            quantum: QuantumLearner::new(pp.first_quantum_ns),
             pp,
             rules,
             predictor,
@@ -136,7 +133,7 @@ impl Ml {
         &mut self.tasks[t as usize]
     }
 
-    /// begin_burst() and predict_burst().
+    /// begin_burst() and steer_burst().
     fn begin_burst(&mut self, m: &Machine, t: TaskId) {
         let cpu = m.task(t).cpu;
         let c = &self.cpus[cpu as usize];
@@ -147,33 +144,21 @@ impl Ml {
                 since => c.burst_before_ns + (m.now_ns + 1).saturating_sub(since),
             },
         };
-        let prediction = self.predictor.wake(m, t, &around);
-        let (pp, quanta, own_quantum) =
-            (self.pp, self.rules.sure_long_quanta, self.rules.own_quantum);
+        let steering = self.predictor.wake(m, t, &around);
+        let (pp, rules) = (self.pp, self.rules);
         let ctx = self.ctx_mut(t);
-        ctx.steering = prediction.is_some();
-        ctx.sure_long = false;
+        ctx.steering = steering.is_some();
         ctx.quantum_ns = pp.first_quantum_ns;
-        let Some(p) = prediction else { return };
-        ctx.pred_q16 = p.pred_q16;
-        ctx.margin_q16 = p.margin_q16;
-        ctx.sure_long = if quanta == LONG_QUANTA {
-            native::sure_long(&pp, p.pred_q16, p.long_margin_q16)
-        } else {
-            let low_ns = native::exp2_q16(i64::from(p.pred_q16) - i64::from(p.long_margin_q16));
-            low_ns > quanta * pp.first_quantum_ns
-        };
-        if own_quantum > 0 {
-            let high_ns = native::exp2_q16(i64::from(p.pred_q16) + i64::from(p.margin_q16));
-            let with_slack_ns = high_ns + (high_ns >> 3);
-            let sure = p.margin_q16 <= SURE_MARGIN_Q16;
-            if ctx.sure_long {
-                ctx.quantum_ns = 0;
-            } else if sure && with_slack_ns <= own_quantum * pp.first_quantum_ns {
-                ctx.quantum_ns = with_slack_ns.max(pp.first_quantum_ns);
-            }
-        }
-        self.counters.sure_long += u64::from(self.ctx(t).sure_long);
+        let Some(p) = steering else { return };
+        ctx.steer_q16 = p.pred_q16;
+        ctx.steer_margin_q16 = p.margin_q16;
+        let sure_long = rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16);
+        // Without a rule of its own, a burst is taken for one that is not predicted.
+        let own = rules.own_quantum;
+        ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, sure_long);
+        let longer = ctx.quantum_ns > pp.first_quantum_ns;
+        self.counters.sure_long += u64::from(sure_long);
+        self.counters.own_quanta += u64::from(longer);
     }
 
     /// join_llc().
@@ -195,9 +180,9 @@ impl Ml {
         let used_ns = m.burst_used_ns(t);
         let ctx = self.ctx(t);
         if ctx.steering {
-            let left_ns = native::quantile_left_ns(ctx.pred_q16, ctx.margin_q16, used_ns);
+            let left_ns = native::quantile_left_ns(ctx.steer_q16, ctx.steer_margin_q16, used_ns);
             if left_ns > 0 {
-                self.counters.slices_predicted += 1;
+                self.counters.slices_steered += 1;
                 m.task_mut(t).slice_ns = native::clamp_slice(&self.pp, left_ns);
                 return;
             }
@@ -211,38 +196,25 @@ impl Ml {
         ((u64::from(nr_waiting) * u64::from(recip)) >> 16) as u32
     }
 
-    /// policy_request_ns(), with the limit of the what-if rule [`Rules::request_lags`].
-    fn request_ns(&self, predicted: bool, pred_q16: i32) -> u64 {
-        let limit = policy_params {
-            lag_ns: self.pp.lag_ns * self.rules.request_lags,
-            ..self.pp
-        };
-        native::request_ns(&limit, predicted, pred_q16)
-    }
-
-    /// fair_key().
-    fn fair_key(&self, m: &Machine, t: TaskId) -> u64 {
+    /// fair_key(), of a task with this virtual run time.
+    fn fair_key(&self, m: &Machine, t: TaskId, vruntime: u64) -> u64 {
         let ctx = self.ctx(t);
-        let sure = ctx.steering && ctx.margin_q16 <= SURE_MARGIN_Q16;
-        let as_is = self.rules.fair_order == FairOrder::Deadline;
-        // What is not sure must not become an order.
-        let request_ns = self.request_ns(ctx.steering && (as_is || sure), ctx.pred_q16);
-        let virtual_ns = |ns| native::virtual_ns(ns, ctx.inv_weight_q16);
-        if as_is || !sure {
-            return ctx.vruntime + virtual_ns(request_ns);
-        }
         let used_ns = m.burst_used_ns(t);
-        if native::quantile_left_ns(ctx.pred_q16, ctx.margin_q16, used_ns) == 0 {
-            // It has outlived the prediction: the base policy's request.
-            return ctx.vruntime + virtual_ns(self.request_ns(false, 0));
+        let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
+        let key = |burst_ns, steering| {
+            let weight = ctx.inv_weight_q16;
+            native::fair_key(
+                &self.pp, vruntime, weight, burst_ns, steering, pred_q16, margin_q16,
+            )
+        };
+        match self.rules.fair_order {
+            FairOrder::Kept => key(used_ns, ctx.steering),
+            // As if it had used nothing, the deadline is where the task stands now.
+            FairOrder::Moving => {
+                let left_ns = native::quantile_left_ns(pred_q16, margin_q16, used_ns);
+                key(0, ctx.steering && left_ns > 0)
+            }
         }
-        if self.rules.fair_order == FairOrder::Kept {
-            return ctx.vruntime - virtual_ns(used_ns) + virtual_ns(request_ns);
-        }
-        let left_ns = native::exp2_q16(i64::from(ctx.pred_q16))
-            .saturating_sub(used_ns)
-            .max(self.pp.slice_min_ns);
-        ctx.vruntime + virtual_ns(self.request_ns(true, native::log2_q16(left_ns) as i32))
     }
 
     /// ops.enqueue. `woken`: ops.select_cpu has just found no idle CPU.
@@ -253,30 +225,25 @@ impl Ml {
         let ctx = self.ctx(t);
         let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
-        let own = policy_params {
-            first_quantum_ns: ctx.quantum_ns,
-            ..self.pp
-        };
-        let lane = native::lane(&own, m.burst_used_ns(t), ahead, vlag, ctx.sure_long);
+        let lane = native::lane(ctx.quantum_ns, m.burst_used_ns(t), ahead, vlag);
+        let vruntime = ctx.vruntime;
         self.ctx_mut(t).lane = lane;
         let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
         self.grant_slice(m, t, lane, nr_waiting);
 
         let mut victim = None;
         if lane == FAIR {
-            let key = self.fair_key(m, t);
+            let key = self.fair_key(m, t, vruntime);
             self.counters.queued_fair += 1;
             self.fair[llc as usize].insert(t, key);
         } else {
-            victim = self.find_preemptible(m, t, cpu);
-            let key = self.fresh_key(m, t);
+            victim = self.find_preemptible(m, cpu);
+            let ctx = self.ctx(t);
+            let key = m.now_ns + native::fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
             self.counters.queued_fresh += 1;
             let at = victim.unwrap_or(cpu);
             self.fresh[at as usize].insert(t, key);
             self.fresh_waiting.insert(at);
-            if victim.is_none() && self.rules.quantum_timer {
-                self.set_alarm(m, cpu);
-            }
         }
         self.waiting += 1;
 
@@ -287,19 +254,9 @@ impl Ml {
         } else if let Some(victim) = victim {
             self.counters.preempt_kicks += 1;
             m.resched(victim);
+        } else if lane == FRESH {
+            self.set_quantum_timer(m, cpu);
         }
-    }
-
-    fn fresh_key(&self, m: &Machine, t: TaskId) -> u64 {
-        let ctx = self.ctx(t);
-        // The simulation begins at 0, and a key may lie before its wake-up.
-        let now_ns = m.now_ns + self.pp.lag_ns;
-        let delay_ns = native::fresh_delay_ns(&self.pp, ctx.steering, ctx.pred_q16);
-        let high_ns = native::exp2_q16(i64::from(ctx.pred_q16) + i64::from(ctx.margin_q16));
-        if self.rules.sure_short_first && ctx.steering && high_ns <= self.pp.first_quantum_ns {
-            return now_ns - self.pp.lag_ns;
-        }
-        now_ns + delay_ns
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
@@ -307,7 +264,8 @@ impl Ml {
         let ctx = self.ctx(prev);
         let used_ns = m.exec_ns(prev) - ctx.exec_at_run_ns;
         // vruntime moves when it stops; the key is that of now.
-        let key = self.fair_key(m, prev) + native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        let vused = native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        let key = self.fair_key(m, prev, ctx.vruntime + vused);
         let head = self.fair[llc as usize].head_key();
         head == u64::MAX || vdiff(key, head) < 0
     }
@@ -384,12 +342,11 @@ impl Policy for Ml {
             vruntime: self.vclocks[llc as usize],
             inv_weight_q16: 100 * INV_WEIGHT_ONE_Q16 / u64::from(m.task(t).weight),
             llc,
-            lane: FRESH,
+            lane: NONE,
             exec_at_run_ns: 0,
             steering: false,
-            sure_long: false,
-            pred_q16: 0,
-            margin_q16: 0,
+            steer_q16: 0,
+            steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
         });
         self.predictor.add_task(m, t);
@@ -400,7 +357,7 @@ impl Policy for Ml {
         self.begin_burst(m, t);
         let near = m.task(t).cpu;
         if let Some(cpu) = m.claim_idle(near) {
-            self.ctx_mut(t).lane = FRESH;
+            self.ctx_mut(t).lane = NONE;
             self.counters.direct_idle += 1;
             self.grant_slice(m, t, FAIR, 0);
             m.start(cpu, t);
@@ -414,11 +371,7 @@ impl Policy for Ml {
     }
 
     fn pick(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
-        let pick = self.dispatch(m, cpu, prev);
-        if self.rules.quantum_timer && pick == Pick::Keep && self.has_fresh(cpu) {
-            self.set_alarm(m, cpu);
-        }
-        pick
+        self.dispatch(m, cpu, prev)
     }
 
     /// ops.running.
@@ -432,13 +385,14 @@ impl Policy for Ml {
         c.quantum_ns = quantum_ns;
         c.burst_before_ns = used_ns;
         c.run_start_ns = m.now_ns + 1;
+        // The engine has forgotten the alarm of what ran before, where the kernel's timer goes on and sets itself anew.
+        if self.has_fresh(cpu) {
+            self.set_quantum_timer(m, cpu);
+        }
         let ctx = &self.tasks[t as usize];
         let vclock = &mut self.vclocks[llc as usize];
         if ctx.lane == FAIR && vdiff(ctx.vruntime, *vclock) > 0 {
             *vclock = ctx.vruntime;
-        }
-        if self.rules.quantum_timer && self.has_fresh(cpu) {
-            self.set_alarm(m, cpu);
         }
     }
 
@@ -453,28 +407,29 @@ impl Policy for Ml {
         let vused = native::virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
+        let fair = ctx.lane == FAIR;
         self.vclocks[llc as usize] += native::vclock_step(vused, nr_waiting + m.topology.per_llc());
+        if fair {
+            self.cpus[cpu as usize].fair_turn_ns = m.now_ns;
+        }
     }
 
     /// ops.quiescent.
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
         self.predictor.blocked(m, t, burst_ns);
-        if self.rules.quantum == Quantum::Learned {
-            self.pp.first_quantum_ns = self.quantum.observe(burst_ns);
-        }
     }
 
-    /// ops.tick, and the what-if timer's end.
+    /// ops.tick, and quantum_ended().
     fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
         if self.has_fresh(cpu) {
-            if self.preemptible(m, cpu, None) {
+            if self.preemptible(m, cpu) {
                 m.task_mut(t).slice_ns = 0;
-                self.counters.tick_preempts += 1;
-            } else if self.rules.quantum_timer && m.cpu(cpu).alarm_ns == FOREVER_NS {
-                self.set_alarm(m, cpu);
+                self.counters.quantum_preempts += 1;
+            } else if m.cpu(cpu).alarm_ns == FOREVER_NS {
+                self.set_quantum_timer(m, cpu);
             }
         }
         if (self.has_fresh(cpu) || !self.fair[llc as usize].is_empty())
@@ -492,13 +447,13 @@ impl Policy for Ml {
             ("queued_fair", c.queued_fair),
             ("kept_running", c.kept_running),
             ("preempt_kicks", c.preempt_kicks),
-            ("tick_preempts", c.tick_preempts),
+            ("quantum_preempts", c.quantum_preempts),
             ("fair_turns", c.fair_turns),
             ("neighbour_steals", c.neighbour_steals),
             ("llc_steals", c.llc_steals),
-            ("slices_predicted", c.slices_predicted),
+            ("slices_steered", c.slices_steered),
             ("sure_long", c.sure_long),
-            ("first_quantum_us", self.pp.first_quantum_ns / 1000),
+            ("own_quanta", c.own_quanta),
         ];
         let mut notes: Vec<(String, f64)> = counts
             .into_iter()

@@ -1,4 +1,5 @@
-//! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h`.
+//! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h` and
+//! `preempt.bpf.h`.
 
 use scx_ml::native;
 
@@ -6,53 +7,33 @@ use super::Ml;
 use crate::machine::{Machine, TaskId};
 use crate::topology::CpuId;
 
-/// NEIGHBOURS_BUSY and PREEMPT_SCAN_MAX of queues.bpf.h.
+/// NEIGHBOURS_BUSY of queues.bpf.h and PREEMPT_SCAN_MAX of preempt.bpf.h.
 const NEIGHBOURS_BUSY: u32 = 1;
 const PREEMPT_SCAN_MAX: u32 = 4;
 
 impl Ml {
-    /// When what runs on a CPU can be preempted at the earliest, or None if nothing runs there (preemptible()).
-    pub(super) fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
+    /// When what runs on a CPU can be preempted at the earliest, or None if nothing runs there.
+    fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
         let c = &self.cpus[cpu as usize];
         let start_ns = c.run_start_ns.checked_sub(1)?;
-        let guard_ns = start_ns + self.pp.preempt_after_ns;
-        let left_ns = c.quantum_ns.saturating_sub(c.burst_before_ns);
-        let protected_ns = if self.rules.unprotected_turns {
-            0
-        } else {
-            c.protect_until_ns
-        };
-        Some(guard_ns.max(start_ns + left_ns).max(protected_ns))
+        Some(native::preemptible_at_ns(
+            &self.pp,
+            start_ns,
+            c.burst_before_ns,
+            c.quantum_ns,
+            c.protect_until_ns,
+        ))
     }
 
-    /// preemptible(), for a fresh wake-up `t`.
-    pub(super) fn preemptible(&self, m: &Machine, cpu: CpuId, t: Option<TaskId>) -> bool {
-        let Some(at_ns) = self.preemptible_at_ns(cpu) else {
-            return false;
-        };
-        m.now_ns >= at_ns || t.is_some_and(|t| self.much_shorter(m, cpu, t))
-    }
-
-    /// The what-if rule [`Rules::preempt_octaves`].
-    fn much_shorter(&self, m: &Machine, cpu: CpuId, t: TaskId) -> bool {
-        let octaves = self.rules.preempt_octaves;
-        let Some(runs) = m.current(cpu) else {
-            return false;
-        };
-        let (new, old) = (self.ctx(t), self.ctx(runs));
-        let c = &self.cpus[cpu as usize];
-        let guarded = m.now_ns + 1 < c.run_start_ns + self.pp.preempt_after_ns;
-        if octaves == 0 || !new.steering || !old.steering || guarded {
-            return false;
-        }
-        let left_ns =
-            native::exp2_q16(i64::from(old.pred_q16)).saturating_sub(m.burst_used_ns(runs));
-        native::log2_q16(left_ns) as i32 >= new.pred_q16 + ((octaves as i32) << 16)
+    /// preemptible().
+    pub(super) fn preemptible(&self, m: &Machine, cpu: CpuId) -> bool {
+        self.preemptible_at_ns(cpu)
+            .is_some_and(|at_ns| m.now_ns >= at_ns)
     }
 
     /// find_preemptible().
-    pub(super) fn find_preemptible(&self, m: &mut Machine, t: TaskId, cpu: CpuId) -> Option<CpuId> {
-        if self.preemptible(m, cpu, Some(t)) {
+    pub(super) fn find_preemptible(&self, m: &mut Machine, cpu: CpuId) -> Option<CpuId> {
+        if self.preemptible(m, cpu) {
             return Some(cpu);
         }
         let cpus = m.topology.cpus();
@@ -60,15 +41,18 @@ impl Ml {
         for i in 1..=PREEMPT_SCAN_MAX.min(cpus - 1) {
             m.counts.looks += 1;
             let other = (cpu + i) % cpus;
-            if m.topology.llc_of(other) == llc && self.preemptible(m, other, Some(t)) {
+            if m.topology.llc_of(other) == llc && self.preemptible(m, other) {
                 return Some(other);
             }
         }
         None
     }
 
-    /// Have the CPU's task end its first quantum in time for the fresh wake-up that waits there.
-    pub(super) fn set_alarm(&self, m: &mut Machine, cpu: CpuId) {
+    /// set_quantum_timer(), if there is one.
+    pub(super) fn set_quantum_timer(&self, m: &mut Machine, cpu: CpuId) {
+        if !self.rules.timer {
+            return;
+        }
         if let Some(at_ns) = self.preemptible_at_ns(cpu) {
             let c = &mut m.cpus[cpu as usize];
             if at_ns < c.alarm_ns {
