@@ -50,6 +50,10 @@ struct TaskCtx {
     steering: bool,
     steer_q16: i32,
     steer_margin_q16: i32,
+    /// The prediction is sure: it may order.
+    sure: bool,
+    /// Moving average (1/4) of |error| of what steered this task; the kernel keeps one each of model and average.
+    err_q8: i32,
     /// Of the burst that runs.
     quantum_ns: u64,
 }
@@ -148,13 +152,16 @@ impl Ml {
         let (pp, rules) = (self.pp, self.rules);
         let ctx = self.ctx_mut(t);
         ctx.steering = steering.is_some();
+        ctx.sure = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
         ctx.steer_margin_q16 = p.margin_q16;
-        let sure_long = rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16);
-        // Without a rule of its own, a burst is taken for one that is not predicted.
-        let own = rules.own_quantum;
+        ctx.sure = native::is_sure(p.margin_q16, ctx.err_q8);
+        let sure_long =
+            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, ctx.err_q8);
+        // Without a rule of its own, a burst is taken for one that is not surely predicted.
+        let own = rules.own_quantum && ctx.sure;
         ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, sure_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
         self.counters.sure_long += u64::from(sure_long);
@@ -208,11 +215,11 @@ impl Ml {
             )
         };
         match self.rules.fair_order {
-            FairOrder::Kept => key(used_ns, ctx.steering),
+            FairOrder::Kept => key(used_ns, ctx.sure),
             // As if it had used nothing, the deadline is where the task stands now.
             FairOrder::Moving => {
                 let left_ns = native::quantile_left_ns(pred_q16, margin_q16, used_ns);
-                key(0, ctx.steering && left_ns > 0)
+                key(0, ctx.sure && left_ns > 0)
             }
         }
     }
@@ -347,6 +354,9 @@ impl Policy for Ml {
             steering: false,
             steer_q16: 0,
             steer_margin_q16: 0,
+            sure: false,
+            // Not to be trusted before it has shown itself.
+            err_q8: 256,
             quantum_ns: self.pp.first_quantum_ns,
         });
         self.predictor.add_task(m, t);
@@ -418,6 +428,11 @@ impl Policy for Ml {
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
         self.predictor.blocked(m, t, burst_ns);
+        let ctx = self.ctx_mut(t);
+        if ctx.steering {
+            let off_q8 = (ctx.steer_q16 - native::log2_q16(burst_ns) as i32).abs() >> 8;
+            ctx.err_q8 += (off_q8 - ctx.err_q8) / 4;
+        }
     }
 
     /// ops.tick, and quantum_ended().
