@@ -413,6 +413,7 @@ impl Learner {
             ("withdrawn", status.withdrawn as f64),
             ("drifts", status.drifts as f64),
             ("fallbacks", f64::from(fallbacks)),
+            ("trainer_ended", f64::from(u8::from(self.learner.is_none()))),
             ("parity_errors", status.parity.errors as f64),
             ("predicted_share", per(self.predictions, self.wakes, 1.0)),
             ("average_share", per(self.stood_in, self.wakes, 1.0)),
