@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(fit_all(&[]), Err(FitError::TooFew { found: 0 }));
         for bad in [f64::NAN, f64::INFINITY] {
             let mut broken = rows(300, |x| x[0]);
-            broken[17].x[7] = bad;
+            broken[17].x[features::index("last_sleep").expect("a feature")] = bad;
             assert!(matches!(
                 fit_all(&broken),
                 Err(FitError::NotFinite {

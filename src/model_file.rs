@@ -193,7 +193,7 @@ pub mod tests {
     /// A file with two classes.
     pub fn file() -> ModelFile {
         let mut coef = [0.0; NR_FEATURES];
-        (coef[4], coef[0], coef[30]) = (0.1 + 0.2, -1.0 / 3.0, 1e-9);
+        (coef[4], coef[0], coef[31]) = (0.1 + 0.2, -1.0 / 3.0, 1e-9);
         let linear = Linear {
             intercept: 1.0,
             coef,
@@ -201,7 +201,7 @@ pub mod tests {
             margin: 1.25,
             long_margin: 2.0,
             samples: 1600,
-            chosen: [(4, 0.5), (0, 0.125), (30, 1e-5)]
+            chosen: [(4, 0.5), (0, 0.125), (31, 1e-5)]
                 .map(|(feature, explains)| Chosen { feature, explains })
                 .to_vec(),
             dropped: vec![

@@ -130,9 +130,9 @@ u64 native_fair_key(const struct policy_params *pp, u64 vruntime, u64 inv_weight
 	return policy_fair_key(pp, vruntime, inv_weight_q16, burst_ns, predicted, pred_q16, margin_q16);
 }
 
-bool native_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
+bool native_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
 {
-	return policy_sure_long(pp, pred_q16, long_margin_q16);
+	return policy_sure_long(pp, pred_q16, long_margin_q16, err_q8);
 }
 
 u64 native_request_ns(const struct policy_params *pp, bool predicted, s32 pred_q16)
@@ -180,7 +180,7 @@ s32 native_watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
 	return watched_margin_q16(margin_q16, margin_shift_q16);
 }
 
-bool native_is_sure(s32 margin_q16)
+bool native_is_sure(s32 margin_q16, s32 err_q8)
 {
-	return policy_is_sure(margin_q16);
+	return policy_is_sure(margin_q16, err_q8);
 }

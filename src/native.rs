@@ -50,7 +50,7 @@ mod raw {
         pub safe fn native_recip_q16(n: u32) -> u32;
         pub safe fn native_vclock_step(vused: u64, nr_active: u32) -> u64;
         pub safe fn native_lane(quantum_ns: u64, burst_ns: u64, ahead: i64, vlag: u64) -> u32;
-        pub safe fn native_is_sure(margin_q16: i32) -> bool;
+        pub safe fn native_is_sure(margin_q16: i32, err_q8: i32) -> bool;
         pub safe fn native_quantum_ns(
             pp: &policy_params,
             predicted: bool,
@@ -78,6 +78,7 @@ mod raw {
             pp: &policy_params,
             pred_q16: i32,
             long_margin_q16: i32,
+            err_q8: i32,
         ) -> bool;
         pub safe fn native_request_ns(pp: &policy_params, predicted: bool, pred_q16: i32) -> u64;
         pub safe fn native_fresh_delay_ns(

@@ -16,7 +16,7 @@ use crate::sample::Sample;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Batches that may wait for each of those who get them. What does not fit is dropped and counted.
-pub const CHANNEL_BATCHES: usize = 64;
+pub const CHANNEL_BATCHES: usize = 1024;
 
 /// Samples that were drained together. All who want them share them.
 pub type Batch = Arc<Vec<Sample>>;

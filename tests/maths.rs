@@ -148,9 +148,9 @@ fn a_fresh_wake_up_within_its_share_goes_first() {
 fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
     let pp = params();
     let octave = 1 << 16;
-    assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave));
-    assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave));
-    assert!(!sure_long(&pp, log2_q16_of(1e6), 0));
+    assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave, 0));
+    assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave, 0));
+    assert!(!sure_long(&pp, log2_q16_of(1e6), 0, 0));
 }
 
 #[test]
@@ -170,7 +170,16 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
         pp.first_quantum_ns,
         "too long to hold up others"
     );
-    assert_eq!(own(3e6, (1 << 16) + 1), pp.first_quantum_ns, "not sure");
+    assert_eq!(
+        quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
+        pp.first_quantum_ns,
+        "not sure"
+    );
+    assert!(is_sure(1 << 16, 128) && !is_sure((1 << 16) + 1, 0) && !is_sure(0, 129));
+    assert!(
+        !sure_long(&pp, log2_q16_of(40e6), 0, 257),
+        "wrong about this task"
+    );
 }
 
 #[test]
@@ -192,13 +201,14 @@ fn what_runs_is_preemptible_after_its_quantum_a_moment_and_its_protection() {
 fn a_sure_deadline_stays_until_the_burst_outlives_its_quantile() {
     let pp = params();
     let one = 1 << 16;
-    let key = |used_ns: u64, margin| {
+    let key = |used_ns: u64, margin: i32| {
+        let sure = is_sure(margin, 0);
         fair_key(
             &pp,
             1 << 40 | used_ns,
             one,
             used_ns,
-            true,
+            sure,
             log2_q16_of(40e6),
             margin,
         )

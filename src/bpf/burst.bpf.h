@@ -104,24 +104,26 @@ no_model:
 static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 {
 	struct policy_params pp = policy_params();
-	s32 long_margin_q16 = 0;
+	s32 long_margin_q16 = 0, err_q8 = 0;
 
 	tctx->steering = predict_burst(tctx, m, generation, &long_margin_q16);
 	if (tctx->steering == STEERING_MODEL) {
 		tctx->steer_q16 = tctx->pred_q16;
 		tctx->steer_margin_q16 = tctx->margin_q16;
+		err_q8 = tctx->err_model_q8;
 	} else if (tctx->seen >= YOUNG_BURSTS) {
-		tctx->steer_q16 = tctx->avg_pred_q16;
-		tctx->steer_margin_q16 = tctx->spread_q8 << 9;
+		tctx->steer_q16 = kind_burst_q8(tctx) << 8;
+		tctx->steer_margin_q16 = tctx->err_kind_q8 << 9;
 		long_margin_q16 = tctx->steer_margin_q16;
+		err_q8 = tctx->err_kind_q8;
 	} else {
 		tctx->steering = STEERING_NONE;
 	}
 	if (mode != MODE_LEARN)
 		tctx->steering = STEERING_NONE;
-	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16);
-	tctx->quantum_ns =
-		policy_quantum_ns(&pp, tctx->steering, tctx->steer_q16, tctx->steer_margin_q16, tctx->sure_long);
+	tctx->sure = tctx->steering && policy_is_sure(tctx->steer_margin_q16, err_q8);
+	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16, err_q8);
+	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, tctx->sure_long);
 }
 
 /*
@@ -143,6 +145,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	tctx->steering = STEERING_NONE;
 	tctx->quantum_ns = params.first_quantum_ns;
 	tctx->steered = false;
+	tctx->sure = false;
 	tctx->sure_long = false;
 	tctx->preemptions = 0;
 	tctx->migrations = 0;
@@ -163,7 +166,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	note_wakeup(p, tctx, now_ns);
 	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
-	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, tctx->log_burst_q8);
+	tctx->kind = waker == NULL;
+	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, kind_burst_q8(tctx));
 	tctx->repeat = is_own_task(p) ? 0 : sample_repeat(now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
 			     (sync ? SAMPLE_SYNC : 0) | (bpf_in_interrupt() ? SAMPLE_IRQ : 0);
@@ -223,6 +227,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
 		COUNT(judged);
 		note_outcome(tctx, label_q16);
+		tctx->err_model_q8 = avg_quarter_s32(tctx->err_model_q8, err_model_q8);
 		COUNT_ADD(err_model_q8, err_model_q8);
 		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */

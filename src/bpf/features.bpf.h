@@ -65,6 +65,14 @@ static struct task_struct *waker_of(struct task_struct *p)
 	return !bpf_in_interrupt() && waker->pid && waker->pid != p->pid ? waker : NULL;
 }
 
+/* What bursts that begin like this one take; of the task's bursts in general where there were none yet. */
+static s32 kind_burst_q8(const struct task_ctx *tctx)
+{
+	u32 kind = tctx->kind & 1;
+
+	return tctx->kinds_seen & (1U << kind) ? tctx->kind_burst_q8[kind] : tctx->log_burst_q8;
+}
+
 /* A feature's value, if it is wanted. */
 #define FEATURE(id, value)                                                                                             \
 	do {                                                                                                           \
@@ -85,6 +93,7 @@ static void fill_own_features(struct task_struct *p, struct task_ctx *tctx, u64 
 	FEATURE(AVG_BURST, tctx->seen ? log2_q8(tctx->avg_burst_ns) : log_burst_q8);
 	FEATURE(HALF_BURST, tctx->seen ? log2_q8(tctx->half_burst_ns) : log_burst_q8);
 	FEATURE(LOG_BURST, log_burst_q8);
+	FEATURE(KIND_BURST, kind_burst_q8(tctx));
 	FEATURE(BURST_SPREAD, tctx->spread_q8);
 	FEATURE(SEEN, count_q8(tctx->seen));
 	FEATURE(LAST_SLEEP, log2_q8(tctx->last_sleep_ns));
@@ -190,7 +199,8 @@ static void decay_syscalls(struct task_ctx *tctx)
 /* What a burst that ends adds to the history. */
 static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, s32 label_q8, u64 now_ns)
 {
-	s32 off_q8 = label_q8 - tctx->log_burst_q8;
+	s32 off_q8 = label_q8 - tctx->log_burst_q8, kind_off_q8 = label_q8 - kind_burst_q8(tctx);
+	u32 kind = tctx->kind & 1;
 
 	if (tctx->seen) {
 		tctx->avg_burst_ns = avg_quarter(tctx->avg_burst_ns, burst_ns);
@@ -202,6 +212,10 @@ static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_n
 		tctx->half_burst_ns = burst_ns;
 		tctx->log_burst_q8 = label_q8;
 	}
+	tctx->err_kind_q8 = avg_quarter_s32(tctx->err_kind_q8, kind_off_q8 < 0 ? -kind_off_q8 : kind_off_q8);
+	tctx->kind_burst_q8[kind] =
+		tctx->kinds_seen & (1U << kind) ? avg_quarter_s32(tctx->kind_burst_q8[kind], label_q8) : label_q8;
+	tctx->kinds_seen |= 1U << kind;
 	tctx->prev_burst_ns = tctx->last_burst_ns;
 	tctx->last_burst_ns = burst_ns;
 	tctx->last_wait_ns = tctx->wait_ns;
@@ -223,6 +237,9 @@ static void init_history(struct task_struct *p, struct task_ctx *tctx, struct ta
 	struct task_ctx *pctx = parent ? bpf_task_storage_get(&task_ctxs, parent, 0, 0) : NULL;
 
 	tctx->log_burst_q8 = pctx && pctx->seen ? pctx->log_burst_q8 : PRIOR_BURST_Q8;
+	/* Not to be trusted before it has shown itself. */
+	tctx->err_model_q8 = FEATURE_ONE_Q8;
+	tctx->err_kind_q8 = FEATURE_ONE_Q8;
 	tctx->exec_id = p->self_exec_id;
 	tctx->last_cpu = -1;
 }

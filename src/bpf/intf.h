@@ -148,7 +148,7 @@ struct burst_sample {
 #undef X
 	s16 feature_q8[NR_FEATURES];
 	char comm[COMM_LEN];
-	s16 pad[1]; /* fills the last word: zero to three, as columns and features come and go */
+	s16 pad[4]; /* fills the last word: one to four, as columns and features come and go */
 };
 _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
 		       sizeof(struct burst_sample),

@@ -76,8 +76,8 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	join_llc(tctx, cctx->llc);
 	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
 	lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag);
-	/* The learner's work can wait: it must not delay what it learns from. */
-	if (is_own_task(p))
+	/* The trainer's work can wait: it must not delay what it learns from. Those who feed it are not nice, and quick. */
+	if (is_own_task(p) && p->scx.weight < 100)
 		lane = LANE_FAIR;
 	tctx->lane = lane;
 

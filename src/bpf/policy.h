@@ -89,38 +89,45 @@ static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahe
 }
 
 /*
- * Whether a model says with confidence that this burst is long: its low quantile is several first quanta. Just beyond
+ * A prediction is sure when its high quantile is at most an octave above it, and it has lately been right about this very
+ * task: a class's quantile leaves out one burst in twenty, and those may all be of one kind of task, the long ones.
+ * Predictions that are not sure order nothing: as an order they harm.
+ */
+#define POLICY_SURE_MARGIN_Q16 (1 << 16)
+#define POLICY_SURE_ERROR_Q8 128
+/* A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones. */
+#define POLICY_OWN_QUANTA 3
+
+static inline bool policy_is_sure(s32 margin_q16, s32 err_q8)
+{
+	return margin_q16 <= POLICY_SURE_MARGIN_Q16 && err_q8 <= POLICY_SURE_ERROR_Q8;
+}
+
+/*
+ * Whether it is predicted with confidence that this burst is long: its low quantile is several first quanta, and the
+ * predictor has been right about this task to within an octave. Just beyond
  * one is not long, it is what the load consists of, and to send all of it to the fair lane would win nothing.
  */
 #define POLICY_LONG_QUANTA 4
 
-static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16)
+static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
 {
-	return exp2_q16((s64)pred_q16 - long_margin_q16) > POLICY_LONG_QUANTA * pp->first_quantum_ns;
-}
-
-/* A prediction is sure when its high quantile is at most an octave above it. Others order nothing: as an order they harm. */
-#define POLICY_SURE_MARGIN_Q16 (1 << 16)
-/* A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones. */
-#define POLICY_OWN_QUANTA 3
-
-static inline bool policy_is_sure(s32 margin_q16)
-{
-	return margin_q16 <= POLICY_SURE_MARGIN_Q16;
+	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 &&
+	       exp2_q16((s64)pred_q16 - long_margin_q16) > POLICY_LONG_QUANTA * pp->first_quantum_ns;
 }
 
 /*
  * The first quantum of a burst. With a sure prediction it covers the high quantile and an eighth, for switches and cold
  * caches: to cut a burst just before its end costs a switch and wins nobody anything.
  */
-static inline u64 policy_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16,
+static inline u64 policy_quantum_ns(const struct policy_params *pp, bool sure, s32 pred_q16, s32 margin_q16,
 				    bool sure_long)
 {
 	u64 high_ns;
 
 	if (sure_long)
 		return 0;
-	if (!predicted || !policy_is_sure(margin_q16))
+	if (!sure)
 		return pp->first_quantum_ns;
 	high_ns = exp2_q16((s64)pred_q16 + margin_q16);
 	high_ns += high_ns >> 3;
@@ -201,13 +208,12 @@ static inline u64 policy_quantile_left_ns(s32 pred_q16, s32 margin_q16, u64 burs
  * bounded by the quantile.
  */
 static inline u64 policy_fair_key(const struct policy_params *pp, u64 vruntime, u64 inv_weight_q16, u64 burst_ns,
-				  bool predicted, s32 pred_q16, s32 margin_q16)
+				  bool sure, s32 pred_q16, s32 margin_q16)
 {
-	bool sure =
-		predicted && policy_is_sure(margin_q16) && policy_quantile_left_ns(pred_q16, margin_q16, burst_ns) > 0;
-	u64 key = vruntime + policy_virtual_ns(policy_request_ns(pp, sure, pred_q16), inv_weight_q16);
+	bool keep = sure && policy_quantile_left_ns(pred_q16, margin_q16, burst_ns) > 0;
+	u64 key = vruntime + policy_virtual_ns(policy_request_ns(pp, keep, pred_q16), inv_weight_q16);
 
-	return sure ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
+	return keep ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
 }
 
 #endif /* __SCX_ML_POLICY_H */

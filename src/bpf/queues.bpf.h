@@ -203,8 +203,8 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 {
 	struct policy_params pp = policy_params();
 
-	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, burst_used_ns(p, tctx), tctx->steering,
-			       tctx->steer_q16, tctx->steer_margin_q16);
+	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, burst_used_ns(p, tctx), tctx->sure, tctx->steer_q16,
+			       tctx->steer_margin_q16);
 }
 
 /*

@@ -47,7 +47,10 @@ struct task_ctx {
 	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 in_burst;
 	u8 steering; /* enum steering */
+	u8 sure; /* the prediction is sure: it may order */
 	u8 sure_long;
+	u8 kind; /* how this burst began, index into kind_burst_q8 */
+	u8 kinds_seen; /* bits */
 	u8 steered; /* the last slice came from the prediction */
 	u8 io_wait; /* how the last burst ended */
 	u8 slice_source; /* enum slice_source, of the last slice */
@@ -65,7 +68,11 @@ struct task_ctx {
 	u64 last_wait_ns;
 	u64 avg_wait_ns;
 	s32 log_burst_q8;
+	s32 kind_burst_q8
+		[2]; /* the same of bursts begun by a task, and by an interrupt: a timeout is not like a request */
 	s32 spread_q8;
+	s32 err_model_q8; /* moving average (1/4) of the model's |error| on this task */
+	s32 err_kind_q8; /* the same of kind_burst_q8 */
 	u32 last_preemptions;
 	u32 last_migrations;
 	u32 last_wakes_made;

@@ -9,7 +9,7 @@ use crate::bpf::intf::{
     slice_source_SLICE_BASE as SLICE_BASE, slice_source_SLICE_CUT as SLICE_CUT,
     slice_source_SLICE_NONE as SLICE_NONE, slice_source_SLICE_OUTLIVED as SLICE_OUTLIVED,
     slice_source_SLICE_PREDICTED as SLICE_PREDICTED, slice_source_SLICE_RAISED as SLICE_RAISED,
-    steering_STEERING_AVERAGE as STEERING_AVERAGE, steering_STEERING_NONE as STEERING_NONE,
+    steering_STEERING_AVERAGE as STEERING_AVERAGE,
 };
 use crate::gate::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::native::{self, SLICE_SOURCES};
@@ -200,8 +200,7 @@ impl Observed {
             return deadline;
         }
         let outlived = u32::from(ctx.slice_source) == SLICE_OUTLIVED;
-        let sure =
-            self.steering() != STEERING_NONE && native::is_sure(ctx.steer_margin_q16) && !outlived;
+        let sure = ctx.sure != 0 && !outlived;
         let request = native::request_ns(pp, sure, ctx.steer_q16);
         let virtual_request = native::virtual_ns(request, ctx.inv_weight_q16);
         // Whatever the bytes: a sum that wraps is as good as any.

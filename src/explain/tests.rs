@@ -58,6 +58,7 @@ fn observed() -> Observed {
         margin_q16: q16(0.5),
         avg_pred_q16: 21 << 16,
         steering: 1,
+        sure: 1,
         steer_q16: 22 << 16,
         steer_margin_q16: q16(0.5),
         quantum_ns: 2 * MS,

@@ -11,7 +11,7 @@ use scx_stats::prelude::StatsClient;
 pub const SCX_ML: &str = env!("CARGO_BIN_EXE_scx_ml");
 
 /// Loading takes a few seconds on an emulated machine, more than a minute when its host is busy.
-const START_TIMEOUT: Duration = Duration::from_secs(240);
+pub const START_TIMEOUT: Duration = Duration::from_secs(240);
 const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running `scx_ml`. Killed when dropped, so that a failed test leaves the kernel's own scheduler.

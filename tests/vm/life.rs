@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Running, SCX_ML, nr_cpus, run, state, wait_for};
+use crate::harness::{Running, SCX_ML, START_TIMEOUT, nr_cpus, run, state, wait_for};
 use crate::load;
 
 #[test]
@@ -69,7 +69,7 @@ fn a_hotplug_restarts_it_and_the_model_is_kept() {
         let restarts = running.log().matches("scheduling, mode").count();
         std::fs::write(&online, value).expect("the CPU can be switched");
         assert!(
-            wait_for(Duration::from_secs(60), || {
+            wait_for(START_TIMEOUT, || {
                 running.log().matches("scheduling, mode").count() > restarts
             }),
             "no restart:\n{}",
