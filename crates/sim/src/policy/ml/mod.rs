@@ -48,6 +48,8 @@ struct TaskCtx {
     lane: u32,
     exec_at_run_ns: u64,
     steering: bool,
+    /// The prediction is sure: it may order.
+    sure: bool,
     steer_q16: i32,
     steer_margin_q16: i32,
     /// Of the burst that runs.
@@ -148,13 +150,17 @@ impl Ml {
         let (pp, rules) = (self.pp, self.rules);
         let ctx = self.ctx_mut(t);
         ctx.steering = steering.is_some();
+        ctx.sure = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
         ctx.steer_margin_q16 = p.margin_q16;
-        let sure_long = rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16);
-        // Without a rule of its own, a burst is taken for one that is not predicted.
-        let own = rules.own_quantum;
+        let err_q8 = if rules.task_trust { p.err_q8 } else { 0 };
+        ctx.sure = native::is_sure(p.margin_q16, err_q8);
+        let sure_long =
+            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
+        // Without a rule of its own, a burst is taken for one whose prediction is not sure.
+        let own = rules.own_quantum && ctx.sure;
         ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, sure_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
         self.counters.sure_long += u64::from(sure_long);
@@ -201,18 +207,18 @@ impl Ml {
         let ctx = self.ctx(t);
         let used_ns = m.burst_used_ns(t);
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
-        let key = |burst_ns, steering| {
+        let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;
             native::fair_key(
-                &self.pp, vruntime, weight, burst_ns, steering, pred_q16, margin_q16,
+                &self.pp, vruntime, weight, burst_ns, sure, pred_q16, margin_q16,
             )
         };
         match self.rules.fair_order {
-            FairOrder::Kept => key(used_ns, ctx.steering),
+            FairOrder::Kept => key(used_ns, ctx.sure),
             // As if it had used nothing, the deadline is where the task stands now.
             FairOrder::Moving => {
                 let left_ns = native::quantile_left_ns(pred_q16, margin_q16, used_ns);
-                key(0, ctx.steering && left_ns > 0)
+                key(0, ctx.sure && left_ns > 0)
             }
         }
     }
@@ -345,6 +351,7 @@ impl Policy for Ml {
             lane: NONE,
             exec_at_run_ns: 0,
             steering: false,
+            sure: false,
             steer_q16: 0,
             steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
