@@ -78,7 +78,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 14] = [
+pub const SETTINGS: [&str; 15] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -90,6 +90,7 @@ pub const SETTINGS: [&str; 14] = [
     "own_quantum",
     "sure_long",
     "fair_order",
+    "task_trust",
     "stand_in",
     "watched_quantile",
     "llc_counts",
@@ -214,6 +215,7 @@ impl PolicySpec {
                     rules.fair_order =
                         FairOrder::from_str(value, true).map_err(|_| bad("give kept or moving"))?;
                 }
+                "task_trust" => rules.task_trust = switch()?,
                 "stand_in" => learner.stand_in = switch()?,
                 "watched_quantile" => learner.watched_quantile = switch()?,
                 "llc_counts" => rules.llc_counts = switch()?,

@@ -26,7 +26,7 @@ const POLICIES: [&str; 11] = [
     "ml-oracle",
     "ml-noise:2",
     "ml-avg",
-    "ml-learn+refit_ms=200+timer=off+own_quantum=off+sure_long=off+fair_order=moving+stand_in=off+watched_quantile=off",
+    "ml-learn+refit_ms=200+timer=off+own_quantum=off+sure_long=off+task_trust=off+fair_order=moving+stand_in=off+watched_quantile=off",
 ];
 
 fn spec(policy: &str) -> PolicySpec {

@@ -21,7 +21,14 @@ pub struct History {
     pub seen: u32,
     pub avg_burst_ns: u64,
     pub log_burst_q8: i32,
-    pub spread_q8: i32,
+    spread_q8: i32,
+    /// How the burst that runs began: 0 woken by a task, 1 by nobody.
+    kind: usize,
+    /// As log_burst_q8, of bursts of a kind; None: there were none yet.
+    kind_burst_q8: [Option<i32>; 2],
+    /// Moving averages (1/4) of the |error| of the model and of kind_burst_q8.
+    err_model_q8: i32,
+    err_kind_q8: i32,
     last_burst_ns: u64,
     prev_burst_ns: u64,
     half_burst_ns: u64,
@@ -77,6 +84,9 @@ impl History {
             name_key: native::name_key(&task.name),
             log_burst_q8: PRIOR_BURST_Q8 as i32,
             weight: task.weight,
+            // Not to be trusted before it has shown itself.
+            err_model_q8: ONE_Q8,
+            err_kind_q8: ONE_Q8,
             ..Default::default()
         }
     }
@@ -90,13 +100,34 @@ impl History {
         }
     }
 
+    /// How a burst begins that is to be predicted.
+    pub fn begin(&mut self, by_nobody: bool) {
+        self.kind = usize::from(by_nobody);
+    }
+
+    /// kind_burst_q8()
+    pub fn kind_burst_q8(&self) -> i32 {
+        self.kind_burst_q8[self.kind].unwrap_or(self.log_burst_q8)
+    }
+
+    /// How far the model has lately been off about this task, Q8.
+    pub fn err_model_q8(&self) -> i32 {
+        self.err_model_q8
+    }
+
+    /// A burst that the model predicted was so far off, Q8.
+    pub fn note_error(&mut self, err_q8: i32) {
+        self.err_model_q8 += (err_q8 - self.err_model_q8) / 4;
+    }
+
     /// What the moving average steers by, where no model does: steer_burst(). Nothing before a task has a history.
     pub fn average(&self) -> Option<Prediction> {
-        let margin_q16 = self.spread_q8 << 9;
+        let margin_q16 = self.err_kind_q8 << 9;
         (self.seen >= intf::class_bounds_YOUNG_BURSTS).then(|| Prediction {
-            pred_q16: self.avg_pred_q16(),
+            pred_q16: self.kind_burst_q8() << 8,
             margin_q16,
             long_margin_q16: margin_q16,
+            err_q8: self.err_kind_q8,
         })
     }
 
@@ -122,6 +153,7 @@ impl History {
     /// note_burst(). `now_ns`: when it blocked.
     pub fn note_burst(&mut self, burst_ns: u64, label_q8: i32, now_ns: u64) {
         let off_q8 = label_q8 - self.log_burst_q8;
+        let kind_off_q8 = label_q8 - self.kind_burst_q8();
         if self.seen > 0 {
             self.avg_burst_ns = native::avg_quarter(self.avg_burst_ns, burst_ns);
             self.half_burst_ns = (self.half_burst_ns >> 1) + (burst_ns >> 1);
@@ -132,6 +164,9 @@ impl History {
             self.half_burst_ns = burst_ns;
             self.log_burst_q8 = label_q8;
         }
+        self.err_kind_q8 += (kind_off_q8.abs() - self.err_kind_q8) / 4;
+        let kind = &mut self.kind_burst_q8[self.kind];
+        *kind = Some(kind.map_or(label_q8, |old| old + (label_q8 - old) / 4));
         self.prev_burst_ns = self.last_burst_ns;
         self.last_burst_ns = burst_ns;
         self.last_wait_ns = now_ns.saturating_sub(self.wake_ns).saturating_sub(burst_ns);
@@ -175,6 +210,10 @@ impl History {
             or_log(self.seen > 0, self.half_burst_ns),
         );
         set(intf::scx_ml_feature_FEATURE_LOG_BURST, self.log_burst_q8);
+        set(
+            intf::scx_ml_feature_FEATURE_KIND_BURST,
+            self.kind_burst_q8(),
+        );
         set(intf::scx_ml_feature_FEATURE_BURST_SPREAD, self.spread_q8);
         set(
             intf::scx_ml_feature_FEATURE_SEEN,

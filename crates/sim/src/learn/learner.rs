@@ -263,7 +263,9 @@ impl Learner {
         let budget = (self.params.sample_rate * SAMPLE_WINDOW_NS / 1_000_000_000).max(1);
         let repeat = self.sampling.repeat(m.now_ns, budget);
         let waker = self.waker_facts(m, m.task(t).waker);
-        self.histories[t as usize].note_wakeup(m.now_ns, m.task(t).blocked_in);
+        let h = &mut self.histories[t as usize];
+        h.note_wakeup(m.now_ns, m.task(t).blocked_in);
+        h.begin(waker.is_none());
         let model = &self.sink.maps().model;
         let valid = model.generation != 0 && m.now_ns <= model.expires_ns;
         if repeat > 0 || valid {
@@ -272,7 +274,7 @@ impl Learner {
         let (h, begun) = (&mut self.histories[t as usize], &mut self.begun[t as usize]);
         h.decay_syscalls();
         begun.repeat = repeat;
-        begun.class = native::task_class(false, h.seen, h.log_burst_q8);
+        begun.class = native::task_class(false, h.seen, h.kind_burst_q8());
         begun.avg_pred_q16 = h.avg_pred_q16();
         begun.waker_name_key = waker.map_or(0, |w| w.name_key);
         begun.generation = 0;
@@ -310,6 +312,7 @@ impl Learner {
             pred_q16: begun.pred_q16,
             margin_q16: begun.margin_q16,
             long_margin_q16: linear.long_margin_q16,
+            err_q8: self.histories[t as usize].err_model_q8(),
         })
     }
 
@@ -321,6 +324,7 @@ impl Learner {
             let off_q8 = |pred_q16: i32| u64::from(((pred_q16 - label_q16) >> 8).unsigned_abs());
             let (model, avg) = (off_q8(begun.pred_q16), off_q8(begun.avg_pred_q16));
             self.error_model_q8 += model.min(LOG2_MAX_Q8 as u64);
+            self.histories[t as usize].note_error(model as i32);
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
             if begun.repeat > 0 {
                 let w = &mut self.watches[begun.class as usize];
@@ -413,6 +417,7 @@ impl Learner {
             ("withdrawn", status.withdrawn as f64),
             ("drifts", status.drifts as f64),
             ("fallbacks", f64::from(fallbacks)),
+            ("trainer_ended", f64::from(u8::from(self.learner.is_none()))),
             ("parity_errors", status.parity.errors as f64),
             ("predicted_share", per(self.predictions, self.wakes, 1.0)),
             ("average_share", per(self.stood_in, self.wakes, 1.0)),

@@ -10,7 +10,7 @@ use scx_ml::native;
 pub use history::{History, Surroundings};
 pub use learner::{Learner, LearnerParams};
 
-use crate::machine::{Machine, TaskId};
+use crate::machine::{Machine, TaskId, Waker};
 use crate::workload::sizes::normal;
 
 /// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
@@ -21,6 +21,8 @@ pub struct Prediction {
     pub margin_q16: i32,
     /// Down to the 5 % quantile.
     pub long_margin_q16: i32,
+    /// Mean |error| about this task lately, Q8.
+    pub err_q8: i32,
 }
 
 /// 1.0 in Q16.
@@ -28,6 +30,9 @@ const ONE_Q16: f64 = 65536.0;
 
 /// Quantiles of a normal distribution at 5 and 95 % are so many standard deviations away.
 const NORMAL_95: f64 = 1.645;
+
+/// Mean distance from the mean of a normal distribution, in standard deviations.
+const NORMAL_MEAN: f64 = 0.798;
 
 /// log2 and its inverse are rounded in integers; a burst that is known exactly still ends inside its slice with this
 /// margin, 1 % of an octave.
@@ -41,7 +46,7 @@ pub enum Predictor {
     Oracle,
     /// The burst with normal noise of so many octaves.
     Noise { octaves: f64, rng: Box<ChaCha8Rng> },
-    /// The task's moving average. Its quantiles are two mean deviations away.
+    /// The task's moving average. Its quantiles are two mean errors away.
     Average(Vec<History>),
     /// The model, fitted while the simulation runs.
     Learned(Box<Learner>),
@@ -72,6 +77,7 @@ impl Predictor {
                 pred_q16: exact(),
                 margin_q16: ROUNDING_Q16,
                 long_margin_q16: ROUNDING_Q16,
+                err_q8: 0,
             }),
             Predictor::Noise { octaves, rng } => {
                 let margin_q16 = (NORMAL_95 * *octaves * ONE_Q16) as i32 + ROUNDING_Q16;
@@ -79,9 +85,14 @@ impl Predictor {
                     pred_q16: exact() + (*octaves * normal(rng) * ONE_Q16) as i32,
                     margin_q16,
                     long_margin_q16: margin_q16,
+                    err_q8: (NORMAL_MEAN * *octaves * 256.0) as i32,
                 })
             }
-            Predictor::Average(histories) => histories[t as usize].average(),
+            Predictor::Average(histories) => {
+                let history = &mut histories[t as usize];
+                history.begin(m.task(t).waker == Waker::Nobody);
+                history.average()
+            }
             Predictor::Learned(learner) => learner.wake(m, t, around),
         }
     }

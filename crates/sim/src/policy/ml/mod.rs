@@ -48,12 +48,10 @@ struct TaskCtx {
     lane: u32,
     exec_at_run_ns: u64,
     steering: bool,
-    steer_q16: i32,
-    steer_margin_q16: i32,
     /// The prediction is sure: it may order.
     sure: bool,
-    /// Moving average (1/4) of |error| of what steered this task; the kernel keeps one each of model and average.
-    err_q8: i32,
+    steer_q16: i32,
+    steer_margin_q16: i32,
     /// Of the burst that runs.
     quantum_ns: u64,
 }
@@ -157,10 +155,11 @@ impl Ml {
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
         ctx.steer_margin_q16 = p.margin_q16;
-        ctx.sure = native::is_sure(p.margin_q16, ctx.err_q8);
+        let err_q8 = if rules.task_trust { p.err_q8 } else { 0 };
+        ctx.sure = native::is_sure(p.margin_q16, err_q8);
         let sure_long =
-            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, ctx.err_q8);
-        // Without a rule of its own, a burst is taken for one that is not surely predicted.
+            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
+        // Without a rule of its own, a burst is taken for one whose prediction is not sure.
         let own = rules.own_quantum && ctx.sure;
         ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, sure_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
@@ -208,10 +207,10 @@ impl Ml {
         let ctx = self.ctx(t);
         let used_ns = m.burst_used_ns(t);
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
-        let key = |burst_ns, steering| {
+        let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;
             native::fair_key(
-                &self.pp, vruntime, weight, burst_ns, steering, pred_q16, margin_q16,
+                &self.pp, vruntime, weight, burst_ns, sure, pred_q16, margin_q16,
             )
         };
         match self.rules.fair_order {
@@ -352,11 +351,9 @@ impl Policy for Ml {
             lane: NONE,
             exec_at_run_ns: 0,
             steering: false,
+            sure: false,
             steer_q16: 0,
             steer_margin_q16: 0,
-            sure: false,
-            // Not to be trusted before it has shown itself.
-            err_q8: 256,
             quantum_ns: self.pp.first_quantum_ns,
         });
         self.predictor.add_task(m, t);
@@ -428,11 +425,6 @@ impl Policy for Ml {
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
         self.predictor.blocked(m, t, burst_ns);
-        let ctx = self.ctx_mut(t);
-        if ctx.steering {
-            let off_q8 = (ctx.steer_q16 - native::log2_q16(burst_ns) as i32).abs() >> 8;
-            ctx.err_q8 += (off_q8 - ctx.err_q8) / 4;
-        }
     }
 
     /// ops.tick, and quantum_ended().

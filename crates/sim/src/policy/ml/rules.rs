@@ -32,6 +32,8 @@ pub struct Rules {
     /// A burst that is surely long has no first quantum. Off: it has one like the others.
     pub sure_long: bool,
     pub fair_order: FairOrder,
+    /// A predictor that has lately been wrong about a task is not sure about it. Off: its quantiles alone tell.
+    pub task_trust: bool,
     /// Not in the kernel: each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an
     /// LLC whose count is not 0 only. It finds the same; what changes is how many queues are looked into.
     pub llc_counts: bool,
@@ -44,6 +46,7 @@ impl Default for Rules {
             own_quantum: true,
             sure_long: true,
             fair_order: FairOrder::Kept,
+            task_trust: true,
             llc_counts: false,
         }
     }
