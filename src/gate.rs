@@ -1,5 +1,7 @@
 //! The gate: what may be published, judged on samples newer than those that were fitted on, class by class.
 
+use log::debug;
+
 use crate::bpf::NR_CLASSES;
 use crate::features;
 use crate::fit::{FitError, Row, fit};
@@ -177,8 +179,16 @@ fn judge_class(
     published: Option<&Linear>,
     newer: &[&Row],
 ) -> (Option<Linear>, ClassVerdict) {
+    // What the kernel would not take is no candidate, however well it predicts.
+    let takes = match candidate.quantise() {
+        Ok(_) => true,
+        Err(e) => {
+            debug!("a candidate is not considered: {e}");
+            false
+        }
+    };
     let errors = Errors {
-        candidate: Some(mean_error(newer, |r| candidate.predict(&r.x))),
+        candidate: takes.then(|| mean_error(newer, |r| candidate.predict(&r.x))),
         avg: mean_error(newer, |r| r.avg),
         published: published.map(|m| mean_error(newer, |r| m.predict(&r.x))),
         samples: newer.len(),
@@ -306,6 +316,19 @@ mod tests {
         assert_eq!(decisions(&verdict), [Unjudged, Replace, Replace, Unjudged]);
         let borrowed = verdict.model.classes[1].as_ref().expect("a model");
         assert_eq!(borrowed.samples, 25);
+    }
+
+    #[test]
+    fn a_coefficient_that_the_kernel_does_not_take_makes_no_candidate() {
+        // A column that hardly varies explains all: its coefficient is near 100.
+        let mut rows = rows(2_000, 2, false);
+        for row in &mut rows {
+            row.x[12] = (row.y - 20.0) / 100.0;
+        }
+        let verdict = judge(&rows, &Model::default()).expect("a fit");
+        assert_eq!(verdict.classes[2].decision, Withdraw);
+        assert_eq!(verdict.classes[2].errors.candidate, None);
+        assert!(verdict.model.is_empty());
     }
 
     #[test]
