@@ -162,7 +162,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.load(Ordering::SeqCst)
     }
 
     /// The pool that serves a class.
@@ -334,11 +334,17 @@ impl Workload for OpenLoop {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             let end_ns = sys::now_ns();
-            run.stop.store(true, Ordering::Release);
+            run.stop.store(true, Ordering::SeqCst);
+            let lateness: Vec<_> = generators
+                .into_iter()
+                .map(|g| join(g, KIND.name))
+                .collect();
+            // Nobody claims a worker any more: all that wait can be told.
+            run.slots.iter().for_each(Slot::end);
             let mut late = latency_histogram();
-            for g in generators {
+            for l in lateness {
                 // Both have the same precision and resize by themselves, so adding cannot fail.
-                let _ = late.add(join(g, KIND.name)?);
+                let _ = late.add(l?);
             }
             let mut done = Vec::new();
             for w in workers {

@@ -10,12 +10,12 @@ use crate::sys;
 use crossbeam::queue::SegQueue;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 const BUSY: u32 = 0;
 const IDLE: u32 = 1;
 const CLAIMED: u32 = 2;
 const READY: u32 = 3;
+const ENDED: u32 = 4;
 
 /// How a worker blocks. The two differ in the system call a scheduler sees last before the burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,10 @@ impl Slot {
     fn deliver(&self, request: u32) {
         self.request.store(request, Ordering::Relaxed);
         self.state.store(READY, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         match &self.event {
             Some(fd) if self.blocks_in_read.load(Ordering::Acquire) == 1 => {
                 let one = 1u64;
@@ -64,6 +68,17 @@ impl Slot {
                 unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
             }
             _ => sys::futex_wake(&self.state, 1),
+        }
+    }
+
+    /// Wake the worker if it waits, once `stop` says so: it has no time-out to find that out by itself, since wake-ups
+    /// that are no requests would be part of the load.
+    pub fn end(&self) {
+        let waits =
+            self.state
+                .compare_exchange(IDLE, ENDED, Ordering::SeqCst, Ordering::Relaxed);
+        if waits.is_ok() {
+            self.wake();
         }
     }
 
@@ -81,11 +96,13 @@ impl Slot {
                     }
                     return Some(self.request.load(Ordering::Relaxed));
                 }
+                ENDED => return None,
                 state => {
+                    // After the state was stored as idle, in one total order with end(): one of the two sees the other.
                     if stop()
                         && self
                             .state
-                            .compare_exchange(IDLE, BUSY, Ordering::AcqRel, Ordering::Relaxed)
+                            .compare_exchange(IDLE, BUSY, Ordering::SeqCst, Ordering::Relaxed)
                             .is_ok()
                     {
                         return None;
@@ -97,10 +114,10 @@ impl Slot {
                                 events: libc::POLLIN,
                                 revents: 0,
                             };
-                            // SAFETY: one valid pollfd. The time-out lets the worker see the end of the run.
-                            unsafe { libc::poll(&mut poll, 1, 100) };
+                            // SAFETY: one valid pollfd.
+                            unsafe { libc::poll(&mut poll, 1, -1) };
                         }
-                        _ => sys::futex_wait(&self.state, state, Some(Duration::from_millis(100))),
+                        _ => sys::futex_wait(&self.state, state, None),
                     }
                 }
             }
@@ -170,7 +187,7 @@ impl Pool {
             }
             slot.blocks_in_read
                 .store(u32::from(block == Block::Read), Ordering::Release);
-            slot.state.store(IDLE, Ordering::Release);
+            slot.state.store(IDLE, Ordering::SeqCst);
             self.free.push(me);
             // The other half of the race in `dispatch`.
             if !self.backlog.is_empty()
@@ -209,7 +226,7 @@ mod tests {
                     let (pool, slots, done, counts) = (&pool, &slots, &done, &counts);
                     s.spawn(move || {
                         while let Some(r) =
-                            pool.next(slots, me, block, &|| done.load(Ordering::Acquire))
+                            pool.next(slots, me, block, &|| done.load(Ordering::SeqCst))
                         {
                             counts[r as usize].fetch_add(1, Ordering::Relaxed);
                         }
@@ -226,7 +243,8 @@ mod tests {
                 while counts.iter().any(|c| c.load(Ordering::Relaxed) == 0) {
                     std::thread::yield_now();
                 }
-                done.store(true, Ordering::Release);
+                done.store(true, Ordering::SeqCst);
+                slots.iter().for_each(Slot::end);
             });
             assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1));
         }
