@@ -90,6 +90,10 @@ impl ModelSink for Counter {
         Ok(self.0.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    fn set_first_quantum(&self, _: Option<u64>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     fn withdraw(&self) -> anyhow::Result<()> {
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
 use crate::publish::ModelSink;
+use crate::quantum;
 use crate::sample::Sample;
 
 /// Samples that the window holds if nothing else is asked for.
@@ -32,6 +33,9 @@ const NEW_ROWS: usize = 50;
 
 /// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
 const MAX_SHARE: u64 = 100;
+
+/// Time between two looks at the first quantum.
+const QUANTUM_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -116,6 +120,8 @@ pub struct LearnerStatus {
     pub gate_model: f64,
     pub gate_avg: f64,
     pub parity: Parity,
+    /// The first quantum that the load asks for; 0: not known yet.
+    pub first_quantum_ns: u64,
     /// Of the process database: profiles, and how many of them the kernel has been told.
     pub profiles: usize,
     pub profiles_told: usize,
@@ -143,6 +149,9 @@ pub struct Learner {
     drift: PageHinkley,
     rivals: Rivals,
     drifted: bool,
+    /// The first quantum that the kernel was told.
+    first_quantum_ns: Option<u64>,
+    next_quantum_ns: u64,
     published: Option<Published>,
     /// The lease of a model from a file has not begun to run: no sample was seen yet.
     lease_waits: bool,
@@ -164,6 +173,8 @@ impl Learner {
             drift: PageHinkley::default(),
             rivals: Rivals::default(),
             drifted: false,
+            first_quantum_ns: None,
+            next_quantum_ns: 0,
             published: None,
             lease_waits: false,
             cpu_clock: thread_cpu_ns,
@@ -246,6 +257,7 @@ impl Learner {
     /// When the sink fails; a fit that fails is counted and logged.
     pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
         self.begin_lease(now_ns, sink)?;
+        self.set_first_quantum(now_ns, sink)?;
         let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
         let early = self.drifted && now_ns >= self.earliest_fit_ns;
@@ -275,6 +287,26 @@ impl Learner {
                 Ok(())
             }
         }
+    }
+
+    /// Tell the kernel the first quantum that the window asks for.
+    fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+        let frozen = self.config.freeze && self.first_quantum_ns.is_some();
+        if frozen || now_ns < self.next_quantum_ns {
+            return Ok(());
+        }
+        self.next_quantum_ns = now_ns.saturating_add(QUANTUM_INTERVAL_NS);
+        let current_ns = self.first_quantum_ns.unwrap_or(quantum::DEFAULT_NS);
+        let found = quantum::first_quantum_ns(self.rows.iter(), current_ns);
+        if found.is_none() || found == self.first_quantum_ns {
+            return Ok(());
+        }
+        sink.set_first_quantum(found)?;
+        self.first_quantum_ns = found;
+        let quantum_ns = found.unwrap_or(0);
+        debug!("first quantum {} us", quantum_ns / 1000);
+        self.with_status(|s| s.first_quantum_ns = quantum_ns);
+        Ok(())
     }
 
     /// When a model that is published now expires, CLOCK_MONOTONIC ns. Where fitting is slow, it lasts for several of
@@ -471,6 +503,10 @@ mod tests {
             let call = format!("publish {generation} until {expires_ns}");
             self.calls.lock().expect("not poisoned").push(call);
             Ok(*generation)
+        }
+
+        fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
+            Ok(())
         }
 
         fn withdraw(&self) -> Result<()> {

@@ -37,6 +37,7 @@ pub mod offline;
 pub mod preflight;
 pub mod profile;
 pub mod publish;
+pub mod quantum;
 pub mod recording;
 pub mod ringbuf;
 pub mod robust;

@@ -113,9 +113,9 @@ u32 native_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
 	return policy_lane(quantum_ns, burst_ns, ahead, vlag);
 }
 
-u64 native_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16, bool sure_long)
+u64 native_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16, bool proven_long)
 {
-	return policy_quantum_ns(pp, predicted, pred_q16, margin_q16, sure_long);
+	return policy_quantum_ns(pp, predicted, pred_q16, margin_q16, proven_long);
 }
 
 u64 native_preemptible_at_ns(const struct policy_params *pp, u64 run_start_ns, u64 burst_before_ns, u64 quantum_ns,
@@ -173,6 +173,26 @@ u32 native_profile_key(u32 name, u32 waker, u32 seen)
 void native_watch_quantile(struct watch *w, bool above)
 {
 	watch_quantile(w, above);
+}
+
+void native_watch_long(struct watch *w, bool was_long)
+{
+	watch_long(w, was_long);
+}
+
+bool native_watch_long_proven(const struct watch *w)
+{
+	return watch_long_proven(w);
+}
+
+bool native_is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
+{
+	return is_new_start(avg_q8, last_q8, label_q8);
+}
+
+s32 native_task_error_q8(s32 err_q8, u32 judged, s32 off_q8)
+{
+	return task_error_q8(err_q8, judged, off_q8);
 }
 
 s32 native_watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)

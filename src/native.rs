@@ -42,8 +42,12 @@ mod raw {
             err_model_q8: i64,
             err_avg_q8: i64,
         );
+        pub safe fn native_watch_long(w: &mut watch, was_long: bool);
+        pub safe fn native_watch_long_proven(w: &watch) -> bool;
         pub safe fn native_watch_quantile(w: &mut watch, above: bool);
         pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
+        pub safe fn native_is_new_start(avg_q8: i32, last_q8: i32, label_q8: i32) -> bool;
+        pub safe fn native_task_error_q8(err_q8: i32, judged: u32, off_q8: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
         pub safe fn native_bound_vruntime(vruntime: u64, vclock: u64, vlag: u64) -> u64;
@@ -56,7 +60,7 @@ mod raw {
             predicted: bool,
             pred_q16: i32,
             margin_q16: i32,
-            sure_long: bool,
+            proven_long: bool,
         ) -> u64;
         pub safe fn native_preemptible_at_ns(
             pp: &policy_params,
@@ -98,15 +102,18 @@ pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
     native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
-    native_fresh_delay_ns as fresh_delay_ns, native_is_sure as is_sure, native_lane as lane,
-    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
+    native_fresh_delay_ns as fresh_delay_ns, native_is_new_start as is_new_start,
+    native_is_sure as is_sure, native_lane as lane, native_log2_q8 as log2_q8,
+    native_log2_q16 as log2_q16, native_name_key as name_key_words,
     native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,
     native_profile_key as profile_key, native_quantile_left_ns as quantile_left_ns,
     native_quantum_ns as quantum_ns, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
-    native_task_class as task_class, native_vclock_step as vclock_step,
-    native_virtual_ns as virtual_ns, native_watch_add as watch_add,
-    native_watch_quantile as watch_quantile, native_watched_margin_q16 as watched_margin_q16,
+    native_task_class as task_class, native_task_error_q8 as task_error_q8,
+    native_vclock_step as vclock_step, native_virtual_ns as virtual_ns,
+    native_watch_add as watch_add, native_watch_long as watch_long,
+    native_watch_long_proven as watch_long_proven, native_watch_quantile as watch_quantile,
+    native_watched_margin_q16 as watched_margin_q16,
 };
 
 /// A line of one of the C side's tables.

@@ -11,7 +11,9 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use scx_stats::prelude::*;
 
-use crate::bpf::intf::{model, model_ctl, policy_params, task_ctx, watch};
+use crate::bpf::intf::{
+    learned, model, model_ctl, policy_params, scx_ml_mode_MODE_LEARN, task_ctx, watch,
+};
 use crate::bpf::skel::BpfSkel;
 use crate::bpf::{NR_CLASSES, NR_MODEL_SLOTS, from_bytes};
 use crate::cli::{Mode, Opts};
@@ -30,6 +32,7 @@ pub struct Observer {
     models: MapHandle,
     model_ctl: MapHandle,
     watches: MapHandle,
+    learned: MapHandle,
     params: policy_params,
     mode: Mode,
     partial: bool,
@@ -50,6 +53,7 @@ impl Observer {
             models: MapHandle::try_from(&skel.maps.models)?,
             model_ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
             watches: MapHandle::try_from(&skel.maps.watches)?,
+            learned: MapHandle::try_from(&skel.maps.data_learned)?,
             params: policy_params {
                 slice_min_ns: params.slice_min_ns,
                 slice_max_ns: params.slice_max_ns,
@@ -108,7 +112,7 @@ impl Observer {
         let published = read_value::<model_ctl>(&self.model_ctl, 0).map_err(failed)?;
         Ok(Observed {
             mode: self.mode,
-            params: self.params,
+            params: self.params().map_err(failed)?,
             own_thread: task.tgid == std::process::id(),
             task,
             steady,
@@ -119,6 +123,21 @@ impl Observer {
             monotonic_ns: monotonic_ns(),
             kernel_ns: self.kernel_ns(),
             ctx,
+        })
+    }
+
+    /// The policy's parameters as they are now: with the first quantum that was learned.
+    fn params(&self) -> Result<policy_params, anyhow::Error> {
+        let learned = read_value::<learned>(&self.learned, 0)?;
+        Ok(policy_params {
+            first_quantum_ns: if self.mode.kernel_mode() == scx_ml_mode_MODE_LEARN
+                && learned.first_quantum_ns > 0
+            {
+                learned.first_quantum_ns
+            } else {
+                self.params.first_quantum_ns
+            },
+            ..self.params
         })
     }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::bpf::bytes_of;
-use crate::bpf::intf::{self, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS};
+use crate::bpf::intf::{self, learned, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS};
 use crate::model::Model;
 
 /// Where models go. The learner knows this much of the kernel and no more.
@@ -18,6 +18,9 @@ pub trait ModelSink: Send + Sync {
     /// Leave no model: the kernel schedules by its base policy.
     fn withdraw(&self) -> Result<()>;
 
+    /// Set the first quantum of bursts that are not predicted; None: that of the base policy.
+    fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()>;
+
     /// Set profiles of the process database by their key, or remove them: mean log2(burst in ns), Q8.
     fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()>;
 }
@@ -27,6 +30,7 @@ pub struct ModelMaps {
     pub models: MapHandle,
     pub ctl: MapHandle,
     pub profiles: MapHandle,
+    pub learned: MapHandle,
 }
 
 /// Writes models into the maps of whichever scheduler instance is attached. Outlives them: when the scheduler is
@@ -45,6 +49,8 @@ struct State {
     current: Option<intf::model>,
     /// The profiles that were set and not removed.
     profiles: HashMap<u32, i32>,
+    /// 0: none was set.
+    first_quantum_ns: u64,
 }
 
 impl MapSink {
@@ -55,6 +61,7 @@ impl MapSink {
         for (&key, &value) in &state.profiles {
             state.set_profile(key, Some(value))?;
         }
+        state.set_learned()?;
         match state.current {
             Some(model) => state.write(model).map(drop),
             None => Ok(()),
@@ -83,6 +90,12 @@ impl ModelSink for MapSink {
         let mut state = self.lock();
         state.current = None;
         state.set_active(0)
+    }
+
+    fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()> {
+        let mut state = self.lock();
+        state.first_quantum_ns = quantum_ns.unwrap_or(0);
+        state.set_learned()
     }
 
     fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()> {
@@ -121,6 +134,20 @@ impl State {
         maps.models
             .update(&slot.to_ne_bytes(), value, MapFlags::ANY)
             .with_context(|| format!("cannot write a model into slot {slot} of the kernel's map"))
+    }
+
+    fn set_learned(&self) -> Result<()> {
+        let Some(maps) = &self.maps else {
+            return Ok(());
+        };
+        let learned = learned {
+            first_quantum_ns: self.first_quantum_ns,
+        };
+        // SAFETY: one integer.
+        let value = unsafe { bytes_of(&learned) };
+        maps.learned
+            .update(&0u32.to_ne_bytes(), value, MapFlags::ANY)
+            .context("cannot tell the kernel the first quantum")
     }
 
     fn set_profile(&self, key: u32, value: Option<i32>) -> Result<()> {

@@ -100,6 +100,7 @@ impl<'a> Scheduler<'a> {
             models: MapHandle::try_from(&skel.maps.models)?,
             ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
             profiles: MapHandle::try_from(&skel.maps.profiles)?,
+            learned: MapHandle::try_from(&skel.maps.data_learned)?,
         })?;
         let drain = if learning.outlets.is_empty() {
             None

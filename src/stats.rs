@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bpf::intf::{counters, watch};
 use crate::features;
 use crate::learner::LearnerStatus;
+use crate::quantum;
 use crate::recording::recorder::RecorderStatus;
 use crate::ringbuf::DrainCounters;
 
@@ -95,6 +96,7 @@ metrics! {
     drifts: u64 = "times that the model's error rose and a fit was brought forward, since the start",
     generation: u64 = "generation of the published model, 0 for none",
     model_samples: u64 = "samples that the published model was fitted on",
+    first_quantum_ns: u64 = "first quantum that the load asks for, nanoseconds; 0: not known yet",
     fit_us: u64 = "CPU time that the last fit and judgement took, microseconds",
     profiles: u64 = "profiles in the process database",
     profiles_told: u64 = "profiles that the kernel uses",
@@ -145,6 +147,7 @@ impl Metrics {
             drifts: learner.drifts,
             generation: learner.generation,
             model_samples: learner.model_samples as u64,
+            first_quantum_ns: learner.first_quantum_ns,
             fit_us: learner.fit_us,
             profiles: learner.profiles as u64,
             profiles_told: learner.profiles_told as u64,
@@ -219,7 +222,8 @@ impl Metrics {
         };
         writeln!(
             w,
-            "  {model}; fitted {}, published {}, confirmed {}, withdrawn {}, drifts {}; window {}, last fit {:.1} ms",
+            "  {model}; fitted {}, published {}, confirmed {}, withdrawn {}, drifts {}; window {}, last fit {:.1} ms; first \
+             quantum {:.2} ms",
             self.models_fitted,
             self.models_published,
             self.models_kept,
@@ -227,6 +231,12 @@ impl Metrics {
             self.drifts,
             self.window,
             self.fit_us as f64 / 1000.0,
+            if self.first_quantum_ns > 0 {
+                self.first_quantum_ns
+            } else {
+                quantum::DEFAULT_NS
+            } as f64
+                / 1e6,
         )?;
         writeln!(
             w,

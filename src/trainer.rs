@@ -54,6 +54,9 @@ pub fn start(
             if let Err(e) = sink.withdraw() {
                 warn!("{e:#}; the model in the kernel expires by itself");
             }
+            if let Err(e) = sink.set_first_quantum(None) {
+                warn!("{e:#}; the last one stays");
+            }
             let mut status = status.lock().unwrap_or_else(|e| e.into_inner());
             status.dead = true;
             status.generation = 0;
@@ -144,6 +147,10 @@ mod tests {
 
         fn withdraw(&self) -> Result<()> {
             *self.withdrawn.lock().expect("not poisoned") = true;
+            Ok(())
+        }
+
+        fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
             Ok(())
         }
 

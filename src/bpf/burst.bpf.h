@@ -98,23 +98,30 @@ no_model:
 }
 
 /*
- * What a burst is steered by: the model; where there is none to trust, the moving average of a task that has a history
- * (the less a model can add, the better that is); else nothing.
+ * What a burst is steered by: the model; where there is none to trust, or it is not sure of this task while the task's
+ * moving average is, that; else nothing.
  */
 static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 {
 	struct policy_params pp = policy_params();
-	s32 long_margin_q16 = 0, err_q8 = 0;
+	struct watch *w;
+	bool proven_long = false;
+	s32 long_margin_q16 = 0, err_q8 = 0, avg_margin_q16 = tctx->err_kind_q8 << 9;
+	/* Before its first error there is nothing known of it. */
+	bool avg_known = tctx->judged_kind > 0,
+	     avg_sure = avg_known && policy_is_sure(avg_margin_q16, tctx->err_kind_q8);
 
 	tctx->steering = predict_burst(tctx, m, generation, &long_margin_q16);
+	if (tctx->steering == STEERING_MODEL && avg_sure && !policy_is_sure(tctx->margin_q16, tctx->err_model_q8))
+		tctx->steering = STEERING_AVERAGE;
 	if (tctx->steering == STEERING_MODEL) {
 		tctx->steer_q16 = tctx->pred_q16;
 		tctx->steer_margin_q16 = tctx->margin_q16;
 		err_q8 = tctx->err_model_q8;
-	} else if (tctx->seen >= YOUNG_BURSTS) {
+	} else if (avg_known) {
 		tctx->steer_q16 = kind_burst_q8(tctx) << 8;
-		tctx->steer_margin_q16 = tctx->err_kind_q8 << 9;
-		long_margin_q16 = tctx->steer_margin_q16;
+		tctx->steer_margin_q16 = avg_margin_q16;
+		long_margin_q16 = avg_margin_q16;
 		err_q8 = tctx->err_kind_q8;
 	} else {
 		tctx->steering = STEERING_NONE;
@@ -123,7 +130,11 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 		tctx->steering = STEERING_NONE;
 	tctx->sure = tctx->steering && policy_is_sure(tctx->steer_margin_q16, err_q8);
 	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16, err_q8);
-	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, tctx->sure_long);
+	if (tctx->sure_long) {
+		w = watch_of(tctx->class);
+		proven_long = w && watch_long_proven(w);
+	}
+	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
 }
 
 /*
@@ -143,7 +154,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	now_ns = scx_bpf_now();
 	tctx->in_burst = true;
 	tctx->steering = STEERING_NONE;
-	tctx->quantum_ns = params.first_quantum_ns;
+	tctx->quantum_ns = first_quantum_ns();
 	tctx->steered = false;
 	tctx->sure = false;
 	tctx->sure_long = false;
@@ -218,6 +229,12 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 	label_q16 = (s32)log2_q16(burst_ns);
 	sample_burst(p, tctx, burst_ns, now_ns);
 
+	if (tctx->sure_long) {
+		struct watch *w = watch_of(tctx->class);
+
+		if (w)
+			watch_long(w, burst_ns > first_quantum_ns());
+	}
 	if (tctx->model_generation && !is_own_task(p)) {
 		s32 err_model_q8 = (tctx->pred_q16 - label_q16) >> 8;
 		s32 err_avg_q8 = (tctx->avg_pred_q16 - label_q16) >> 8;
@@ -227,7 +244,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
 		COUNT(judged);
 		note_outcome(tctx, label_q16);
-		tctx->err_model_q8 = avg_quarter_s32(tctx->err_model_q8, err_model_q8);
+		judge(&tctx->err_model_q8, &tctx->judged_model, err_model_q8);
 		COUNT_ADD(err_model_q8, err_model_q8);
 		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */

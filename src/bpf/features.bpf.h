@@ -196,11 +196,38 @@ static void decay_syscalls(struct task_ctx *tctx)
 		tctx->syscalls[i] >>= 1;
 }
 
+/* Judge a predictor on a task, which it missed by off_q8. */
+static inline void judge(s32 *err_q8, u8 *judged, s32 off_q8)
+{
+	*err_q8 = task_error_q8(*err_q8, *judged, off_q8);
+	if (*judged < 255)
+		(*judged)++;
+}
+
+/* What a burst adds to what is known of those that begin like it. */
+static void note_kind(struct task_ctx *tctx, u32 kind, s32 label_q8)
+{
+	s32 avg_q8 = tctx->kind_burst_q8[kind], last_q8 = tctx->kind_last_q8[kind];
+
+	tctx->kind_last_q8[kind] = label_q8;
+	if (!(tctx->kinds_seen & (1U << kind))) {
+		tctx->kinds_seen |= 1U << kind;
+		tctx->kind_burst_q8[kind] = label_q8;
+	} else if (is_new_start(avg_q8, last_q8, label_q8)) {
+		/* As if there had been nothing before the last burst. */
+		tctx->kind_burst_q8[kind] = (last_q8 + label_q8) >> 1;
+		tctx->err_kind_q8 = task_error_q8(FEATURE_ONE_Q8, 0, label_q8 - last_q8);
+		tctx->judged_kind = 1;
+	} else {
+		tctx->kind_burst_q8[kind] = avg_quarter_s32(avg_q8, label_q8);
+		judge(&tctx->err_kind_q8, &tctx->judged_kind, label_q8 - avg_q8);
+	}
+}
+
 /* What a burst that ends adds to the history. */
 static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, s32 label_q8, u64 now_ns)
 {
-	s32 off_q8 = label_q8 - tctx->log_burst_q8, kind_off_q8 = label_q8 - kind_burst_q8(tctx);
-	u32 kind = tctx->kind & 1;
+	s32 off_q8 = label_q8 - tctx->log_burst_q8;
 
 	if (tctx->seen) {
 		tctx->avg_burst_ns = avg_quarter(tctx->avg_burst_ns, burst_ns);
@@ -212,10 +239,7 @@ static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_n
 		tctx->half_burst_ns = burst_ns;
 		tctx->log_burst_q8 = label_q8;
 	}
-	tctx->err_kind_q8 = avg_quarter_s32(tctx->err_kind_q8, kind_off_q8 < 0 ? -kind_off_q8 : kind_off_q8);
-	tctx->kind_burst_q8[kind] =
-		tctx->kinds_seen & (1U << kind) ? avg_quarter_s32(tctx->kind_burst_q8[kind], label_q8) : label_q8;
-	tctx->kinds_seen |= 1U << kind;
+	note_kind(tctx, tctx->kind & 1, label_q8);
 	tctx->prev_burst_ns = tctx->last_burst_ns;
 	tctx->last_burst_ns = burst_ns;
 	tctx->last_wait_ns = tctx->wait_ns;

@@ -62,6 +62,11 @@ struct policy_params {
 	u64 preempt_after_ns; /* what was put on a CPU stays there that long, or the switch costs more than it buys */
 };
 
+/* What user space has learned of the load as a whole, and may change at any time. */
+struct learned {
+	u64 first_quantum_ns; /* 0: that of policy_params */
+};
+
 enum policy_lane {
 	LANE_FRESH = 0,
 	LANE_FAIR = 1,
@@ -123,7 +128,7 @@ struct watch {
 	u32 returns; /* how often it came back */
 	u64 generation; /* of the model that is watched */
 	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
-	u32 pad;
+	s32 long_right_q16; /* share of surely long bursts that were long, see watch_long() */
 };
 
 /* Which of the two slots is the published one. */
@@ -195,7 +200,7 @@ struct outcome {
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
 	u64 burst_before_ns; /* CPU time of the running task's burst before run_start_ns */
-	u64 quantum_ns; /* first quantum of the running task */
+	u64 quantum_ns; /* first quantum of the running task, as far as it protects */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
 	u32 llc;

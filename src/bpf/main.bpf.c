@@ -178,7 +178,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 		if (take_fair(cpu, llc, nr_pinned > 0)) {
 			cctx->fair_turn_ns = now_ns;
 			if (overdue) {
-				cctx->protect_until_ns = now_ns + params.first_quantum_ns;
+				cctx->protect_until_ns = now_ns + first_quantum_ns();
 				COUNT(fair_turns);
 			}
 			return;
@@ -234,7 +234,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
-	cctx->quantum_ns = tctx->quantum_ns;
+	cctx->quantum_ns = tctx->sure_long ? 0 : tctx->quantum_ns;
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
 	if (cctx->nr_fresh)
 		set_quantum_timer(scx_bpf_task_cpu(p), now_ns);

@@ -178,6 +178,29 @@ static inline s32 avg_quarter_s32(s32 old, s32 new)
 	return old + (new - old) / 4;
 }
 
+/*
+ * A predictor's mean |error| on one task, after one more. It begins with the prior, an octave, and the first error counts
+ * as much as that: a predictor that was right once, where it might have been far off, has earned some trust. Later ones
+ * have weight 1/4. judged: errors so far.
+ */
+static inline s32 task_error_q8(s32 err_q8, u32 judged, s32 off_q8)
+{
+	off_q8 = off_q8 < 0 ? -off_q8 : off_q8;
+	return judged ? avg_quarter_s32(err_q8, off_q8) : (err_q8 + off_q8) / 2;
+}
+
+/*
+ * Whether a task does something new: this burst is like the last one, to half an octave, but not like the moving average,
+ * by more than one. A moving average of logarithms takes a dozen bursts to forget what came before: a thread's start, or
+ * another phase.
+ */
+static inline bool is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
+{
+	s32 off_q8 = label_q8 - avg_q8, step_q8 = label_q8 - last_q8;
+
+	return step_q8 <= 128 && step_q8 >= -128 && (off_q8 > 256 || off_q8 < -256);
+}
+
 /* Errors to have seen of a new model before the watch judges it, and the weight of the newest in its running means. */
 #define WATCH_MIN_COUNT 64
 #define WATCH_SHIFT 6
@@ -230,6 +253,24 @@ static inline void watch_quantile(struct watch *w, bool above)
 	s64 shift = (s64)w->margin_shift_q16 + (above ? MARGIN_MISS_STEPS * MARGIN_STEP_Q16 : -MARGIN_STEP_Q16);
 
 	w->margin_shift_q16 = (s32)clamp_s64(shift, MARGIN_SHIFT_MIN_Q16, MARGIN_SHIFT_MAX_Q16);
+}
+
+/*
+ * Of the bursts that were taken for surely long, how many were: a moving average with weight 1/16 from 0. Where short and
+ * long ones look alike now and then, and the short ones are the many, a prediction that is right in 99 of 100 bursts may
+ * still be wrong about every sixth of those.
+ */
+#define LONG_PROVEN_Q16 (7 << 13)
+
+static inline void watch_long(struct watch *w, bool was_long)
+{
+	w->long_right_q16 += ((was_long ? 1 << 16 : 0) - w->long_right_q16) / 16;
+}
+
+/* After 32 bursts that were long, and as long as no more than every eighth is not. */
+static inline bool watch_long_proven(const struct watch *w)
+{
+	return w->long_right_q16 > LONG_PROVEN_Q16;
 }
 
 /* The margin of a model's upper quantile, as the watch has found it to be. Range [0, LOG2_MAX_Q8 << 8]. */

@@ -118,14 +118,16 @@ static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16
 
 /*
  * The first quantum of a burst. With a sure prediction it covers the high quantile and an eighth, for switches and cold
- * caches: to cut a burst just before its end costs a switch and wins nobody anything.
+ * caches: to cut a burst just before its end costs a switch and wins nobody anything. A surely long burst has none, if
+ * such bursts have proven to be long (watch_long()); otherwise the short ones among them may end in it, but it does not
+ * protect from preemption.
  */
 static inline u64 policy_quantum_ns(const struct policy_params *pp, bool sure, s32 pred_q16, s32 margin_q16,
-				    bool sure_long)
+				    bool proven_long)
 {
 	u64 high_ns;
 
-	if (sure_long)
+	if (proven_long)
 		return 0;
 	if (!sure)
 		return pp->first_quantum_ns;

@@ -19,6 +19,8 @@ const volatile struct policy_params params = {
 	.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,
 	.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,
 };
+/* A map of its own, which user space updates as a whole. */
+volatile struct learned learned SEC(".data.learned");
 const volatile u32 mode = MODE_LEARN;
 const volatile u32 nr_llcs = 1;
 const volatile u32 nr_cpus = 1; /* CPU ids, as in nr_cpu_ids */
@@ -93,13 +95,21 @@ static inline struct llc_ctx *llc_ctx_of(u32 llc)
 	return bpf_map_lookup_elem(&llc_ctxs, &llc);
 }
 
+/* The first quantum of bursts that are not predicted: what the load asks for, as far as that is known. */
+static inline u64 first_quantum_ns(void)
+{
+	u64 learned_ns = mode == MODE_LEARN ? learned.first_quantum_ns : 0;
+
+	return learned_ns ?: params.first_quantum_ns;
+}
+
 /* The verifier wants policy parameters from a constant map as a plain struct; all fields are loaded once. */
 static inline struct policy_params policy_params(void)
 {
 	struct policy_params pp = {
 		.slice_min_ns = params.slice_min_ns,
 		.slice_max_ns = params.slice_max_ns,
-		.first_quantum_ns = params.first_quantum_ns,
+		.first_quantum_ns = first_quantum_ns(),
 		.lag_ns = params.lag_ns,
 		.fair_interval_ns = params.fair_interval_ns,
 		.preempt_after_ns = params.preempt_after_ns,

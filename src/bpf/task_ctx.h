@@ -70,9 +70,12 @@ struct task_ctx {
 	s32 log_burst_q8;
 	s32 kind_burst_q8
 		[2]; /* the same of bursts begun by a task, and by an interrupt: a timeout is not like a request */
+	s32 kind_last_q8[2]; /* the last of them */
 	s32 spread_q8;
 	s32 err_model_q8; /* moving average (1/4) of the model's |error| on this task */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
+	u8 judged_model; /* errors that these are made of, at most 255 */
+	u8 judged_kind;
 	u32 last_preemptions;
 	u32 last_migrations;
 	u32 last_wakes_made;

@@ -172,7 +172,7 @@ impl Observed {
             "the scheduler's own work can wait".into()
         } else if !self.granted_in_this_burst() {
             "in an earlier burst".into()
-        } else if self.ctx.sure_long != 0 {
+        } else if self.ctx.sure_long != 0 && self.ctx.quantum_ns == 0 {
             let low = if self.steered_by_average() {
                 "the moving average less twice the spread".into()
             } else {

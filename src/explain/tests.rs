@@ -367,7 +367,7 @@ fn each_lane_has_its_reason() {
              woke, 8.39 ms for its request, the predicted burst rounded to a power of two",
         ),
         (
-            |c| (c.lane, c.sure_long) = (FAIR, 1),
+            |c| (c.lane, c.sure_long, c.quantum_ns) = (FAIR, 1, 0),
             "fair: surely long: the prediction's 5 % quantile is several first quanta",
         ),
         (

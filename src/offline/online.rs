@@ -111,6 +111,10 @@ impl ModelSink for Press {
         Ok(state.generation)
     }
 
+    fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
     fn withdraw(&self) -> Result<()> {
         let mut state = self.lock();
         let since_ns = state.now_ns;

@@ -78,7 +78,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 15] = [
+pub const SETTINGS: [&str; 17] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -91,6 +91,8 @@ pub const SETTINGS: [&str; 15] = [
     "sure_long",
     "fair_order",
     "task_trust",
+    "learned_quantum",
+    "long_proof",
     "stand_in",
     "watched_quantile",
     "llc_counts",
@@ -216,6 +218,8 @@ impl PolicySpec {
                         FairOrder::from_str(value, true).map_err(|_| bad("give kept or moving"))?;
                 }
                 "task_trust" => rules.task_trust = switch()?,
+                "long_proof" => rules.long_proof = switch()?,
+                "learned_quantum" => rules.learned_quantum = switch()?,
                 "stand_in" => learner.stand_in = switch()?,
                 "watched_quantile" => learner.watched_quantile = switch()?,
                 "llc_counts" => rules.llc_counts = switch()?,

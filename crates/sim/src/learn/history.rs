@@ -26,9 +26,13 @@ pub struct History {
     kind: usize,
     /// As log_burst_q8, of bursts of a kind; None: there were none yet.
     kind_burst_q8: [Option<i32>; 2],
+    kind_last_q8: [i32; 2],
     /// Moving averages (1/4) of the |error| of the model and of kind_burst_q8.
     err_model_q8: i32,
     err_kind_q8: i32,
+    /// Errors that these are made of.
+    judged_model: u32,
+    judged_kind: u32,
     last_burst_ns: u64,
     prev_burst_ns: u64,
     half_burst_ns: u64,
@@ -117,17 +121,19 @@ impl History {
 
     /// A burst that the model predicted was so far off, Q8.
     pub fn note_error(&mut self, err_q8: i32) {
-        self.err_model_q8 += (err_q8 - self.err_model_q8) / 4;
+        self.err_model_q8 = native::task_error_q8(self.err_model_q8, self.judged_model, err_q8);
+        self.judged_model += 1;
     }
 
-    /// What the moving average steers by, where no model does: steer_burst(). Nothing before a task has a history.
+    /// What the moving average steers by, where no model does: steer_burst(). Nothing before it was judged once.
     pub fn average(&self) -> Option<Prediction> {
         let margin_q16 = self.err_kind_q8 << 9;
-        (self.seen >= intf::class_bounds_YOUNG_BURSTS).then(|| Prediction {
+        (self.judged_kind > 0).then(|| Prediction {
             pred_q16: self.kind_burst_q8() << 8,
             margin_q16,
             long_margin_q16: margin_q16,
             err_q8: self.err_kind_q8,
+            long_proven: false,
         })
     }
 
@@ -150,10 +156,29 @@ impl History {
         self.syscalls.iter_mut().for_each(|n| *n >>= 1);
     }
 
+    /// note_kind().
+    fn note_kind(&mut self, label_q8: i32) {
+        let last_q8 = std::mem::replace(&mut self.kind_last_q8[self.kind], label_q8);
+        let kind = &mut self.kind_burst_q8[self.kind];
+        match *kind {
+            None => *kind = Some(label_q8),
+            Some(avg_q8) if native::is_new_start(avg_q8, last_q8, label_q8) => {
+                *kind = Some((last_q8 + label_q8) >> 1);
+                self.err_kind_q8 = native::task_error_q8(ONE_Q8, 0, label_q8 - last_q8);
+                self.judged_kind = 1;
+            }
+            Some(avg_q8) => {
+                *kind = Some(avg_q8 + (label_q8 - avg_q8) / 4);
+                self.err_kind_q8 =
+                    native::task_error_q8(self.err_kind_q8, self.judged_kind, label_q8 - avg_q8);
+                self.judged_kind += 1;
+            }
+        }
+    }
+
     /// note_burst(). `now_ns`: when it blocked.
     pub fn note_burst(&mut self, burst_ns: u64, label_q8: i32, now_ns: u64) {
         let off_q8 = label_q8 - self.log_burst_q8;
-        let kind_off_q8 = label_q8 - self.kind_burst_q8();
         if self.seen > 0 {
             self.avg_burst_ns = native::avg_quarter(self.avg_burst_ns, burst_ns);
             self.half_burst_ns = (self.half_burst_ns >> 1) + (burst_ns >> 1);
@@ -164,9 +189,7 @@ impl History {
             self.half_burst_ns = burst_ns;
             self.log_burst_q8 = label_q8;
         }
-        self.err_kind_q8 += (kind_off_q8.abs() - self.err_kind_q8) / 4;
-        let kind = &mut self.kind_burst_q8[self.kind];
-        *kind = Some(kind.map_or(label_q8, |old| old + (label_q8 - old) / 4));
+        self.note_kind(label_q8);
         self.prev_burst_ns = self.last_burst_ns;
         self.last_burst_ns = burst_ns;
         self.last_wait_ns = now_ns.saturating_sub(self.wake_ns).saturating_sub(burst_ns);

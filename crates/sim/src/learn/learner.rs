@@ -61,6 +61,7 @@ struct Maps {
     model: intf::model,
     generation: u64,
     profiles: HashMap<u32, i32>,
+    first_quantum_ns: Option<u64>,
 }
 
 #[derive(Default)]
@@ -89,6 +90,11 @@ impl ModelSink for Sink {
 
     fn withdraw(&self) -> Result<()> {
         self.lock().model = intf::model::default();
+        Ok(())
+    }
+
+    fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()> {
+        self.lock().first_quantum_ns = quantum_ns;
         Ok(())
     }
 
@@ -280,12 +286,32 @@ impl Learner {
         begun.generation = 0;
         h.pred_q8 = 0;
         let by_model = valid.then(|| self.predict(t)).flatten();
-        if by_model.is_some() || !self.params.stand_in {
+        if !self.params.stand_in {
             return by_model;
         }
-        let average = self.histories[t as usize].average();
+        let watch = &self.watches[self.begun[t as usize].class as usize];
+        let average = self.histories[t as usize].average().map(|a| Prediction {
+            long_proven: native::watch_long_proven(watch),
+            ..a
+        });
+        if by_model.is_some_and(|m| m.is_sure() || !average.is_some_and(|a| a.is_sure())) {
+            return by_model;
+        }
         self.stood_in += u64::from(average.is_some());
         average
+    }
+
+    /// end_burst() of one that was surely long.
+    pub fn judge_long(&mut self, t: TaskId, was_long: bool) {
+        native::watch_long(
+            &mut self.watches[self.begun[t as usize].class as usize],
+            was_long,
+        );
+    }
+
+    /// The first quantum that the kernel was told.
+    pub fn first_quantum_ns(&mut self) -> Option<u64> {
+        self.sink.maps().first_quantum_ns
     }
 
     /// By the published model; None where it has none of the task's class, or the watch does not trust it.
@@ -313,6 +339,7 @@ impl Learner {
             margin_q16: begun.margin_q16,
             long_margin_q16: linear.long_margin_q16,
             err_q8: self.histories[t as usize].err_model_q8(),
+            long_proven: native::watch_long_proven(w),
         })
     }
 
@@ -410,6 +437,7 @@ impl Learner {
         let status = self.status.lock().unwrap_or_else(|e| e.into_inner());
         let fallbacks: u32 = self.watches.iter().map(|w| w.fallbacks).sum();
         let notes = [
+            ("first_quantum_us", status.first_quantum_ns as f64 / 1000.0),
             ("fits", status.fits as f64),
             ("fits_failed", status.fits_failed as f64),
             ("published", status.published as f64),

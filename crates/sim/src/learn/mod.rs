@@ -23,6 +23,15 @@ pub struct Prediction {
     pub long_margin_q16: i32,
     /// Mean |error| about this task lately, Q8.
     pub err_q8: i32,
+    /// Bursts that were surely long have proven to be.
+    pub long_proven: bool,
+}
+
+impl Prediction {
+    /// policy_is_sure()
+    pub fn is_sure(&self) -> bool {
+        native::is_sure(self.margin_q16, self.err_q8)
+    }
 }
 
 /// 1.0 in Q16.
@@ -78,6 +87,7 @@ impl Predictor {
                 margin_q16: ROUNDING_Q16,
                 long_margin_q16: ROUNDING_Q16,
                 err_q8: 0,
+                long_proven: true,
             }),
             Predictor::Noise { octaves, rng } => {
                 let margin_q16 = (NORMAL_95 * *octaves * ONE_Q16) as i32 + ROUNDING_Q16;
@@ -86,12 +96,16 @@ impl Predictor {
                     margin_q16,
                     long_margin_q16: margin_q16,
                     err_q8: (NORMAL_MEAN * *octaves * 256.0) as i32,
+                    long_proven: true,
                 })
             }
             Predictor::Average(histories) => {
                 let history = &mut histories[t as usize];
                 history.begin(m.task(t).waker == Waker::Nobody);
-                history.average()
+                history.average().map(|a| Prediction {
+                    long_proven: true,
+                    ..a
+                })
             }
             Predictor::Learned(learner) => learner.wake(m, t, around),
         }
@@ -106,6 +120,21 @@ impl Predictor {
             }
             Predictor::Learned(learner) => learner.blocked(m, t, burst_ns),
             _ => {}
+        }
+    }
+
+    /// A burst that was surely long has ended.
+    pub fn judge_long(&mut self, t: TaskId, was_long: bool) {
+        if let Predictor::Learned(learner) = self {
+            learner.judge_long(t, was_long);
+        }
+    }
+
+    /// The first quantum that the kernel was told.
+    pub fn first_quantum_ns(&mut self) -> Option<u64> {
+        match self {
+            Predictor::Learned(learner) => learner.first_quantum_ns(),
+            _ => None,
         }
     }
 

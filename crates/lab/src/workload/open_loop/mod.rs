@@ -335,10 +335,7 @@ impl Workload for OpenLoop {
             }
             let end_ns = sys::now_ns();
             run.stop.store(true, Ordering::SeqCst);
-            let lateness: Vec<_> = generators
-                .into_iter()
-                .map(|g| join(g, KIND.name))
-                .collect();
+            let lateness: Vec<_> = generators.into_iter().map(|g| join(g, KIND.name)).collect();
             // Nobody claims a worker any more: all that wait can be told.
             run.slots.iter().for_each(Slot::end);
             let mut late = latency_histogram();

@@ -74,9 +74,9 @@ impl Slot {
     /// Wake the worker if it waits, once `stop` says so: it has no time-out to find that out by itself, since wake-ups
     /// that are no requests would be part of the load.
     pub fn end(&self) {
-        let waits =
-            self.state
-                .compare_exchange(IDLE, ENDED, Ordering::SeqCst, Ordering::Relaxed);
+        let waits = self
+            .state
+            .compare_exchange(IDLE, ENDED, Ordering::SeqCst, Ordering::Relaxed);
         if waits.is_ok() {
             self.wake();
         }

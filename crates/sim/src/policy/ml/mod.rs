@@ -54,6 +54,8 @@ struct TaskCtx {
     steer_margin_q16: i32,
     /// Of the burst that runs.
     quantum_ns: u64,
+    /// Surely long: its first quantum, if it has one, does not protect it.
+    yields: bool,
 }
 
 /// struct cpu_ctx.
@@ -147,10 +149,16 @@ impl Ml {
             },
         };
         let steering = self.predictor.wake(m, t, &around);
+        if self.rules.learned_quantum
+            && let Some(quantum_ns) = self.predictor.first_quantum_ns()
+        {
+            self.pp.first_quantum_ns = quantum_ns;
+        }
         let (pp, rules) = (self.pp, self.rules);
         let ctx = self.ctx_mut(t);
         ctx.steering = steering.is_some();
         ctx.sure = false;
+        ctx.yields = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
@@ -159,9 +167,11 @@ impl Ml {
         ctx.sure = native::is_sure(p.margin_q16, err_q8);
         let sure_long =
             rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
+        let proven_long = sure_long && (p.long_proven || !rules.long_proof);
+        ctx.yields = sure_long;
         // Without a rule of its own, a burst is taken for one whose prediction is not sure.
         let own = rules.own_quantum && ctx.sure;
-        ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, sure_long);
+        ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
         self.counters.sure_long += u64::from(sure_long);
         self.counters.own_quanta += u64::from(longer);
@@ -355,6 +365,7 @@ impl Policy for Ml {
             steer_q16: 0,
             steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
+            yields: false,
         });
         self.predictor.add_task(m, t);
     }
@@ -387,7 +398,8 @@ impl Policy for Ml {
         self.join_llc(t, llc);
         let (exec_ns, used_ns) = (m.exec_ns(t), m.task(t).used_ns);
         self.ctx_mut(t).exec_at_run_ns = exec_ns;
-        let quantum_ns = self.ctx(t).quantum_ns;
+        let ctx = self.ctx(t);
+        let quantum_ns = if ctx.yields { 0 } else { ctx.quantum_ns };
         let c = &mut self.cpus[cpu as usize];
         c.quantum_ns = quantum_ns;
         c.burst_before_ns = used_ns;
@@ -424,6 +436,10 @@ impl Policy for Ml {
     /// ops.quiescent.
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
+        if self.ctx(t).yields {
+            self.predictor
+                .judge_long(t, burst_ns > self.pp.first_quantum_ns);
+        }
         self.predictor.blocked(m, t, burst_ns);
     }
 

@@ -34,6 +34,10 @@ pub struct Rules {
     pub fair_order: FairOrder,
     /// A predictor that has lately been wrong about a task is not sure about it. Off: its quantiles alone tell.
     pub task_trust: bool,
+    /// The first quantum of what is not predicted is the one that the load asks for. Off: always the same.
+    pub learned_quantum: bool,
+    /// A surely long burst has no first quantum only if such bursts have proven to be long. Off: always.
+    pub long_proof: bool,
     /// Not in the kernel: each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an
     /// LLC whose count is not 0 only. It finds the same; what changes is how many queues are looked into.
     pub llc_counts: bool,
@@ -47,6 +51,8 @@ impl Default for Rules {
             sure_long: true,
             fair_order: FairOrder::Kept,
             task_trust: true,
+            learned_quantum: true,
+            long_proof: true,
             llc_counts: false,
         }
     }
