@@ -338,3 +338,46 @@ fn classes_are_told_by_kind_history_and_burst() {
     assert_eq!(task_class(false, 5, 20 * 256 - 1), 2);
     assert_eq!(task_class(false, 5, 20 * 256), 3);
 }
+
+#[test]
+fn trust_is_earned_by_the_first_hit_and_lost_by_a_miss() {
+    // The prior is an octave: 256. Halved by the first hit, it is enough to be sure.
+    let hit = task_error_q8(256, 0, 0);
+    assert_eq!(hit, 128);
+    assert!(is_sure(0, hit));
+    let missed = task_error_q8(hit, 1, -5 * 256);
+    assert_eq!(missed, 128 + (1280 - 128) / 4);
+    assert!(!is_sure(0, missed));
+    assert_eq!(task_error_q8(256, 0, 300), task_error_q8(256, 0, -300));
+}
+
+#[test]
+fn two_bursts_in_a_row_that_disagree_with_the_average_are_a_new_start() {
+    let (start, ms40) = (16 * 256, 25 * 256 + 64);
+    assert!(is_new_start(start, ms40, ms40 + 100));
+    assert!(is_new_start(ms40, start, start));
+    assert!(!is_new_start(start, start, ms40), "once is chance");
+    assert!(!is_new_start(ms40, ms40, ms40 + 128), "more of the same");
+}
+
+#[test]
+fn surely_long_bursts_are_proven_by_many_and_unproven_by_few() {
+    let mut w = watch::default();
+    let mut bursts = 0;
+    while !watch_long_proven(&w) {
+        watch_long(&mut w, true);
+        bursts += 1;
+    }
+    assert_eq!(bursts, 33);
+    watch_long(&mut w, false);
+    assert!(!watch_long_proven(&w), "only just proven");
+    for i in 0..1000 {
+        watch_long(&mut w, i % 6 != 0);
+    }
+    assert!(!watch_long_proven(&w), "every sixth is short");
+    for _ in 0..1000 {
+        watch_long(&mut w, true);
+    }
+    watch_long(&mut w, false);
+    assert!(watch_long_proven(&w), "well proven, wrong once");
+}
