@@ -34,8 +34,9 @@ pub struct Rules {
     pub fair_order: FairOrder,
     /// A predictor that has lately been wrong about a task is not sure about it. Off: its quantiles alone tell.
     pub task_trust: bool,
-    /// Not in the kernel: each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an
-    /// LLC whose count is not 0 only. It finds the same; what changes is how many queues are looked into.
+    /// Each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an LLC whose count is
+    /// not 0 only. Off: over all CPUs of the machine. It finds the same, but at an LLC's last CPUs, whose next ones by id
+    /// are another's; what changes is how many queues are looked into.
     pub llc_counts: bool,
 }
 
@@ -47,7 +48,7 @@ impl Default for Rules {
             sure_long: true,
             fair_order: FairOrder::Kept,
             task_trust: true,
-            llc_counts: false,
+            llc_counts: true,
         }
     }
 }
