@@ -119,6 +119,7 @@ impl Linear {
                     value,
                 });
             }
+            q.feature_mask |= 1 << i;
             q.feature[term] = i as u8;
             q.coef_q16[term] = (value * 65536.0).round() as i32;
         }
@@ -170,7 +171,6 @@ impl Model {
         for (to, linear) in q.linear.iter_mut().zip(&self.classes) {
             let Some(linear) = linear else { continue };
             *to = linear.quantise()?;
-            q.feature_mask |= linear.used().fold(0, |mask, i| mask | 1 << i);
         }
         Ok(q)
     }
@@ -269,14 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bank_tells_the_kernel_which_features_it_uses() {
+    fn each_model_of_a_bank_tells_the_kernel_which_features_it_uses() {
         let mut coef = [0.0; NR_FEATURES];
         (coef[0], coef[40]) = (1.0, 0.5);
         let mut model = Model::default();
         assert!(model.is_empty());
         model.classes[2] = Some(linear(1.0, coef));
         let q = model.quantise().expect("within limits");
-        assert_eq!(q.feature_mask, 1 | 1 << 40);
+        assert_eq!(q.linear[2].feature_mask, 1 | 1 << 40);
+        assert_eq!(q.linear[0].feature_mask, 0);
         assert_eq!((q.linear[2].valid, q.linear[2].nr_terms), (1, 2));
         assert_eq!((q.linear[0].valid, q.linear[0].nr_terms), (0, 0));
         assert_eq!(model.predict(0, &[0.0; NR_FEATURES]), None);

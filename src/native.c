@@ -63,6 +63,11 @@ s32 native_log2_q8(u64 v)
 	return log2_q8(v);
 }
 
+s32 native_count_q8(u64 n)
+{
+	return count_q8(n);
+}
+
 u64 native_exp2_q16(s64 x_q16)
 {
 	return exp2_q16(x_q16);

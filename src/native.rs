@@ -33,6 +33,7 @@ mod raw {
 
         pub safe fn native_log2_q16(v: u64) -> u32;
         pub safe fn native_log2_q8(v: u64) -> i32;
+        pub safe fn native_count_q8(n: u64) -> i32;
         pub safe fn native_exp2_q16(x_q16: i64) -> u64;
         pub safe fn native_predict_q16(m: &linear, feature_q8: &[i16; FEATURE_SLOTS]) -> i32;
         pub safe fn native_task_class(kthread: bool, seen: u32, log_burst_q8: i32) -> u32;
@@ -101,7 +102,7 @@ mod raw {
 pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
-    native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
+    native_count_q8 as count_q8, native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
     native_fresh_delay_ns as fresh_delay_ns, native_is_new_start as is_new_start,
     native_is_sure as is_sure, native_lane as lane, native_log2_q8 as log2_q8,
     native_log2_q16 as log2_q16, native_name_key as name_key_words,

@@ -316,6 +316,7 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
     for (cpu, &llc) in caches.llc_of_cpu.iter().enumerate() {
         let state = cpu_ctx {
             llc,
+            next_in_llc: caches.next_in_llc[cpu],
             ..Default::default()
         };
         // SAFETY: struct cpu_ctx has no padding, its size is asserted in intf.h.
@@ -328,6 +329,7 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
     for (llc, &nr_cpus) in caches.cpus_of_llc.iter().enumerate() {
         let state = llc_ctx {
             nr_cpus,
+            first_cpu: caches.first_of_llc[llc],
             ..Default::default()
         };
         // SAFETY: struct llc_ctx has no padding, its size is asserted in intf.h.

@@ -10,6 +10,10 @@ pub struct CacheMap {
     pub llc_of_cpu: Vec<u32>,
     /// Number of CPUs of each LLC.
     pub cpus_of_llc: Vec<u32>,
+    /// The first CPU of each LLC.
+    pub first_of_llc: Vec<u32>,
+    /// The CPUs of each LLC as a ring in the order of their ids; an id without a CPU is followed by itself.
+    pub next_in_llc: Vec<u32>,
     /// Whether any core has more than one hardware thread.
     pub smt: bool,
 }
@@ -28,27 +32,37 @@ impl CacheMap {
         nr_cpu_ids: usize,
         smt: bool,
     ) -> Self {
-        let mut llc_of_cpu = vec![0; nr_cpu_ids];
         let mut ids: Vec<usize> = vec![];
-        let mut cpus_of_llc: Vec<u32> = vec![];
+        let mut members: Vec<Vec<u32>> = vec![];
         for (cpu, id) in pairs.filter(|&(cpu, _)| cpu < nr_cpu_ids) {
             let index = ids
                 .iter()
                 .position(|&known| known == id)
                 .unwrap_or_else(|| {
                     ids.push(id);
-                    cpus_of_llc.push(0);
+                    members.push(vec![]);
                     ids.len() - 1
                 });
-            llc_of_cpu[cpu] = index as u32;
-            cpus_of_llc[index] += 1;
+            members[index].push(cpu as u32);
         }
-        if cpus_of_llc.is_empty() {
-            cpus_of_llc.push(nr_cpu_ids as u32);
+        if members.is_empty() {
+            members.push((0..nr_cpu_ids as u32).collect());
+        }
+
+        let mut llc_of_cpu = vec![0; nr_cpu_ids];
+        let mut next_in_llc: Vec<u32> = (0..nr_cpu_ids as u32).collect();
+        for (llc, cpus) in members.iter_mut().enumerate() {
+            cpus.sort_unstable();
+            for (&cpu, &next) in cpus.iter().zip(cpus.iter().cycle().skip(1)) {
+                llc_of_cpu[cpu as usize] = llc as u32;
+                next_in_llc[cpu as usize] = next;
+            }
         }
         Self {
             llc_of_cpu,
-            cpus_of_llc,
+            cpus_of_llc: members.iter().map(|cpus| cpus.len() as u32).collect(),
+            first_of_llc: members.iter().map(|cpus| cpus[0]).collect(),
+            next_in_llc,
             smt,
         }
     }
@@ -63,6 +77,22 @@ mod tests {
         let map = CacheMap::from_pairs([(0, 70), (1, 70), (2, 9), (3, 9)].into_iter(), 5, true);
         assert_eq!(map.llc_of_cpu, [0, 0, 1, 1, 0]);
         assert_eq!(map.cpus_of_llc, [2, 2]);
+    }
+
+    #[test]
+    fn a_walk_over_an_llc_meets_its_cpus_and_no_others() {
+        // Hyper-threads: the second half of the ids are the siblings of the first. 4 is an id without a CPU.
+        let pairs = [(0, 0), (1, 0), (2, 1), (3, 1), (7, 0), (5, 0), (6, 1)];
+        let map = CacheMap::from_pairs(pairs.into_iter(), 8, true);
+        assert_eq!(map.first_of_llc, [0, 2]);
+        assert_eq!(map.next_in_llc, [1, 5, 3, 6, 4, 7, 2, 0]);
+    }
+
+    #[test]
+    fn without_a_topology_all_cpus_are_one_llc() {
+        let map = CacheMap::from_pairs([].into_iter(), 3, false);
+        assert_eq!(map.cpus_of_llc, [3]);
+        assert_eq!(map.next_in_llc, [1, 2, 0]);
     }
 
     #[test]

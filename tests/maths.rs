@@ -40,6 +40,11 @@ proptest! {
     }
 
     #[test]
+    fn a_count_looked_up_is_a_count_computed(n in magnitude()) {
+        prop_assert_eq!(count_q8(n), log2_q8(n.saturating_add(1)));
+    }
+
+    #[test]
     fn log2_is_monotonic(v in 1..u64::MAX, step in magnitude()) {
         prop_assert!(log2_q16(v.saturating_add(step)) >= log2_q16(v));
     }

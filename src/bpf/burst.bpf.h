@@ -36,8 +36,23 @@ static inline struct watch *watch_of(u32 class)
 	return bpf_map_lookup_elem(&watches, &class);
 }
 
+/*
+ * Whether the lease of a bank still runs. That is a matter of half a minute and more, and the clock that it is given in
+ * is expensive: a CPU looks once for each generation, and then once a window of sampling.
+ */
+static bool lease_runs(struct cpu_ctx *here, const struct model *m, u64 generation, u64 now_ns)
+{
+	if (here->lease_generation == generation && now_ns - here->lease_seen_ns < SAMPLE_WINDOW_NS)
+		return true;
+	if (bpf_ktime_get_ns() > m->expires_ns)
+		return false;
+	here->lease_generation = generation;
+	here->lease_seen_ns = now_ns;
+	return true;
+}
+
 /* The published bank of models, or NULL without a valid one. *generation is to be compared again after use. */
-static struct model *published_model(u64 *generation)
+static struct model *published_model(struct cpu_ctx *here, u64 *generation, u64 now_ns)
 {
 	struct model_ctl *ctl;
 	struct model *m;
@@ -51,7 +66,7 @@ static struct model *published_model(u64 *generation)
 		return NULL;
 	key = *generation % NR_MODEL_SLOTS;
 	m = bpf_map_lookup_elem(&models, &key);
-	if (!m || READ_ONCE(m->generation) != *generation || bpf_ktime_get_ns() > m->expires_ns)
+	if (!m || READ_ONCE(m->generation) != *generation || !lease_runs(here, m, *generation, now_ns))
 		return NULL;
 	return m;
 }
@@ -144,9 +159,10 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 {
 	struct task_struct *waker;
-	struct task_ctx *wctx = NULL;
-	struct model *m;
-	u64 now_ns, generation = 0, wanted = 0;
+	struct cpu_ctx *here;
+	struct model *m = NULL;
+	u64 now_ns, generation = 0, mask = 0;
+	bool irq;
 
 	if (tctx->in_burst)
 		return;
@@ -169,35 +185,41 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	if (mode == MODE_BASE)
 		return;
 
-	waker = waker_of(p);
-	if (waker)
-		wctx = bpf_task_storage_get(&task_ctxs, waker, 0, 0);
-	if (wctx)
-		wctx->wakes_made++;
+	irq = bpf_in_interrupt();
+	waker = waker_of(p, irq);
+	here = cpu_ctx_of(bpf_get_smp_processor_id());
+	/* Booked to the waker when it stops running, see ops.stopping: so its own context need not be looked up. */
+	if (waker && here)
+		here->wakes_made++;
 
 	note_wakeup(p, tctx, now_ns);
 	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
 	tctx->kind = waker == NULL;
 	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, kind_burst_q8(tctx));
-	tctx->repeat = is_own_task(p) ? 0 : sample_repeat(now_ns);
+	tctx->repeat = is_own_task(p) || !here ? 0 : sample_repeat(here, now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
-			     (sync ? SAMPLE_SYNC : 0) | (bpf_in_interrupt() ? SAMPLE_IRQ : 0);
+			     (sync ? SAMPLE_SYNC : 0) | (irq ? SAMPLE_IRQ : 0);
 
-	m = published_model(&generation);
-	if (m)
-		wanted = m->feature_mask;
+	if (here)
+		m = published_model(here, &generation, now_ns);
 	if (tctx->repeat)
-		wanted = ALL_FEATURES;
+		mask = ALL_FEATURES;
+	else if (m && tctx->class < NR_CLASSES)
+		mask = m->linear[tctx->class].feature_mask;
 	tctx->waker_pid = waker ? waker->pid : 0;
-	if (wanted & PROFILE_FEATURES)
-		tctx->name_key = read_name(p, tctx->name);
-	if (wanted & (1ULL << FEATURE_PAIR_BURST)) {
-		u64 name[COMM_LEN / 8];
+	if (mask) {
+		struct wanted wanted = wanted_of(mask);
 
-		tctx->waker_name_key = waker ? read_name(waker, name) : 0;
+		if (WANTED(PROFILE_FEATURES))
+			tctx->name_key = read_name(p, tctx->name);
+		if (WANTED(BIT_OF(PAIR_BURST))) {
+			u64 name[COMM_LEN / 8];
+
+			tctx->waker_name_key = waker ? read_name(waker, name) : 0;
+		}
+		fill_own_features(p, tctx, wanted, now_ns);
+		fill_wakeup_features(p, tctx, waker, here, sync, wanted, now_ns);
 	}
-	fill_own_features(p, tctx, wanted, now_ns);
-	fill_wakeup_features(p, tctx, waker, wctx, sync, wanted, now_ns);
 	decay_syscalls(tctx);
 	steer_burst(tctx, m, generation);
 }
@@ -239,14 +261,17 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		s32 err_model_q8 = (tctx->pred_q16 - label_q16) >> 8;
 		s32 err_avg_q8 = (tctx->avg_pred_q16 - label_q16) >> 8;
 		struct watch *w = watch_of(tctx->class);
+		struct counters *c = counters_here();
 
 		err_model_q8 = err_model_q8 < 0 ? -err_model_q8 : err_model_q8;
 		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
-		COUNT(judged);
+		if (c) {
+			c->judged++;
+			c->err_model_q8 += err_model_q8;
+			c->err_avg_q8 += err_avg_q8;
+		}
 		note_outcome(tctx, label_q16);
 		judge(&tctx->err_model_q8, &tctx->judged_model, err_model_q8);
-		COUNT_ADD(err_model_q8, err_model_q8);
-		COUNT_ADD(err_avg_q8, err_avg_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */
 		if (w && tctx->repeat) {
 			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8);

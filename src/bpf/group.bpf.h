@@ -110,6 +110,10 @@ static void update_weight(struct task_struct *p, struct task_ctx *tctx, u64 now_
 
 	if (tctx->cgroup_id)
 		weight_q10 = (p->scx.weight * group_share_q20(tctx->cgroup_id, now_ns)) >> 10;
+	/* Mostly it is what it was: that spares the division. */
+	if (weight_q10 == tctx->weight_q10)
+		return;
+	tctx->weight_q10 = weight_q10;
 	/* inv = 100 / weight; policy_virtual_ns() limits it */
 	tctx->inv_weight_q16 = (100ULL << 26) / (weight_q10 ?: 1);
 }

@@ -39,7 +39,7 @@ enum scx_ml_consts {
 	SAMPLE_WINDOW_NS = 1 << 27, /* 134 ms, over which a CPU spends its budget of samples */
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
 	PRIOR_BURST_Q8 = 19 * 256,
-	/* |coefficient| that user space may publish and that the kernel accepts: 64.0. */
+	/* |coefficient| that user space may publish: 64.0. */
 	COEF_LIMIT_Q16 = 64 << 16,
 	/* Highest log2(ns) that is told apart: 2^40 ns is 18 minutes. */
 	LOG2_MAX_Q8 = 40 * 256,
@@ -95,6 +95,7 @@ enum class_bounds {
 /* A linear model of log2(burst) on up to MODEL_TERMS features. All-zero is "no model". */
 struct linear {
 	s64 intercept_q24;
+	u64 feature_mask; /* features that it uses: those and no others are computed at a wake-up */
 	s32 margin_q16; /* prediction + margin is the slice's quantile */
 	s32 long_margin_q16; /* prediction - long_margin above the first quantum: confidently long */
 	u32 valid;
@@ -102,7 +103,7 @@ struct linear {
 	u8 feature[MODEL_TERMS];
 	s32 coef_q16[MODEL_TERMS];
 };
-_Static_assert(sizeof(struct linear) == 24 + MODEL_TERMS * 5, "struct linear has no padding");
+_Static_assert(sizeof(struct linear) == 32 + MODEL_TERMS * 5, "struct linear has no padding");
 
 /*
  * One slot: a bank of models, one a class. The writer clears generation, writes the rest, then sets generation again,
@@ -111,7 +112,6 @@ _Static_assert(sizeof(struct linear) == 24 + MODEL_TERMS * 5, "struct linear has
 struct model {
 	u64 generation; /* 0: not valid */
 	u64 expires_ns; /* bpf_ktime_get_ns() after which this counts as no model; ~0: never */
-	u64 feature_mask; /* features that any of the bank's models uses */
 	struct linear linear[NR_CLASSES];
 };
 
@@ -194,8 +194,8 @@ struct outcome {
 #include "task_ctx.h"
 
 /*
- * A CPU. Written by the CPU itself (or for it, under its rq lock); read by others that look for one to preempt, so
- * each has cache lines of its own.
+ * A CPU. Written by the CPU itself (or for it, under its rq lock) but for nr_fresh; read by others that look for one to
+ * preempt or for work, so each has cache lines of its own.
  */
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
@@ -204,22 +204,32 @@ struct cpu_ctx {
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
 	u32 llc;
+	u32 next_in_llc; /* the next CPU of the LLC, on a ring of them */
 	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
-	/* sampling */
+	u32 nr_fresh; /* tasks in its fresh lane, and those just taken from there; atomic, see count_queued() */
+	u32 maybe_pinned; /* somebody may wait in its lane of pinned tasks; 0: nobody does */
+	u32 pad;
+	/* the CPU's own from here on: sampling */
 	u64 window_ns; /* start */
 	u32 window_bursts;
 	u32 window_kept;
 	u32 keep_shift; /* one burst in 2^keep_shift is kept */
-	u32 nr_fresh; /* tasks in its own fresh lane when it last looked */
-	u32 pad2[14];
+	u32 wakes_made; /* wake-ups made here since what runs was put here */
+	u64 lease_generation; /* of the models whose lease ran when this CPU looked */
+	u64 lease_seen_ns; /* when it looked */
+	u32 pad2[6];
 };
+_Static_assert(offsetof(struct cpu_ctx, window_ns) == 64, "what others read is one cache line");
 _Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
 
 /* CPUs that share a last-level cache, and the queues that they share. */
 struct llc_ctx {
 	u64 vclock; /* mean virtual time of the tasks queued here; updates may race, see advance_vclock() */
 	u32 nr_cpus;
-	u32 pad[13];
+	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
+	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
+	u32 nr_fair; /* the same of its fair lane */
+	u32 pad[10];
 };
 _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
 

@@ -71,10 +71,11 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (enq_flags & SCX_ENQ_REENQ)
 		COUNT(reenqueued);
 
-	if (tctx->cgroup_id)
+	uncount(tctx);
+	/* At a wake-up, ops.runnable has just done it. */
+	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
-	join_llc(tctx, cctx->llc);
-	vlag = policy_virtual_ns(pp.lag_ns, tctx->inv_weight_q16);
+	vlag = join_llc(tctx, cctx->llc, lctx);
 	lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag);
 	/* The trainer's work can wait: it must not delay what it learns from. Those who feed it are not nice, and quick. */
 	if (is_own_task(p) && p->scx.weight < 100)
@@ -88,12 +89,17 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		key = fair_key(p, tctx, tctx->vruntime);
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
+		if (pinned)
+			cctx->maybe_pinned = 1;
+		else
+			count_fair(tctx, cctx->llc);
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
-		victim = find_preemptible(p, cpu, cctx->llc, pinned, now_ns);
+		victim = find_preemptible(p, cpu, pinned, now_ns);
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		key = now_ns + tctx->deadline_after_ns;
 		COUNT(queued_fresh);
+		count_fresh(tctx, victim >= 0 ? victim : cpu);
 		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
 	}
 
@@ -121,11 +127,11 @@ static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr
 }
 
 /* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in the fair lane of its queues. */
-static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc)
+static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc, bool pinned_wait)
 {
 	u64 used_ns = prev->se.sum_exec_runtime - tctx->exec_at_run_ns;
 	u64 key = fair_key(prev, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
-	u64 pinned = head_key(pinned_dsq(cpu)), shared = head_key(fair_dsq(llc));
+	u64 pinned = pinned_wait ? head_key(pinned_dsq(cpu)) : ~0ULL, shared = head_key(fair_dsq(llc));
 
 	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
 }
@@ -141,8 +147,8 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	struct task_ctx *tctx = NULL;
 	struct llc_ctx *lctx;
 	u64 now_ns = scx_bpf_now();
-	s32 nr_fair, nr_fresh, nr_pinned;
-	u32 llc, per_cpu;
+	u32 llc, per_cpu, nr_fresh;
+	s32 nr_fair, nr_pinned = 0;
 	bool overdue;
 
 	if (!cctx)
@@ -152,11 +158,14 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (!lctx)
 		return;
 
-	nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
-	nr_fair = scx_bpf_dsq_nr_queued(fair_dsq(llc)) + nr_pinned;
-	nr_fresh = scx_bpf_dsq_nr_queued(fresh_dsq(cpu));
+	/* Queued there and looked at here under the same rq lock: the hint cannot miss anybody. */
+	if (cctx->maybe_pinned) {
+		nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
+		cctx->maybe_pinned = nr_pinned > 0;
+	}
+	nr_fair = nr_pinned + (READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(llc)) : 0);
+	nr_fresh = READ_ONCE(cctx->nr_fresh);
 	cctx->nr_waiting = nr_fair + nr_fresh;
-	cctx->nr_fresh = nr_fresh;
 	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
 
 	if (nr_fair <= 0)
@@ -164,13 +173,13 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	overdue = now_ns - cctx->fair_turn_ns > params.fair_interval_ns;
 
 	/* Fresh wake-ups first, unless the fair lane has waited for long. */
-	if (!overdue && take_fresh(cpu, llc, nr_fresh))
+	if (!overdue && take_fresh(cpu, cctx, lctx, nr_fresh))
 		return;
 
 	if (prev_runnable)
 		tctx = task_ctx_of(prev);
 	if (nr_fair > 0) {
-		if (tctx && prev_is_next(prev, tctx, cpu, llc)) {
+		if (tctx && prev_is_next(prev, tctx, cpu, llc, nr_pinned > 0)) {
 			cctx->fair_turn_ns = now_ns;
 			keep_running(prev, tctx, per_cpu);
 			return;
@@ -186,12 +195,12 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	}
 
 	/* What waits in the fair lane may run elsewhere only. */
-	if (overdue && take_fresh(cpu, llc, nr_fresh))
+	if (overdue && take_fresh(cpu, cctx, lctx, nr_fresh))
 		return;
 	if (prev_runnable)
 		keep_running(prev, tctx, per_cpu);
-	else if (!take_neighbours_fresh(cpu, llc, NEIGHBOURS_IDLE))
-		steal_from_llcs(cpu, llc);
+	else if (!take_llcs_fresh(cctx, lctx))
+		steal_from_llcs(llc);
 }
 
 /* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
@@ -210,38 +219,43 @@ void BPF_STRUCT_OPS(ml_runnable, struct task_struct *p, u64 enq_flags)
 /* p starts to run on scx_bpf_task_cpu(p), under its rq lock; possibly executed by another CPU. */
 void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 {
-	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *tctx = task_ctx_of(p);
 	u64 now_ns = scx_bpf_now();
-	struct llc_ctx *lctx;
+	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 
-	if (!tctx || !cctx)
+	if (!tctx || !lctx)
 		return;
 
-	join_llc(tctx, cctx->llc);
+	uncount(tctx);
+	join_llc(tctx, cctx->llc, lctx);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
-	if (tctx->last_cpu != scx_bpf_task_cpu(p)) {
+	if (tctx->last_cpu != cpu) {
 		tctx->migrations += tctx->last_cpu >= 0;
-		tctx->last_cpu = scx_bpf_task_cpu(p);
+		tctx->last_cpu = cpu;
 	}
 	if (tctx->queued_ns) {
 		u64 wait_ns = now_ns > tctx->queued_ns ? now_ns - tctx->queued_ns : 0;
+		struct counters *c = counters_here();
 
 		tctx->wait_ns += wait_ns;
 		tctx->queued_ns = 0;
-		COUNT_ADD(wait_ns, wait_ns);
-		COUNT(waits);
+		if (c) {
+			c->wait_ns += wait_ns;
+			c->waits++;
+		}
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
 	cctx->quantum_ns = tctx->sure_long ? 0 : tctx->quantum_ns;
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
-	if (cctx->nr_fresh)
-		set_quantum_timer(scx_bpf_task_cpu(p), now_ns);
+	cctx->wakes_made = 0;
+	if (READ_ONCE(cctx->nr_fresh))
+		set_quantum_timer(cpu, now_ns);
 
 	/* The first of the fair lane has the least virtual time there: the clock does not lag behind it. */
-	lctx = llc_ctx_of(cctx->llc);
-	if (lctx && tctx->lane == LANE_FAIR && policy_vdiff(tctx->vruntime, lctx->vclock) > 0)
+	if (tctx->lane == LANE_FAIR && policy_vdiff(tctx->vruntime, lctx->vclock) > 0)
 		lctx->vclock = tctx->vruntime;
 }
 
@@ -251,7 +265,7 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct llc_ctx *lctx;
-	u64 vused;
+	u64 vused, now_ns;
 
 	if (!tctx || !cctx)
 		return;
@@ -261,18 +275,22 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	vused = policy_virtual_ns(tctx->used_ns, tctx->inv_weight_q16);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	tctx->vruntime += vused;
+	tctx->wakes_made += cctx->wakes_made;
 
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
 	if (lctx)
 		lctx->vclock += policy_vclock_step(vused, cctx->nr_waiting + lctx->nr_cpus);
 
+	if (tctx->lane != LANE_FAIR && !runnable)
+		return;
+	now_ns = scx_bpf_now();
 	/* Its fair lane has just had a turn. */
 	if (tctx->lane == LANE_FAIR)
-		cctx->fair_turn_ns = scx_bpf_now();
+		cctx->fair_turn_ns = now_ns;
 	if (runnable) {
 		tctx->preemptions++;
-		tctx->queued_ns = scx_bpf_now();
+		tctx->queued_ns = now_ns;
 	}
 }
 
@@ -284,6 +302,7 @@ void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
 	if (!tctx)
 		return;
 	tctx->queued_ns = 0;
+	uncount(tctx);
 	group_task_quiescent(tctx);
 	if (deq_flags & SCX_DEQ_SLEEP)
 		end_burst(p, tctx);
@@ -294,12 +313,13 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 {
 	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	s32 nr_fresh, nr_fair;
 
-	if (!cctx)
+	if (!lctx)
 		return;
-	nr_fresh = scx_bpf_dsq_nr_queued(fresh_dsq(cpu));
-	nr_fair = scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc));
+	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
+	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
 
 	if (nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) {
 		scx_bpf_task_set_slice(p, 0);
@@ -335,6 +355,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_ini
 
 	if (!tctx)
 		return -ENOMEM;
+	tctx->weight_q10 = 100 << 10;
 	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
 	if (bpf_core_field_exists(args->cgroup))
 		tctx->cgroup_id = group_id(args->cgroup);
@@ -365,6 +386,7 @@ void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 
 	if (!tctx)
 		return;
+	uncount(tctx);
 	group_task_quiescent(tctx);
 	tctx->in_burst = false;
 }

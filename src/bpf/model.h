@@ -11,34 +11,39 @@
 
 #include "intf.h"
 
+#define TIMES_16(x) x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x
+#define TIMES_64(x) TIMES_16(x), TIMES_16(x), TIMES_16(x), TIMES_16(x)
+
 /*
- * floor(log2(v)) for v > 0, by halving. 0 for v == 0.
+ * floor(log2(v)) for v > 0: its highest byte by halving, the rest from a table. 0 for v == 0.
+ *
+ * The empty asm keeps the compiler from turning each step into two selects, for which BPF has no instruction: it would
+ * make two branches of each.
  */
 static inline u32 ilog2_u64(u64 v)
 {
+	static const u8 byte_log2[256] = {
+		0, 0, 1, 1, 2, 2,           2,           2,           3,           3,           3,
+		3, 3, 3, 3, 3, TIMES_16(4), TIMES_16(5), TIMES_16(5), TIMES_64(6), TIMES_64(7), TIMES_64(7),
+	};
 	u32 r = 0;
 
 	if (v >> 32) {
 		v >>= 32;
-		r += 32;
+		r = 32;
+		asm volatile("" : "+r"(v));
 	}
 	if (v >> 16) {
 		v >>= 16;
 		r += 16;
+		asm volatile("" : "+r"(v));
 	}
 	if (v >> 8) {
 		v >>= 8;
 		r += 8;
+		asm volatile("" : "+r"(v));
 	}
-	if (v >> 4) {
-		v >>= 4;
-		r += 4;
-	}
-	if (v >> 2) {
-		v >>= 2;
-		r += 2;
-	}
-	return r + (u32)(v >> 1 & 1);
+	return r + byte_log2[v & 255];
 }
 
 /*
@@ -57,7 +62,7 @@ static inline u32 log2_q16(u64 v)
 
 	e = ilog2_u64(v);
 	/* The mantissa below the leading one, in Q16. */
-	f = (e >= 16 ? v >> (e - 16) : v << (16 - e)) & 0xffff;
+	f = v << (63 - e) >> 47 & 0xffff;
 	/* a = 0.42287, b = 0.15922 in Q16 */
 	bow = ((u64)f * (0x10000 - f)) >> 16;
 	bow = (bow * (27713 - ((10435ULL * f) >> 16))) >> 16;
@@ -70,6 +75,17 @@ static inline s32 log2_q8(u64 v)
 	u32 q8 = (log2_q16(v) + 128) >> 8;
 
 	return q8 > LOG2_MAX_Q8 ? LOG2_MAX_Q8 : (s32)q8;
+}
+
+/* log2_q8(n + 1) for a count, most of which are small: looked up rather than computed. */
+static inline s32 count_q8(u64 n)
+{
+	static const s16 small_q8[32] = {
+		0,    256,  406,  512,  594,  662,  719,  768,  811,  850,  886,  918,  947,  975,  1000, 1024,
+		1046, 1067, 1087, 1106, 1125, 1142, 1158, 1174, 1189, 1203, 1217, 1231, 1243, 1256, 1268, 1280,
+	};
+
+	return n < 32 ? small_q8[n] : log2_q8(n + 1);
 }
 
 /*
@@ -94,7 +110,7 @@ static inline u64 exp2_q16(s64 x_q16)
 	bow = (f * (0x10000 - f)) >> 16;
 	bow = (bow * (19959 + ((5133ULL * f) >> 16))) >> 16;
 	mant = 0x10000 + f - bow;
-	return e >= 16 ? mant << (e - 16) : mant >> (16 - e);
+	return mant << e >> 16;
 }
 
 /* x limited to [lo, hi]. */
@@ -107,19 +123,22 @@ static inline s64 clamp_s64(s64 x, s64 lo, s64 hi)
  * Predicted log2(burst in ns) in Q16 from features in Q8. Range [0, LOG2_MAX_Q8 << 8]. feature_q8 has FEATURE_SLOTS
  * entries.
  *
- * The sum is exact in s64: |coef| is limited to COEF_LIMIT_Q16 (2^22), |feature| to 2^15, so each of the 2^4 products
- * stays below 2^37, and the intercept is limited likewise.
+ * The sum is exact in s64, whatever the coefficients: |coef| is at most 2^31, |feature| 2^15, so each of the 2^4 products
+ * stays below 2^46, and the intercept is limited. User space publishes none beyond COEF_LIMIT_Q16.
  */
 static inline s32 linear_predict_q16(const struct linear *m, const s16 *feature_q8)
 {
 	const s64 intercept_max_q24 = 1LL << 40;
 	s64 sum_q24 = clamp_s64(m->intercept_q24, -intercept_max_q24, intercept_max_q24);
 
+#ifdef __clang__
+	/* Half of the loop is its own counting otherwise. */
+#pragma unroll
+#endif
 	for (u32 i = 0; i < MODEL_TERMS; i++) {
 		if (i >= m->nr_terms)
 			break;
-		sum_q24 += clamp_s64(m->coef_q16[i], -(s64)COEF_LIMIT_Q16, COEF_LIMIT_Q16) *
-			   feature_q8[m->feature[i] & (FEATURE_SLOTS - 1)];
+		sum_q24 += (s64)m->coef_q16[i] * feature_q8[m->feature[i] & (FEATURE_SLOTS - 1)];
 	}
 
 	return (s32)clamp_s64(sum_q24 >> 8, 0, (s64)LOG2_MAX_Q8 << 8);

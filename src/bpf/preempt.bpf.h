@@ -58,22 +58,23 @@ static inline bool preemptible(s32 cpu, u64 now_ns)
  * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
  * where there is none.
  */
-static s32 find_preemptible(struct task_struct *p, s32 cpu, u32 llc, bool pinned, u64 now_ns)
+static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, u64 now_ns)
 {
-	u32 i;
+	struct cpu_ctx *octx;
+	u32 i, other = cpu;
 
 	if (preemptible(cpu, now_ns))
 		return cpu;
-	if (pinned)
+	if (pinned || nr_cpus == 1)
 		return -EBUSY;
-	bpf_for (i, 1, PREEMPT_SCAN_MAX + 1) {
-		s32 other = on_ring(cpu + i, nr_cpus);
-		struct cpu_ctx *octx;
-
-		if (i >= nr_cpus)
-			break;
+	bpf_for (i, 0, PREEMPT_SCAN_MAX) {
 		octx = cpu_ctx_of(other);
-		if (octx && octx->llc == llc && bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
+		if (!octx)
+			break;
+		other = octx->next_in_llc;
+		if (other == cpu)
+			break;
+		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
 			return other;
 	}
 	return -EBUSY;

@@ -85,51 +85,110 @@ static inline u32 on_ring(u32 i, u32 n)
 	return i >= n ? i - n : i;
 }
 
-/* CPUs whose fresh lanes a CPU looks into before it turns to its fair lane, and before it goes idle. */
-#define NEIGHBOURS_BUSY 1
-#define NEIGHBOURS_IDLE 1024
+/*
+ * What waits is counted, in fresh lanes per CPU and per LLC, in fair lanes per LLC: so a look into a lane that is empty
+ * costs a load, and a CPU that runs dry need not ask every other one. A task is counted from before it is queued until it
+ * runs, blocks, or is queued anew. What takes it out of a lane without telling (an exit, a change of affinity) ends in one
+ * of these, so that the counts cannot drift, and they are never below what waits. For a moment they may be above: that
+ * costs a look in vain.
+ */
+#define COUNTED_FAIR (1U << 31) /* of counted_at: in the fair lane of an LLC */
+
+static void count_queued(u32 at, s32 by)
+{
+	u32 id = (at & ~COUNTED_FAIR) - 1;
+	struct cpu_ctx *cctx;
+	struct llc_ctx *lctx;
+
+	if (at & COUNTED_FAIR) {
+		lctx = llc_ctx_of(id);
+		if (lctx)
+			__sync_fetch_and_add(&lctx->nr_fair, by);
+	} else {
+		cctx = cpu_ctx_of(id);
+		lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
+		if (lctx) {
+			__sync_fetch_and_add(&cctx->nr_fresh, by);
+			__sync_fetch_and_add(&lctx->nr_fresh, by);
+		}
+	}
+}
+
+/* The task is about to be queued in cpu's fresh lane, or in llc's fair lane. Under its rq lock, as all that count. */
+static void count_fresh(struct task_ctx *tctx, s32 cpu)
+{
+	tctx->counted_at = cpu + 1;
+	count_queued(tctx->counted_at, 1);
+}
+
+static void count_fair(struct task_ctx *tctx, u32 llc)
+{
+	tctx->counted_at = COUNTED_FAIR | (llc + 1);
+	count_queued(tctx->counted_at, 1);
+}
+
+/* The task waits nowhere any more. */
+static void uncount(struct task_ctx *tctx)
+{
+	u32 at = tctx->counted_at;
+
+	if (!at)
+		return;
+	tctx->counted_at = 0;
+	count_queued(at, -1);
+}
 
 /*
- * Take a fresh wake-up that waits at one of the next CPUs of the LLC, in the order of ids from cpu's own. From
- * ops.dispatch of cpu only. Return true if there was one that may run here.
+ * Take a fresh wake-up that waits at one of nr CPUs of an LLC, in the order of its ring from `other` on. From ops.dispatch
+ * only. Return true if there was one that may run here.
  */
-static bool take_neighbours_fresh(s32 cpu, u32 llc, u32 nr_neighbours)
+static bool take_neighbours_fresh(u32 other, u32 nr)
 {
 	u32 i;
 
-	bpf_for (i, 1, nr_neighbours + 1) {
-		s32 other = on_ring(cpu + i, nr_cpus);
-		struct cpu_ctx *octx;
+	bpf_for (i, 0, nr) {
+		struct cpu_ctx *octx = cpu_ctx_of(other);
 
-		if (i >= nr_cpus)
+		if (!octx)
 			break;
-		octx = cpu_ctx_of(other);
-		if (octx && octx->llc == llc && scx_bpf_dsq_nr_queued(fresh_dsq(other)) > 0 &&
-		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
+		if (READ_ONCE(octx->nr_fresh) && scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
 			COUNT(neighbour_steals);
 			return true;
 		}
+		other = octx->next_in_llc;
 	}
 	return false;
 }
 
-/* Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's. From ops.dispatch of cpu only. */
-static bool take_fresh(s32 cpu, u32 llc, s32 nr_own)
+/*
+ * Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's, before it turns to its fair lane. From
+ * ops.dispatch of cpu only.
+ */
+static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 nr_own)
 {
-	return (nr_own > 0 && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
-	       take_neighbours_fresh(cpu, llc, NEIGHBOURS_BUSY);
+	return (nr_own && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
+	       (READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus > 1));
+}
+
+/* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle. From ops.dispatch of cpu only. */
+static bool take_llcs_fresh(struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	return READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus - 1);
 }
 
 /* Take a task from another LLC: from the fresh lanes of its CPUs, then from its fair lane. From ops.dispatch of cpu only. */
-static bool steal_from_llcs(s32 cpu, u32 llc)
+static bool steal_from_llcs(u32 llc)
 {
 	u32 i;
 
 	bpf_for (i, 1, nr_llcs) {
 		u32 victim = on_ring(llc + i, nr_llcs);
+		struct llc_ctx *vctx = llc_ctx_of(victim);
 
-		if (take_neighbours_fresh(cpu, victim, NEIGHBOURS_IDLE) ||
-		    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+		if (!vctx)
+			break;
+		if ((READ_ONCE(vctx->nr_fresh) && take_neighbours_fresh(vctx->first_cpu, vctx->nr_cpus)) ||
+		    (READ_ONCE(vctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0))) {
 			COUNT(llc_steals);
 			return true;
 		}
@@ -137,14 +196,14 @@ static bool steal_from_llcs(s32 cpu, u32 llc)
 	return false;
 }
 
-/* Put tctx's virtual time on llc's clock, keeping how far ahead or behind the task is, and bound that. */
-static void join_llc(struct task_ctx *tctx, u32 llc)
+/*
+ * Put tctx's virtual time on llc's clock, that of `to`, keeping how far ahead or behind the task is, and bound that by the
+ * lag. Return that bound, in its virtual time.
+ */
+static u64 join_llc(struct task_ctx *tctx, u32 llc, struct llc_ctx *to)
 {
-	struct llc_ctx *to = llc_ctx_of(llc);
 	u64 vlag;
 
-	if (!to)
-		return;
 	if (tctx->llc != llc) {
 		struct llc_ctx *from = llc_ctx_of(tctx->llc);
 
@@ -153,6 +212,7 @@ static void join_llc(struct task_ctx *tctx, u32 llc)
 	}
 	vlag = policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
 	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, to->vclock, vlag);
+	return vlag;
 }
 
 /* The slice that p gets now, never 0. Counts where it came from. */
@@ -213,7 +273,7 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
  */
 static s32 claim_idle_cpu(struct task_struct *p, s32 cpu, bool pinned, bool looked)
 {
-	if (pinned)
+	if (pinned || nr_cpus == 1)
 		return scx_bpf_test_and_clear_cpu_idle(cpu) ? cpu : -EBUSY;
 	if (!looked && __COMPAT_HAS_scx_bpf_select_cpu_and)
 		return scx_bpf_select_cpu_and(p, cpu, 0, p->cpus_ptr, 0);

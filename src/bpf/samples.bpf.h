@@ -29,12 +29,8 @@ struct {
  * because the features of a burst that nobody records need not be computed. The budget spent is that of the executing
  * CPU, which cannot be preempted meanwhile.
  */
-static u32 sample_repeat(u64 now_ns)
+static u32 sample_repeat(struct cpu_ctx *cctx, u64 now_ns)
 {
-	struct cpu_ctx *cctx = cpu_ctx_of(bpf_get_smp_processor_id());
-
-	if (!cctx)
-		return 0;
 	if (now_ns - cctx->window_ns >= SAMPLE_WINDOW_NS) {
 		u32 shift = 0, left = cctx->window_bursts;
 

@@ -63,16 +63,21 @@ struct {
 	__type(value, struct counters);
 } counter_map SEC(".maps");
 
-/* Add n to a counter of the executing CPU. */
-#define COUNT_ADD(name, n)                                                                                             \
-	do {                                                                                                           \
-		u32 __zero = 0;                                                                                        \
-		struct counters *__c = bpf_map_lookup_elem(&counter_map, &__zero);                                     \
-		if (__c)                                                                                               \
-			__c->name += (n);                                                                              \
-	} while (0)
+/* The counters of the executing CPU. */
+static inline struct counters *counters_here(void)
+{
+	u32 zero = 0;
 
-#define COUNT(name) COUNT_ADD(name, 1)
+	return bpf_map_lookup_elem(&counter_map, &zero);
+}
+
+/* Count one on the executing CPU. */
+#define COUNT(name)                                                                                                    \
+	do {                                                                                                           \
+		struct counters *__c = counters_here();                                                                \
+		if (__c)                                                                                               \
+			__c->name++;                                                                                   \
+	} while (0)
 
 static inline struct task_ctx *task_ctx_of(struct task_struct *p)
 {
@@ -103,18 +108,18 @@ static inline u64 first_quantum_ns(void)
 	return learned_ns ?: params.first_quantum_ns;
 }
 
-/* The verifier wants policy parameters from a constant map as a plain struct; all fields are loaded once. */
-static inline struct policy_params policy_params(void)
+/*
+ * The parameters as a plain struct: of a volatile one every field would be loaded at every use. The compiler must not know
+ * where it comes from, or it would take the defaults above for what they are.
+ */
+static __always_inline struct policy_params policy_params(void)
 {
-	struct policy_params pp = {
-		.slice_min_ns = params.slice_min_ns,
-		.slice_max_ns = params.slice_max_ns,
-		.first_quantum_ns = first_quantum_ns(),
-		.lag_ns = params.lag_ns,
-		.fair_interval_ns = params.fair_interval_ns,
-		.preempt_after_ns = params.preempt_after_ns,
-	};
+	const struct policy_params *set = (const struct policy_params *)&params;
+	struct policy_params pp;
 
+	barrier_var(set);
+	pp = *set;
+	pp.first_quantum_ns = first_quantum_ns();
 	return pp;
 }
 

@@ -6,90 +6,99 @@
 #define __SCX_ML_TASK_CTX_H
 
 /*
- * A task, ordered by who touches what: fairness at every switch, the burst at switches and wake-ups, history at
- * wake-ups and blocks.
+ * A task, ordered by who touches what, a cache line each: every switch, the queueing and the slice, the cgroup and the
+ * wake-up, the history at wake-ups and blocks. The kernel keeps 8 bytes of its own in front, so that the first line has 56.
  */
 struct task_ctx {
-	/* fairness */
+	/* every switch */
 	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
 	u64 inv_weight_q16; /* 100 / effective weight */
-	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
-	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
-	u32 llc;
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
 	u64 queued_ns; /* runnable since; 0 while running or blocked */
+	u64 quantum_ns; /* first quantum of this burst */
+	u32 llc;
+	u32 counted_at; /* 1 + the CPU in whose fresh lane it is counted, or the LLC, see count_queued(); 0: nowhere */
 
-	/* this burst */
-	u64 wake_ns;
-	u64 wait_ns;
-	u64 slice_ns; /* first slice, for the record */
-	u64 quantum_ns; /* first quantum */
-	u64 granted_ns; /* last slice */
-	s64 deadline_after_ns; /* of the last queueing: beyond the clock (fresh lane) or the virtual clock (fair lane) */
+	/* queueing and slices */
 	u64 used_ns; /* of the last slice */
-	u64 model_generation; /* 0: no prediction */
-	s32 pred_q16;
-	s32 margin_q16;
+	u64 granted_ns; /* last slice */
+	u64 slice_ns; /* first slice of this burst, for the record */
+	u64 wait_ns; /* of this burst */
 	s32 steer_q16; /* the prediction that steers, enum steering says whose */
 	s32 steer_margin_q16;
-	s32 avg_pred_q16;
+	s32 last_cpu;
+	u32 migrations; /* these three of this burst */
 	u32 preemptions;
-	u32 migrations;
 	u32 wakes_made;
-	u32 repeat; /* bursts that the record stands for; 0: sampled out */
-	u32 waker_pid;
-	u64 name[COMM_LEN / 8]; /* comm at the wake-up */
-	u32 name_key;
-	u32 waker_name_key;
-	u32 sample_flags;
-	u8 class;
-	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 in_burst;
+	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 steering; /* enum steering */
 	u8 sure; /* the prediction is sure: it may order */
 	u8 sure_long;
-	u8 kind; /* how this burst began, index into kind_burst_q8 */
-	u8 kinds_seen; /* bits */
 	u8 steered; /* the last slice came from the prediction */
-	u8 io_wait; /* how the last burst ended */
 	u8 slice_source; /* enum slice_source, of the last slice */
-	s32 last_cpu;
+	u8 class;
 
-	/* history */
-	u32 seen; /* bursts */
+	/* its group, and how this burst began */
+	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
+	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
+	u32 weight_q10; /* effective weight that inv_weight_q16 was computed from */
+	s64 deadline_after_ns; /* of the last queueing: beyond the clock (fresh lane) or the virtual clock (fair lane) */
+	u64 wake_ns;
+	u64 model_generation; /* 0: no prediction */
+	s32 pred_q16;
+	s32 margin_q16;
+	s32 avg_pred_q16;
+	u32 sample_flags;
+	u32 repeat; /* bursts that the record stands for; 0: sampled out */
+	u32 waker_pid;
+
+	/* history that every burst needs */
 	u64 blocked_ns; /* when it blocked; 0: never */
 	u64 last_burst_ns;
-	u64 prev_burst_ns;
 	u64 avg_burst_ns;
 	u64 half_burst_ns; /* moving average with weight 1/2 */
-	u64 last_sleep_ns;
-	u64 avg_sleep_ns;
-	u64 last_wait_ns;
-	u64 avg_wait_ns;
+	u32 seen; /* bursts */
 	s32 log_burst_q8;
 	s32 kind_burst_q8
 		[2]; /* the same of bursts begun by a task, and by an interrupt: a timeout is not like a request */
 	s32 kind_last_q8[2]; /* the last of them */
-	s32 spread_q8;
-	s32 err_model_q8; /* moving average (1/4) of the model's |error| on this task */
+	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
-	u8 judged_model; /* errors that these are made of, at most 255 */
+	s32 spread_q8;
+	u8 kind; /* how this burst began, index into kind_burst_q8 */
+	u8 kinds_seen; /* bits */
+	u8 io_wait; /* how the last burst ended */
+	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
+
+	/* the rest of it */
+	u64 prev_burst_ns;
+	u64 last_sleep_ns;
+	u64 avg_sleep_ns;
+	u64 last_wait_ns;
+	u64 avg_wait_ns;
+	s32 last_log_q8; /* log2 of last_burst_ns and prev_burst_ns */
+	s32 prev_log_q8;
 	u32 last_preemptions;
 	u32 last_migrations;
 	u32 last_wakes_made;
 	u32 last_minor_faults;
 	u32 last_major_faults;
+	u32 name_key;
 	u64 minor_faults; /* task_struct's counts at the wake-up */
 	u64 major_faults;
-	u64 block_io_ns; /* delay accounted up to the last wake-up */
 	u64 exec_id;
 	u64 exec_ns; /* when exec_id was first seen; 0: before we looked */
+	u64 block_io_ns; /* delay by block I/O since the fork, accounted up to the last wake-up */
+	u64 last_block_io_ns; /* of that, between the last two wake-ups */
 	u16 syscalls[8]; /* decayed counts by class */
+	u64 name[COMM_LEN / 8]; /* comm at the wake-up */
+	u32 waker_name_key;
+	u32 nr_outcomes;
 
 	struct outcome outcomes[NR_OUTCOMES]; /* a ring, the next one at nr_outcomes */
-	u32 nr_outcomes;
 
 	s16 feature_q8[FEATURE_SLOTS];
 };

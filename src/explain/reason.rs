@@ -5,8 +5,7 @@ use super::units::feature;
 use super::*;
 use crate::bpf::intf::{
     linear, model, outcome, policy_params, sample_flags_SAMPLE_FALLBACK as SAMPLE_FALLBACK,
-    scx_ml_consts_COEF_LIMIT_Q16 as COEF_LIMIT, steering_STEERING_MODEL as STEERING_MODEL,
-    task_ctx, watch,
+    steering_STEERING_MODEL as STEERING_MODEL, task_ctx, watch,
 };
 use crate::bpf::{FEATURE_SLOTS, MODEL_TERMS, NR_MODEL_SLOTS};
 use crate::cli::Mode;
@@ -304,8 +303,7 @@ fn terms(model: &linear, feature_q8: &[i16; FEATURE_SLOTS]) -> Vec<Term> {
         .map(|i| {
             // As linear_predict_q16() reads them.
             let index = usize::from(model.feature[i]) & (FEATURE_SLOTS - 1);
-            let limit = COEF_LIMIT as i32;
-            let coefficient = octaves_q16(model.coef_q16[i].clamp(-limit, limit).into());
+            let coefficient = octaves_q16(model.coef_q16[i].into());
             let log2 = octaves_q8(feature_q8[index].into());
             let desc = FEATURES.get(index);
             Term {

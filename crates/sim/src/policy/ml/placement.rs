@@ -7,7 +7,7 @@ use super::Ml;
 use crate::machine::{Machine, TaskId};
 use crate::topology::CpuId;
 
-/// NEIGHBOURS_BUSY of queues.bpf.h and PREEMPT_SCAN_MAX of preempt.bpf.h.
+/// CPUs that take_fresh() of queues.bpf.h looks at beside its own, and PREEMPT_SCAN_MAX of preempt.bpf.h.
 const NEIGHBOURS_BUSY: u32 = 1;
 const PREEMPT_SCAN_MAX: u32 = 4;
 
@@ -36,11 +36,16 @@ impl Ml {
         if self.preemptible(m, cpu) {
             return Some(cpu);
         }
-        let cpus = m.topology.cpus();
         let llc = m.topology.llc_of(cpu);
-        for i in 1..=PREEMPT_SCAN_MAX.min(cpus - 1) {
+        // The ring of all CPUs, or that of the LLC.
+        let (first, nr) = if self.rules.llc_counts {
+            (m.topology.llc(llc).start, m.topology.per_llc())
+        } else {
+            (0, m.topology.cpus())
+        };
+        for i in 1..=PREEMPT_SCAN_MAX.min(nr - 1) {
             m.counts.looks += 1;
-            let other = (cpu + i) % cpus;
+            let other = first + (cpu - first + i) % nr;
             if m.topology.llc_of(other) == llc && self.preemptible(m, other) {
                 return Some(other);
             }
@@ -78,8 +83,8 @@ impl Ml {
         Some(t)
     }
 
-    /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs in the order of ids, the first of `llc` with a fresh
-    /// wake-up.
+    /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs, on the ring of the LLC or, without that, of all CPUs, the
+    /// first of `llc` with a fresh wake-up.
     pub(super) fn take_neighbours_fresh(
         &mut self,
         m: &mut Machine,
@@ -87,30 +92,34 @@ impl Ml {
         llc: u32,
         nr_neighbours: u32,
     ) -> Option<TaskId> {
-        let cpus = m.topology.cpus();
-        let nr_neighbours = nr_neighbours.min(cpus - 1);
         let range = m.topology.llc(llc);
-        // On a ring of CPUs: those after this one, then those before it.
+        let per_llc = m.topology.per_llc();
+        let counts = self.rules.llc_counts;
+        if counts {
+            m.counts.looks += 1;
+            self.fresh_waiting.first_in(range.clone())?;
+        }
+        // After this CPU on its ring, or from the first of another LLC on.
+        let cpus = m.topology.cpus();
+        let (ring, nr) = match (counts, range.contains(&cpu)) {
+            (false, _) => (cpus, cpus - 1),
+            (true, true) => (per_llc, per_llc - 1),
+            (true, false) => (per_llc, per_llc),
+        };
+        let nr = nr.min(nr_neighbours);
         let after = range.start.max(cpu + 1)..range.end.max(cpu + 1);
         let before = range.start..range.end.min(cpu);
         let found = self
             .fresh_waiting
             .first_in(after)
             .or_else(|| self.fresh_waiting.first_in(before))
-            .map(|other| (other, (other + cpus - cpu) % cpus))
-            .filter(|&(_, steps)| steps <= nr_neighbours);
-        let per_llc = m.topology.per_llc();
-        let (looks_found, looks_none) = if self.rules.llc_counts {
-            // The count, and of the CPUs half on average.
-            (1 + per_llc / 2, 1)
-        } else {
-            (found.map_or(0, |(_, steps)| steps), nr_neighbours)
-        };
-        let Some((other, _)) = found else {
-            m.counts.looks += u64::from(looks_none);
-            return None;
-        };
-        m.counts.looks += u64::from(looks_found);
+            .map(|other| match counts && !range.contains(&cpu) {
+                true => (other, other - range.start + 1),
+                false => (other, (other + ring - cpu) % ring),
+            })
+            .filter(|&(_, steps)| steps <= nr);
+        m.counts.looks += u64::from(found.map_or(nr, |(_, steps)| steps));
+        let (other, _) = found?;
         self.counters.neighbour_steals += 1;
         self.pop_fresh(other)
     }

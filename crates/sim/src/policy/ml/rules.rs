@@ -38,8 +38,9 @@ pub struct Rules {
     pub learned_quantum: bool,
     /// A surely long burst has no first quantum only if such bursts have proven to be long. Off: always.
     pub long_proof: bool,
-    /// Not in the kernel: each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an
-    /// LLC whose count is not 0 only. It finds the same; what changes is how many queues are looked into.
+    /// Each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an LLC whose count is
+    /// not 0 only. Off: over all CPUs of the machine. It finds the same, but at an LLC's last CPUs, whose next ones by id
+    /// are another's; what changes is how many queues are looked into.
     pub llc_counts: bool,
 }
 
@@ -53,7 +54,7 @@ impl Default for Rules {
             task_trust: true,
             learned_quantum: true,
             long_proof: true,
-            llc_counts: false,
+            llc_counts: true,
         }
     }
 }
