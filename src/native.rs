@@ -48,6 +48,7 @@ mod raw {
         pub safe fn native_watch_quantile(w: &mut watch, above: bool);
         pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
         pub safe fn native_is_new_start(avg_q8: i32, last_q8: i32, label_q8: i32) -> bool;
+        pub safe fn native_reach(key: u64, vclock: u64, nr_waiting: u32) -> u64;
         pub safe fn native_task_error_q8(err_q8: i32, judged: u32, off_q8: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
@@ -108,7 +109,7 @@ pub use raw::{
     native_log2_q16 as log2_q16, native_name_key as name_key_words,
     native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,
     native_profile_key as profile_key, native_quantile_left_ns as quantile_left_ns,
-    native_quantum_ns as quantum_ns, native_recip_q16 as recip_q16,
+    native_quantum_ns as quantum_ns, native_reach as reach, native_recip_q16 as recip_q16,
     native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_task_error_q8 as task_error_q8,
     native_vclock_step as vclock_step, native_virtual_ns as virtual_ns,

@@ -386,3 +386,16 @@ fn surely_long_bursts_are_proven_by_many_and_unproven_by_few() {
     watch_long(&mut w, false);
     assert!(watch_long_proven(&w), "well proven, wrong once");
 }
+
+#[test]
+fn nobody_is_queued_beyond_what_the_clock_reaches_in_two_seconds() {
+    let vclock = u64::MAX - 1_000_000;
+    for waiting in [0u32, 1, 10, 500, 50_000] {
+        let far = reach(vclock.wrapping_add(1 << 40), vclock, waiting).wrapping_sub(vclock);
+        let exact = 2e9 / f64::from(waiting + 1);
+        assert!(far as f64 <= exact * 1.01, "{waiting}: {far}");
+        assert!(far as f64 >= exact * 0.49, "{waiting}: {far}");
+        let near = vclock.wrapping_sub(20_000_000);
+        assert_eq!(reach(near, vclock, waiting), near);
+    }
+}

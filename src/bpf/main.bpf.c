@@ -86,7 +86,8 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (pinned)
 		COUNT(queued_pinned);
 	if (lane == LANE_FAIR) {
-		key = fair_key(p, tctx, tctx->vruntime);
+		key = policy_reach(fair_key(p, tctx, tctx->vruntime), lctx->vclock,
+				   waiting_per_cpu(lctx, cctx->nr_waiting));
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
 		if (pinned)

@@ -218,4 +218,18 @@ static inline u64 policy_fair_key(const struct policy_params *pp, u64 vruntime, 
 	return keep ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
 }
 
+/*
+ * The latest key at which a task may be queued in the fair lane. The virtual clock of a CPU for which nr_waiting wait moves
+ * by one part in nr_waiting + 1 of real time, and a share in a thousand tasks may be a slice in minutes. Fair as that is,
+ * everybody gets one in POLICY_REACH_NS: the kernel ejects a scheduler that leaves a task waiting for long.
+ */
+#define POLICY_REACH_NS (2000 * SCX_ML_NSEC_PER_MSEC)
+
+static inline u64 policy_reach(u64 key, u64 vclock, u32 nr_waiting)
+{
+	u64 latest = vclock + ((POLICY_REACH_NS * policy_recip_q16(nr_waiting + 1)) >> 16);
+
+	return policy_vdiff(key, latest) > 0 ? latest : key;
+}
+
 #endif /* __SCX_ML_POLICY_H */

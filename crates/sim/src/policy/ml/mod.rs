@@ -249,7 +249,8 @@ impl Ml {
 
         let mut victim = None;
         if lane == FAIR {
-            let key = self.fair_key(m, t, vruntime);
+            let vclock = self.vclocks[llc as usize];
+            let key = native::reach(self.fair_key(m, t, vruntime), vclock, nr_waiting);
             self.counters.queued_fair += 1;
             self.fair[llc as usize].insert(t, key);
         } else {
