@@ -297,7 +297,9 @@ pub fn installed() -> Vec<String> {
         .flatten()
         .filter_map(|e| e.ok()?.file_name().into_string().ok())
         // Tools of the family that schedule nothing.
-        .filter(|n| n.starts_with("scx_") && !["scx_lab", "scx_loader"].contains(&n.as_str()))
+        .filter(|n| {
+            n.starts_with("scx_") && !["scx_lab", "scx_sim", "scx_loader"].contains(&n.as_str())
+        })
         .filter(|n| !n.contains('.') && !n.contains('-') && sys::find_program(n).is_some())
         .collect();
     names.sort();
