@@ -34,8 +34,9 @@ const NEW_ROWS: usize = 50;
 /// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
 const MAX_SHARE: u64 = 100;
 
-/// Time between two looks at the first quantum.
-const QUANTUM_INTERVAL_NS: u64 = 1_000_000_000;
+/// Time between two looks at the first quantum, while there is none and later.
+const FIRST_QUANTUM_INTERVAL_NS: u64 = 1_000_000_000;
+const QUANTUM_INTERVAL_NS: u64 = 5_000_000_000;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -295,7 +296,11 @@ impl Learner {
         if frozen || now_ns < self.next_quantum_ns {
             return Ok(());
         }
-        self.next_quantum_ns = now_ns.saturating_add(QUANTUM_INTERVAL_NS);
+        let interval_ns = match self.first_quantum_ns {
+            Some(_) => QUANTUM_INTERVAL_NS,
+            None => FIRST_QUANTUM_INTERVAL_NS,
+        };
+        self.next_quantum_ns = now_ns.saturating_add(interval_ns);
         let current_ns = self.first_quantum_ns.unwrap_or(quantum::DEFAULT_NS);
         let found = quantum::first_quantum_ns(self.rows.iter(), current_ns);
         if found.is_none() || found == self.first_quantum_ns {

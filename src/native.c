@@ -195,6 +195,11 @@ bool native_is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
 	return is_new_start(avg_q8, last_q8, label_q8);
 }
 
+u32 native_burst_kind(u32 waker_pid)
+{
+	return burst_kind(waker_pid);
+}
+
 u64 native_reach(u64 key, u64 vclock, u32 nr_waiting)
 {
 	return policy_reach(key, vclock, nr_waiting);

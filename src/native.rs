@@ -48,6 +48,7 @@ mod raw {
         pub safe fn native_watch_quantile(w: &mut watch, above: bool);
         pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
         pub safe fn native_is_new_start(avg_q8: i32, last_q8: i32, label_q8: i32) -> bool;
+        pub safe fn native_burst_kind(waker_pid: u32) -> u32;
         pub safe fn native_reach(key: u64, vclock: u64, nr_waiting: u32) -> u64;
         pub safe fn native_task_error_q8(err_q8: i32, judged: u32, off_q8: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
@@ -102,11 +103,11 @@ mod raw {
 
 pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
-    native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
-    native_count_q8 as count_q8, native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
-    native_fresh_delay_ns as fresh_delay_ns, native_is_new_start as is_new_start,
-    native_is_sure as is_sure, native_lane as lane, native_log2_q8 as log2_q8,
-    native_log2_q16 as log2_q16, native_name_key as name_key_words,
+    native_bound_vruntime as bound_vruntime, native_burst_kind as burst_kind,
+    native_clamp_slice as clamp_slice, native_count_q8 as count_q8, native_exp2_q16 as exp2_q16,
+    native_fair_key as fair_key, native_fresh_delay_ns as fresh_delay_ns,
+    native_is_new_start as is_new_start, native_is_sure as is_sure, native_lane as lane,
+    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
     native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,
     native_profile_key as profile_key, native_quantile_left_ns as quantile_left_ns,
     native_quantum_ns as quantum_ns, native_reach as reach, native_recip_q16 as recip_q16,

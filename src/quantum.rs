@@ -74,7 +74,7 @@ pub fn first_quantum_ns<'a>(
     Some(((best_ns * SPARE) as u64).clamp(QUANTUM_MIN_NS, QUANTUM_MAX_NS))
 }
 
-/// A histogram of bursts: weight and mean length of each bin, shortest first.
+/// A histogram of bursts: weight and upper end of each bin, shortest first.
 struct Load {
     bins: Vec<(f64, f64)>,
     /// Sum of the weights, and mean burst in ns.
@@ -84,18 +84,21 @@ struct Load {
 
 impl Load {
     fn of<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<Self> {
-        let mut sums = vec![(0.0, 0.0); BINS];
+        let mut weights = [0.0; BINS];
         for row in rows {
             let bin = ((row.y - FIRST_OCTAVE as f64) * BINS_PER_OCTAVE as f64).max(0.0) as usize;
-            let (weight, work) = &mut sums[bin.min(BINS - 1)];
-            *weight += row.weight;
-            *work += row.weight * row.y.exp2();
+            weights[bin.min(BINS - 1)] += row.weight;
         }
-        let weight: f64 = sums.iter().map(|s| s.0).sum();
-        let work: f64 = sums.iter().map(|s| s.1).sum();
-        let bins = sums.into_iter().filter(|s| s.0 > 0.0);
+        let end_ns =
+            |bin: usize| (FIRST_OCTAVE as f64 + (bin + 1) as f64 / BINS_PER_OCTAVE as f64).exp2();
+        let bins: Vec<(f64, f64)> = (0..BINS)
+            .filter(|&bin| weights[bin] > 0.0)
+            .map(|bin| (weights[bin], end_ns(bin)))
+            .collect();
+        let weight: f64 = bins.iter().map(|b| b.0).sum();
+        let work: f64 = bins.iter().map(|b| b.0 * b.1).sum();
         (weight > 0.0 && work.is_finite()).then(|| Self {
-            bins: bins.map(|(w, work)| (w, work / w)).collect(),
+            bins,
             weight,
             mean_ns: work / weight,
         })
@@ -106,7 +109,8 @@ impl Load {
         let bin_of =
             |ns: u64| ((ns as f64 / SPARE).log2() * BINS_PER_OCTAVE as f64).round() as usize;
         (bin_of(QUANTUM_MIN_NS)..=bin_of(QUANTUM_MAX_NS))
-            .map(|bin| (bin as f64 / BINS_PER_OCTAVE as f64).exp2())
+            // Not a hair below the end of a bin.
+            .map(|bin| (bin as f64 / BINS_PER_OCTAVE as f64).exp2() * 1.000_001)
     }
 
     /// Mean of T(s) / s, see the module.

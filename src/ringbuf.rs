@@ -13,7 +13,7 @@ use log::warn;
 use crate::sample::Sample;
 
 /// How often the ring buffer is looked at. The kernel wakes the reader earlier when it is a quarter full.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Batches that may wait for each of those who get them. What does not fit is dropped and counted.
 pub const CHANNEL_BATCHES: usize = 1024;

@@ -194,7 +194,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	note_wakeup(p, tctx, now_ns);
 	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
-	tctx->kind = waker == NULL;
+	tctx->kind = burst_kind(waker ? waker->pid : 0);
 	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, kind_burst_q8(tctx));
 	tctx->repeat = is_own_task(p) || !here ? 0 : sample_repeat(here, now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |

@@ -78,7 +78,7 @@ static inline s32 round_q8(s32 q16)
 /* What bursts that begin like this one take; of the task's bursts in general where there were none yet. */
 static s32 kind_burst_q8(const struct task_ctx *tctx)
 {
-	u32 kind = tctx->kind & 1;
+	u32 kind = tctx->kind & (NR_KINDS - 1);
 
 	return tctx->kinds_seen & (1U << kind) ? tctx->kind_burst_q8[kind] : tctx->log_burst_q8;
 }
@@ -309,7 +309,7 @@ static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_n
 		tctx->half_burst_ns = burst_ns;
 		tctx->log_burst_q8 = label_q8;
 	}
-	note_kind(tctx, tctx->kind & 1, label_q8);
+	note_kind(tctx, tctx->kind & (NR_KINDS - 1), label_q8);
 	tctx->prev_burst_ns = tctx->last_burst_ns;
 	tctx->last_burst_ns = burst_ns;
 	tctx->prev_log_q8 = tctx->last_log_q8;

@@ -35,6 +35,7 @@ enum scx_ml_consts {
 	NR_MODEL_SLOTS = 2,
 	MODEL_TERMS = 16, /* features that one model may use */
 	COMM_LEN = 16,
+	NR_KINDS = 4, /* how a burst may have begun, see burst_kind() */
 	PROFILES_MAX = 8192, /* entries of the process database that the kernel holds */
 	SAMPLE_WINDOW_NS = 1 << 27, /* 134 ms, over which a CPU spends its budget of samples */
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */

@@ -209,6 +209,15 @@ static inline s32 task_error_q8(s32 err_q8, u32 judged, s32 off_q8)
 }
 
 /*
+ * How a burst begins: 0, by nobody (an interrupt: a timeout is not like a request), else by whom, as far as the few slots
+ * of a hash tell wakers apart. waker_pid: 0 for nobody.
+ */
+static inline u32 burst_kind(u32 waker_pid)
+{
+	return waker_pid ? 1 + (((waker_pid * 0x9e3779b1U) >> 16) * (NR_KINDS - 1) >> 16) : 0;
+}
+
+/*
  * Whether a task does something new: this burst is like the last one, to half an octave, but not like the moving average,
  * by more than one. A moving average of logarithms takes a dozen bursts to forget what came before: a thread's start, or
  * another phase.

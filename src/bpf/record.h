@@ -45,7 +45,7 @@
 	X(HALF_BURST, half_burst, "log2(ns)", "se.sum_exec_runtime", "moving average (1/2) of burst CPU time")         \
 	X(LOG_BURST, log_burst, "log2(ns)", "se.sum_exec_runtime", "moving average (1/4) of log2 of burst")            \
 	X(KIND_BURST, kind_burst, "log2(ns)", "se.sum_exec_runtime",                                                   \
-	  "moving average (1/4) of log2 of bursts begun like this one: by a task, or by an interrupt")                 \
+	  "moving average (1/4) of log2 of bursts begun like this one: by this waker (hashed), or an interrupt")       \
 	X(BURST_SPREAD, burst_spread, "octaves", "se.sum_exec_runtime",                                                \
 	  "moving average of |log2 burst - its average|")                                                              \
 	X(SEEN, seen, "log2(count)", "ops.quiescent", "bursts seen of the task = wake-ups received")                   \

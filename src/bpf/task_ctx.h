@@ -61,9 +61,8 @@ struct task_ctx {
 	u64 half_burst_ns; /* moving average with weight 1/2 */
 	u32 seen; /* bursts */
 	s32 log_burst_q8;
-	s32 kind_burst_q8
-		[2]; /* the same of bursts begun by a task, and by an interrupt: a timeout is not like a request */
-	s32 kind_last_q8[2]; /* the last of them */
+	s32 kind_burst_q8[NR_KINDS]; /* the same of bursts that begin alike, see burst_kind() */
+	s32 kind_last_q8[NR_KINDS]; /* the last of them */
 	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
 	s32 spread_q8;

@@ -6,10 +6,12 @@ use scx_ml::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
 use scx_ml::native;
 
 use super::Prediction;
-use crate::machine::Task;
+use crate::machine::{Task, Waker};
 
 /// Classes of system calls that features count.
 const SYSCALL_CLASSES: usize = 7;
+
+const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 
 /// FEATURE_ONE_Q8: a set flag.
 const ONE_Q8: i32 = 256;
@@ -22,11 +24,11 @@ pub struct History {
     pub avg_burst_ns: u64,
     pub log_burst_q8: i32,
     spread_q8: i32,
-    /// How the burst that runs began: 0 woken by a task, 1 by nobody.
+    /// How the burst that runs began: burst_kind().
     kind: usize,
     /// As log_burst_q8, of bursts of a kind; None: there were none yet.
-    kind_burst_q8: [Option<i32>; 2],
-    kind_last_q8: [i32; 2],
+    kind_burst_q8: [Option<i32>; NR_KINDS],
+    kind_last_q8: [i32; NR_KINDS],
     /// Moving averages (1/4) of the |error| of the model and of kind_burst_q8.
     err_model_q8: i32,
     err_kind_q8: i32,
@@ -105,8 +107,14 @@ impl History {
     }
 
     /// How a burst begins that is to be predicted.
-    pub fn begin(&mut self, by_nobody: bool) {
-        self.kind = usize::from(by_nobody);
+    pub fn begin(&mut self, waker: Waker) {
+        let pid = match waker {
+            Waker::Nobody => 0,
+            Waker::Task(t) => t + 1,
+            // Of several threads outside, each has a name of its own.
+            Waker::Outside { name_key, .. } => name_key.max(1),
+        };
+        self.kind = native::burst_kind(pid) as usize;
     }
 
     /// kind_burst_q8()

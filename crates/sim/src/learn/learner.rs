@@ -271,7 +271,7 @@ impl Learner {
         let waker = self.waker_facts(m, m.task(t).waker);
         let h = &mut self.histories[t as usize];
         h.note_wakeup(m.now_ns, m.task(t).blocked_in);
-        h.begin(waker.is_none());
+        h.begin(m.task(t).waker);
         let model = &self.sink.maps().model;
         let valid = model.generation != 0 && m.now_ns <= model.expires_ns;
         if repeat > 0 || valid {

@@ -10,7 +10,7 @@ use scx_ml::native;
 pub use history::{History, Surroundings};
 pub use learner::{Learner, LearnerParams};
 
-use crate::machine::{Machine, TaskId, Waker};
+use crate::machine::{Machine, TaskId};
 use crate::workload::sizes::normal;
 
 /// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
@@ -101,7 +101,7 @@ impl Predictor {
             }
             Predictor::Average(histories) => {
                 let history = &mut histories[t as usize];
-                history.begin(m.task(t).waker == Waker::Nobody);
+                history.begin(m.task(t).waker);
                 history.average().map(|a| Prediction {
                     long_proven: true,
                     ..a
