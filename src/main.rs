@@ -19,12 +19,13 @@ use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
 use scx_ml::learner::Learner;
 use scx_ml::model_file::{ModelFile, Saver};
+use scx_ml::openmetrics::MetricsFile;
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{shutdown, stats, tasks, trainer};
+use scx_ml::{privileges, shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
     match run(&Opts::parse()) {
@@ -56,9 +57,8 @@ fn run(opts: &Opts) -> Result<()> {
         LevelFilter::Info
     })?;
 
-    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
-        return stats::monitor(Duration::from_secs_f64(interval), shutdown);
+        return stats::monitor(Duration::from_secs_f64(interval), shutdown::by_signal()?);
     }
 
     let host = Host::here();
@@ -74,6 +74,10 @@ fn run(opts: &Opts) -> Result<()> {
         None => None,
     };
     Kernel::running().check()?;
+    // Before the first thread.
+    privileges::reduce(&opts.outputs())?;
+    let shutdown = shutdown::by_signal()?;
+    let metrics = opts.metrics_file()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
     let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
     info!("{SCHEDULER_NAME} {version}");
@@ -84,7 +88,7 @@ fn run(opts: &Opts) -> Result<()> {
             opts.record_limit
         );
     }
-    schedule(opts, model, saver, recorder, &shutdown)
+    schedule(opts, model, saver, recorder, metrics, &shutdown)
 }
 
 /// Prepare the recording, if one is asked for.
@@ -103,6 +107,7 @@ fn schedule(
     model: Option<ModelFile>,
     saver: Option<Saver>,
     recorder: Option<RecorderHandle>,
+    mut metrics: Option<MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
@@ -149,7 +154,9 @@ fn schedule(
         if let Some(interval) = print_interval.take() {
             print_stats(interval, shutdown.clone())?;
         }
-        if !scheduler.run(shutdown)?.should_restart() || shutdown.load(Ordering::Relaxed) {
+        if !scheduler.run(shutdown, metrics.as_mut())?.should_restart()
+            || shutdown.load(Ordering::Relaxed)
+        {
             break;
         }
         info!("the CPUs have changed: restarting, the model is kept");

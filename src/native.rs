@@ -31,6 +31,7 @@ mod raw {
         pub static native_counters: [RawDesc; 0];
         pub static native_nr_counters: u32;
 
+        pub safe fn native_ilog2(v: u64) -> u32;
         pub safe fn native_log2_q16(v: u64) -> u32;
         pub safe fn native_log2_q8(v: u64) -> i32;
         pub safe fn native_exp2_q16(x_q16: i64) -> u64;
@@ -98,12 +99,12 @@ pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_clamp_slice as clamp_slice,
     native_exp2_q16 as exp2_q16, native_fair_key as fair_key,
-    native_fresh_delay_ns as fresh_delay_ns, native_is_sure as is_sure, native_lane as lane,
-    native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
-    native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,
-    native_profile_key as profile_key, native_quantile_left_ns as quantile_left_ns,
-    native_quantum_ns as quantum_ns, native_recip_q16 as recip_q16,
-    native_request_ns as request_ns, native_sure_long as sure_long,
+    native_fresh_delay_ns as fresh_delay_ns, native_ilog2 as ilog2, native_is_sure as is_sure,
+    native_lane as lane, native_log2_q8 as log2_q8, native_log2_q16 as log2_q16,
+    native_name_key as name_key_words, native_predict_q16 as predict_q16,
+    native_preemptible_at_ns as preemptible_at_ns, native_profile_key as profile_key,
+    native_quantile_left_ns as quantile_left_ns, native_quantum_ns as quantum_ns,
+    native_recip_q16 as recip_q16, native_request_ns as request_ns, native_sure_long as sure_long,
     native_task_class as task_class, native_vclock_step as vclock_step,
     native_virtual_ns as virtual_ns, native_watch_add as watch_add,
     native_watch_quantile as watch_quantile, native_watched_margin_q16 as watched_margin_q16,

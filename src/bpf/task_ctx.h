@@ -54,6 +54,7 @@ struct task_ctx {
 	u8 steered; /* the last slice came from the prediction */
 	u8 io_wait; /* how the last burst ended */
 	u8 slice_source; /* enum slice_source, of the last slice */
+	u8 woken; /* and has not run since */
 	s32 last_cpu;
 
 	/* history */
