@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,13 +28,22 @@ use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::{privileges, shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
-    match run(&Opts::parse()) {
+    let opts = Opts::parse();
+    match run(&opts) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output, head for example, has read enough.
+        Err(e) if opts.task.is_some() && is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{SCHEDULER_NAME}: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(opts: &Opts) -> Result<()> {
