@@ -1,5 +1,8 @@
 //! Statistics as an OpenMetrics text file, for the textfile collector of Prometheus' node_exporter.
 //!
+//! The collector reads Prometheus' own text format, which is older than OpenMetrics: the file keeps to what is the same
+//! in both.
+//!
 //! All counters count since the scheduler was attached or the process was started, as is usual there.
 
 use std::fmt::Write as _;
@@ -127,8 +130,14 @@ impl Drop for MetricsFile {
 pub fn text(metrics: &Metrics, watches: &[watch], version: &str) -> String {
     let mut t = Text::default();
     let info = [("version", version), ("mode", metrics.mode.as_str())];
-    t.family("scx_ml", "info", "", "the scheduler that runs");
-    t.sample("scx_ml_info", &info, 1.0);
+    // Not of type info: the collector's parser knows the types of Prometheus' own format only.
+    t.family(
+        "scx_ml_build_info",
+        "gauge",
+        "",
+        "the scheduler that runs: always 1",
+    );
+    t.sample("scx_ml_build_info", &info, 1.0);
     t.gauge(
         "uptime_seconds",
         "seconds",
@@ -394,6 +403,16 @@ mod tests {
         assert_eq!(wait.unit, "seconds");
         assert!(wait.help.contains("runnable but did not run"));
         assert!(parsed.families.contains_key("scx_ml_wake_to_run_seconds"));
+    }
+
+    #[test]
+    fn the_collector_knows_every_type() {
+        let text = exposition();
+        let types = text.lines().filter(|line| line.starts_with("# TYPE"));
+        let kinds: std::collections::BTreeSet<_> =
+            types.filter_map(|line| line.split(' ').nth(3)).collect();
+        let known = ["counter", "gauge", "histogram"];
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), known);
     }
 
     #[test]

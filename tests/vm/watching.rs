@@ -1,7 +1,8 @@
 //! Watching a scheduler: latencies, the dashboard, metrics.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use scx_ml::top::answer::{MODELS_TARGET, Models, TASKS_TARGET, Tasks};
@@ -43,6 +44,35 @@ fn top_shows_models_tasks_and_latencies() {
     println!("{shown}");
 
     load.end();
+    running.stop();
+}
+
+/// Enters and leaves the terminal's other screen.
+const ENTER: &str = "\u{1b}[?1049h";
+const LEAVE: &str = "\u{1b}[?1049l";
+
+#[test]
+fn the_dashboard_leaves_the_terminal_as_it_was() {
+    let running = Running::start(&["--mode", "base"]);
+    let log = tempfile::NamedTempFile::new().expect("a file for the output");
+    let shown = || std::fs::read_to_string(log.path()).expect("the output can be read");
+    // script(1) gives it a terminal.
+    let mut child = Command::new("script")
+        .args(["-qec", &format!("{SCX_ML} top --interval 0.5"), "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(log.reopen().expect("reopened"))
+        .spawn()
+        .expect("script starts");
+    let mut keys = child.stdin.take().expect("piped");
+    let drawn = wait_for(Duration::from_secs(60), || shown().contains("Decisions"));
+    keys.write_all(b"2q").expect("it listens");
+    let status = child.wait().expect("it ends");
+    let shown = shown();
+    assert!(drawn, "{shown}");
+    assert_eq!(status.code(), Some(0), "{shown}");
+    let (enter, leave) = (shown.find(ENTER), shown.rfind(LEAVE));
+    assert!(enter.is_some() && enter < leave, "{shown}");
     running.stop();
 }
 
