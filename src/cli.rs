@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::bpf::intf;
 use crate::learner::{DEFAULT_REFIT_INTERVAL_S, DEFAULT_WINDOW, LearnerConfig};
 use crate::offline;
+use crate::openmetrics::{DEFAULT_INTERVAL, MetricsFile, MetricsFileError};
 use crate::profile::KeeperConfig;
 
 /// What the predictions are used for.
@@ -60,6 +62,10 @@ pub enum Task {
     /// Say why a task got the slice it got: ask the scheduler that is running about a thread.
     Explain(ExplainArgs),
 
+    /// Watch the scheduler that is running: what it decides, how long tasks wait, how well it predicts, its models, and
+    /// the busiest threads.
+    Top(TopArgs),
+
     /// Fit a model on a recording and keep it in a file, if it beats the moving average on the newest fifth.
     Train {
         /// The recording: a folder that `scx_ml --record` wrote.
@@ -101,6 +107,18 @@ pub enum Task {
         json: bool,
     },
 
+    /// Print the completions of a shell, to be put where it looks for them.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+
+    /// Print the manual page of scx_ml, or write all pages into a folder.
+    Man {
+        /// The folder.
+        dir: Option<PathBuf>,
+    },
+
     /// Try policies on a simulated machine: runs the command scx_sim, which has options of its own.
     #[command(disable_help_flag = true)]
     Sim {
@@ -139,6 +157,24 @@ pub struct ExplainArgs {
     pub limit: usize,
 }
 
+/// How to watch.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Keys: q quits, tab and the arrows turn pages and scroll, p pauses.\n\n\
+        Examples:\n  \
+        sudo scx_ml top                 until q; the socket of the scheduler is root's\n  \
+        sudo scx_ml top --once          one frame of plain text, for scripts"
+)]
+pub struct TopArgs {
+    /// Seconds between two readings; with --once, seconds that the frame covers.
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    pub interval: f64,
+
+    /// Print one frame as plain text and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(s) if (SECONDS_MIN..=SECONDS_MAX).contains(&s) => Ok(s),
@@ -168,7 +204,8 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
         sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
         sudo scx_ml --record ~/rec           the same as the first, and keep the samples as Parquet files\n  \
-        scx_ml --monitor 1                   watch the scheduler that is running\n  \
+        sudo scx_ml top                      watch the scheduler that is running: a dashboard\n  \
+        sudo scx_ml --monitor 1              the same, line by line\n  \
         scx_ml features                      what is recorded about a task\n  \
         scx_ml train rec -o model.toml       fit a model on a recording\n  \
         scx_ml eval rec --model model.toml   judge it, beside other predictors\n  \
@@ -182,79 +219,128 @@ pub struct Opts {
     pub task: Option<Task>,
 
     /// What the predictions are used for.
-    #[arg(long, value_enum, default_value_t = Mode::Learn)]
+    #[arg(long, value_enum, default_value_t = Mode::Learn, help_heading = "Scheduling")]
     pub mode: Mode,
 
     /// Shortest slice, in microseconds.
-    #[arg(short = 's', long, default_value_t = 1_000, value_name = "US")]
+    #[arg(
+        short = 's',
+        long,
+        default_value_t = 1_000,
+        value_name = "US",
+        help_heading = "Scheduling"
+    )]
     pub slice_min_us: u64,
 
     /// Longest slice, in microseconds.
-    #[arg(short = 'S', long, default_value_t = 20_000, value_name = "US")]
+    #[arg(
+        short = 'S',
+        long,
+        default_value_t = 20_000,
+        value_name = "US",
+        help_heading = "Scheduling"
+    )]
     pub slice_max_us: u64,
 
+    /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
+    #[arg(short = 'p', long, help_heading = "Scheduling")]
+    pub partial: bool,
+
+    /// Length of the kernel's dump when it ejects the scheduler, in bytes; 0 is the kernel's default.
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "BYTES",
+        help_heading = "Scheduling"
+    )]
+    pub exit_dump_len: u32,
+
     /// Seconds between two fits of the model. A drift of its error brings the next one forward.
-    #[arg(long, default_value_t = DEFAULT_REFIT_INTERVAL_S, value_name = "SECONDS")]
+    #[arg(long, default_value_t = DEFAULT_REFIT_INTERVAL_S, value_name = "SECONDS", help_heading = "Learning")]
     pub refit_interval: f64,
 
     /// Samples that the model is fitted on and judged by, the newest.
-    #[arg(long, default_value_t = DEFAULT_WINDOW, value_name = "SAMPLES")]
+    #[arg(long, default_value_t = DEFAULT_WINDOW, value_name = "SAMPLES", help_heading = "Learning")]
     pub window: usize,
 
     /// Samples per second that the kernel sends at most, over all CPUs. A sample stands for the bursts left out.
-    #[arg(long, default_value_t = 1_000, value_name = "PER_SECOND")]
+    #[arg(
+        long,
+        default_value_t = 1_000,
+        value_name = "PER_SECOND",
+        help_heading = "Learning"
+    )]
     pub sample_rate: u64,
 
     /// Where what is known about tasks by their name is kept from one run to the next; "none" keeps it in memory only.
     #[arg(
         long,
         default_value = "/var/lib/scx_ml/profiles.json",
-        value_name = "FILE"
+        value_name = "FILE",
+        help_heading = "Learning"
     )]
     pub profiles: PathBuf,
 
     /// Let the model see what tasks ask the kernel for: counts system calls by class, which costs every one of them.
-    #[arg(long)]
+    #[arg(long, help_heading = "Learning")]
     pub syscalls: bool,
 
     /// Begin with the model of this file instead of none.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Learning")]
     pub model: Option<PathBuf>,
 
     /// Take the model even if it was trained on another kernel.
-    #[arg(long, requires = "model")]
+    #[arg(long, requires = "model", help_heading = "Learning")]
     pub model_any_kernel: bool,
 
     /// Keep the model in this file: written whenever it changes, and at the end.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Learning")]
     pub save_model: Option<PathBuf>,
 
     /// Write all samples to Parquet files in this folder, which is created if it is not there.
-    #[arg(long, value_name = "DIR", conflicts_with = "monitor")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "monitor",
+        help_heading = "Recording"
+    )]
     pub record: Option<PathBuf>,
 
     /// Megabytes (2^20) that the recording may take. Then recording ends, with a warning; scheduling goes on.
-    #[arg(long, default_value_t = 1024, value_name = "MIB", requires = "record")]
+    #[arg(
+        long,
+        default_value_t = 1024,
+        value_name = "MIB",
+        requires = "record",
+        help_heading = "Recording"
+    )]
     pub record_limit: u64,
 
-    /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
-    #[arg(short = 'p', long)]
-    pub partial: bool,
-
-    /// Length of the kernel's dump when it ejects the scheduler, in bytes; 0 is the kernel's default.
-    #[arg(long, default_value_t = 0, value_name = "BYTES")]
-    pub exit_dump_len: u32,
-
     /// Print statistics every so many seconds while scheduling.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Watching")]
     pub stats: Option<f64>,
 
     /// Print statistics of the scheduler that is already running; schedule nothing.
-    #[arg(long, value_name = "SECONDS", conflicts_with = "stats")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        conflicts_with = "stats",
+        help_heading = "Watching"
+    )]
     pub monitor: Option<f64>,
 
+    /// Keep statistics in this file for Prometheus' node_exporter: in its textfile format, written every 15 seconds, or
+    /// as often as --stats says. It goes when the scheduler goes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "monitor",
+        help_heading = "Watching"
+    )]
+    pub metrics: Option<PathBuf>,
+
     /// Describe the statistics.
-    #[arg(long)]
+    #[arg(long, help_heading = "Watching")]
     pub help_stats: bool,
 
     /// Log more, libbpf's messages included.
@@ -387,6 +473,27 @@ impl Opts {
     pub fn keeper_config(&self) -> KeeperConfig {
         let path = (self.profiles != Path::new("none")).then(|| self.profiles.clone());
         KeeperConfig { path }
+    }
+
+    /// The file of metrics, if one is asked for.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn metrics_file(&self) -> Result<Option<MetricsFile>, MetricsFileError> {
+        let interval = self.stats.map_or(DEFAULT_INTERVAL, Duration::from_secs_f64);
+        let file = |path: &PathBuf| MetricsFile::new(path, interval);
+        self.metrics.as_ref().map(file).transpose()
+    }
+
+    /// Files and folders that are written to while scheduling.
+    pub fn outputs(&self) -> Vec<&Path> {
+        let profiles = (self.profiles != Path::new("none")).then_some(&self.profiles);
+        let others = [&self.record, &self.save_model, &self.metrics];
+        profiles
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .map(PathBuf::as_path)
+            .collect()
     }
 
     /// The learner's share of the options.

@@ -14,10 +14,15 @@
 //! offline    trains and evaluates models on recordings
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
 //! explain    says why a task got its slice, from what observe reads of it in the BPF maps
+//! top        a dashboard of what stats and observe tell; ask is the client's end of their socket
+//! openmetrics  statistics for Prometheus; latency, the kernel's histogram of wake-to-run latencies
+//! privileges gives up what root may do and scheduling does not need
+//! manual     manual pages and completions, from cli
 //! ```
 //!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
 
+pub mod ask;
 pub mod bpf;
 pub mod cli;
 pub mod clock;
@@ -27,14 +32,18 @@ pub mod features;
 pub mod fit;
 pub mod gate;
 pub mod host;
+pub mod latency;
 pub mod learner;
+pub mod manual;
 pub mod model;
 pub mod model_file;
 pub mod moments;
 pub mod native;
 pub mod observe;
 pub mod offline;
+pub mod openmetrics;
 pub mod preflight;
+pub mod privileges;
 pub mod profile;
 pub mod publish;
 pub mod quantum;
@@ -47,6 +56,7 @@ pub mod shutdown;
 pub mod stats;
 pub mod syscalls;
 pub mod tasks;
+pub mod top;
 pub mod topology;
 pub mod trainer;
 

@@ -1,6 +1,6 @@
 //! The command `scx_ml`.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,21 +19,31 @@ use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
 use scx_ml::learner::Learner;
 use scx_ml::model_file::{ModelFile, Saver};
+use scx_ml::openmetrics::MetricsFile;
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{shutdown, stats, tasks, trainer};
+use scx_ml::{privileges, shutdown, stats, tasks, trainer};
 
 fn main() -> ExitCode {
-    match run(&Opts::parse()) {
+    let opts = Opts::parse();
+    match run(&opts) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output, head for example, has read enough.
+        Err(e) if opts.task.is_some() && is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{SCHEDULER_NAME}: {e:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run(opts: &Opts) -> Result<()> {
@@ -56,9 +66,8 @@ fn run(opts: &Opts) -> Result<()> {
         LevelFilter::Info
     })?;
 
-    let shutdown = shutdown::by_signal()?;
     if let Some(interval) = opts.monitor {
-        return stats::monitor(Duration::from_secs_f64(interval), shutdown);
+        return stats::monitor(Duration::from_secs_f64(interval), shutdown::by_signal()?);
     }
 
     let host = Host::here();
@@ -74,6 +83,10 @@ fn run(opts: &Opts) -> Result<()> {
         None => None,
     };
     Kernel::running().check()?;
+    // Before the first thread.
+    privileges::reduce(&opts.outputs())?;
+    let shutdown = shutdown::by_signal()?;
+    let metrics = opts.metrics_file()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
     let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
     info!("{SCHEDULER_NAME} {version}");
@@ -84,7 +97,7 @@ fn run(opts: &Opts) -> Result<()> {
             opts.record_limit
         );
     }
-    schedule(opts, model, saver, recorder, &shutdown)
+    schedule(opts, model, saver, recorder, metrics, &shutdown)
 }
 
 /// Prepare the recording, if one is asked for.
@@ -103,6 +116,7 @@ fn schedule(
     model: Option<ModelFile>,
     saver: Option<Saver>,
     recorder: Option<RecorderHandle>,
+    mut metrics: Option<MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
     let (batches, to_learn) = bounded(CHANNEL_BATCHES);
@@ -149,7 +163,9 @@ fn schedule(
         if let Some(interval) = print_interval.take() {
             print_stats(interval, shutdown.clone())?;
         }
-        if !scheduler.run(shutdown)?.should_restart() || shutdown.load(Ordering::Relaxed) {
+        if !scheduler.run(shutdown, metrics.as_mut())?.should_restart()
+            || shutdown.load(Ordering::Relaxed)
+        {
             break;
         }
         info!("the CPUs have changed: restarting, the model is kept");

@@ -53,6 +53,11 @@ const struct desc native_counters[] = {
 };
 const unsigned int native_nr_counters = sizeof(native_counters) / sizeof(native_counters[0]);
 
+u32 native_ilog2(u64 v)
+{
+	return ilog2_u64(v);
+}
+
 u32 native_log2_q16(u64 v)
 {
 	return log2_q16(v);

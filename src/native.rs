@@ -31,6 +31,7 @@ mod raw {
         pub static native_counters: [RawDesc; 0];
         pub static native_nr_counters: u32;
 
+        pub safe fn native_ilog2(v: u64) -> u32;
         pub safe fn native_log2_q16(v: u64) -> u32;
         pub safe fn native_log2_q8(v: u64) -> i32;
         pub safe fn native_count_q8(n: u64) -> i32;
@@ -105,7 +106,7 @@ pub use raw::{
     native_avg_quarter as avg_quarter, native_base_slice_ns as base_slice_ns,
     native_bound_vruntime as bound_vruntime, native_burst_kind as burst_kind,
     native_clamp_slice as clamp_slice, native_count_q8 as count_q8, native_exp2_q16 as exp2_q16,
-    native_fair_key as fair_key, native_fresh_delay_ns as fresh_delay_ns,
+    native_fair_key as fair_key, native_fresh_delay_ns as fresh_delay_ns, native_ilog2 as ilog2,
     native_is_new_start as is_new_start, native_is_sure as is_sure, native_lane as lane,
     native_log2_q8 as log2_q8, native_log2_q16 as log2_q16, native_name_key as name_key_words,
     native_predict_q16 as predict_q16, native_preemptible_at_ns as preemptible_at_ns,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -22,6 +23,9 @@ use crate::explain::reason::Observed;
 use crate::explain::threads::Proc;
 use crate::explain::{Answer, Refusal, TARGET};
 use crate::stats::Metrics;
+use crate::top::answer::{
+    MODELS_TARGET, Models, TASKS_MAX, TASKS_TARGET, TaskLine, Tasks, parse_pids,
+};
 
 /// Looks at something that the kernel changes before it is taken as it is.
 const LOOKS_MAX: usize = 4;
@@ -69,9 +73,48 @@ impl Observer {
 
     /// Answer on the stats socket.
     pub fn serve(self, server: StatsServerData<(), Metrics>) -> StatsServerData<(), Metrics> {
-        let read: Box<dyn StatsReaderSend<(), Metrics>> =
-            Box::new(move |args, _| Ok(serde_json::to_value(self.answer(args))?));
-        server.add_stats(TARGET, read)
+        let observer = Arc::new(self);
+        let explain = observer.clone();
+        let models = observer.clone();
+        let server = add(server, TARGET, move |args| {
+            Ok(serde_json::to_value(explain.answer(args))?)
+        });
+        let server = add(server, MODELS_TARGET, move |_| {
+            Ok(serde_json::to_value(models.models()?)?)
+        });
+        add(server, TASKS_TARGET, move |args| {
+            Ok(serde_json::to_value(observer.tasks(args)?)?)
+        })
+    }
+
+    /// The published models and the watches over them.
+    fn models(&self) -> Result<Models> {
+        let published = read_value::<model_ctl>(&self.model_ctl, 0)?.generation;
+        let banks = self.banks()?;
+        let watches = (0..NR_CLASSES as u32)
+            .map(|class| read_value::<watch>(&self.watches, class))
+            .collect::<Result<Vec<_>>>()?;
+        let published = banks
+            .iter()
+            .find(|bank| published != 0 && bank.generation == published);
+        Ok(Models::new(published, &watches, monotonic_ns()))
+    }
+
+    /// What the kernel keeps of the threads that are asked about.
+    fn tasks(&self, args: &BTreeMap<String, String>) -> Result<Tasks> {
+        let pids = args.get("pids").map_or("", String::as_str);
+        let Some(pids) = parse_pids(pids) else {
+            return Ok(Tasks::Refused(format!(
+                "pids is '{pids}'; give up to {TASKS_MAX} thread ids, with commas between them"
+            )));
+        };
+        let mut lines = vec![];
+        for pid in pids {
+            if let Some((ctx, _)) = self.task_ctx(pid)? {
+                lines.push(TaskLine::new(pid, &ctx, self.mode));
+            }
+        }
+        Ok(Tasks::Known(lines))
     }
 
     fn answer(&self, args: &BTreeMap<String, String>) -> Answer {
@@ -181,6 +224,16 @@ impl Observer {
         let (ctx, _) = self.task_ctx(own.try_into().ok()?).ok()??;
         Some(ctx.wake_ns).filter(|&ns| ns != 0)
     }
+}
+
+/// Have the server answer requests for `target`.
+fn add(
+    server: StatsServerData<(), Metrics>,
+    target: &str,
+    mut answer: impl FnMut(&BTreeMap<String, String>) -> Result<serde_json::Value> + Send + 'static,
+) -> StatsServerData<(), Metrics> {
+    let read: Box<dyn StatsReaderSend<(), Metrics>> = Box::new(move |args, _| answer(args));
+    server.add_stats(target, read)
 }
 
 /// An element of an array map.

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam::channel::RecvTimeoutError;
@@ -24,8 +24,10 @@ use crate::bpf::{NR_CLASSES, bytes_of, from_bytes};
 use crate::cli::Opts;
 use crate::clock::monotonic_ns;
 use crate::features;
+use crate::latency::Histogram;
 use crate::learner::LearnerStatus;
 use crate::observe::Observer;
+use crate::openmetrics::{self, MetricsFile};
 use crate::publish::{MapSink, ModelMaps};
 use crate::recording::{RecorderHandle, Tally};
 use crate::ringbuf::{Drain, DrainCounters, Outlet};
@@ -58,6 +60,7 @@ pub struct Scheduler<'a> {
     stats_server: StatsServer<(), Metrics>,
     opts: &'a Opts,
     learning: &'a Learning,
+    attached: Instant,
     /// The kernel's watch over each class's model, as it was seen last.
     watches: [watch; NR_CLASSES],
     /// How far the recorder was told of the kernel's counters.
@@ -130,6 +133,7 @@ impl<'a> Scheduler<'a> {
             stats_server,
             opts,
             learning,
+            attached: Instant::now(),
             watches: Default::default(),
             tally,
         })
@@ -139,7 +143,11 @@ impl<'a> Scheduler<'a> {
     ///
     /// # Errors
     /// When the kernel has ejected the scheduler: the error says why.
-    pub fn run(&mut self, shutdown: &AtomicBool) -> Result<UserExitInfo> {
+    pub fn run(
+        &mut self,
+        shutdown: &AtomicBool,
+        mut metrics_file: Option<&mut MetricsFile>,
+    ) -> Result<UserExitInfo> {
         let (responses, requests) = self.stats_server.channels();
         while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
             match requests.recv_timeout(WATCH_INTERVAL) {
@@ -149,6 +157,10 @@ impl<'a> Scheduler<'a> {
             }
             self.report_watches()?;
             self.tell_recorder(false)?;
+            if let Some(file) = metrics_file.as_deref_mut().filter(|file| file.is_due()) {
+                let version = env!("CARGO_PKG_VERSION");
+                file.write(&openmetrics::text(&self.metrics()?, &self.watches, version));
+            }
         }
 
         self.link = None;
@@ -171,8 +183,10 @@ impl<'a> Scheduler<'a> {
             .lock()
             .unwrap_or_else(|e| e.into_inner())
             .clone();
-        Ok(Metrics::read(&Sources {
+        Ok(Metrics::read(Sources {
             mode: self.opts.mode.name(),
+            uptime_s: self.attached.elapsed().as_secs_f64(),
+            latencies: self.latencies()?,
             watches: &self.watches,
             counters: &self.counters()?,
             drain: &self.learning.drain,
@@ -242,6 +256,22 @@ impl<'a> Scheduler<'a> {
             // SAFETY: the struct consists of integers.
             .and_then(|bytes| unsafe { from_bytes(&bytes) })
             .ok_or_else(|| anyhow!("the kernel's watch over the model is missing"))
+    }
+
+    /// The kernel's histogram of wake-to-run latencies, summed over CPUs.
+    fn latencies(&self) -> Result<Histogram> {
+        let per_cpu = self
+            .skel
+            .maps
+            .latency_map
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot read the kernel's latencies")?
+            .ok_or_else(|| anyhow!("the kernel's latencies are missing"))?;
+        // SAFETY: the struct consists of integers.
+        let per_cpu = per_cpu
+            .iter()
+            .filter_map(|bytes| unsafe { from_bytes(bytes) });
+        Ok(Histogram::sum(per_cpu))
     }
 
     /// The kernel's counters, summed over CPUs.

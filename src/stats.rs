@@ -11,7 +11,9 @@ use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
 
 use crate::bpf::intf::{counters, watch};
+use crate::explain::units;
 use crate::features;
+use crate::latency::{self, Histogram};
 use crate::learner::LearnerStatus;
 use crate::quantum;
 use crate::recording::recorder::RecorderStatus;
@@ -36,6 +38,11 @@ macro_rules! metrics {
         impl Metrics {
             fn set_counters(&mut self, c: &counters) {
                 $(self.$counter = c.$counter;)*
+            }
+
+            /// Name, description and value of each of the kernel's counters.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($counter), $counter_desc, self.$counter),)*].into_iter()
             }
 
             /// What was counted since `before`; readings of a restarted scheduler start anew.
@@ -81,6 +88,13 @@ metrics! {
     waits: "times a task waited",
     ;
     mode: String = "learn, shadow, frozen or base",
+    uptime_s: f64 = "seconds since the scheduler was attached",
+    span_s: f64 = "seconds that the counters cover: those since the reading before",
+    latencies_log2: Vec<u64> = "wake-to-run latencies: how many took 2^i to below 2^(i+1) ns, from i = 0 on",
+    latency_ns: u64 = "all of those latencies together, nanoseconds",
+    wakeups: u64 = "wake-ups that ended with the task on a CPU: the sum of those",
+    latency_p50_us: f64 = "half of them took less, microseconds",
+    latency_p99_us: f64 = "99 % of them took less, microseconds",
     received: u64 = "samples that user space has read, since the start",
     channel_dropped: u64 = "samples lost because the learner was behind, since the start",
     undecodable: u64 = "records that were no samples, since the start",
@@ -115,7 +129,9 @@ metrics! {
 /// What a reading is made of.
 pub struct Sources<'a> {
     pub mode: &'static str,
+    pub uptime_s: f64,
     pub counters: &'a counters,
+    pub latencies: Histogram,
     pub drain: &'a DrainCounters,
     pub learner: &'a LearnerStatus,
     /// By class.
@@ -126,10 +142,14 @@ pub struct Sources<'a> {
 
 impl Metrics {
     /// A reading of everything since the start.
-    pub fn read(from: &Sources) -> Self {
+    pub fn read(from: Sources) -> Self {
         let learner = from.learner;
         let mut metrics = Self {
             mode: from.mode.to_string(),
+            uptime_s: from.uptime_s,
+            span_s: from.uptime_s,
+            latencies_log2: from.latencies.counts,
+            latency_ns: from.latencies.sum_ns,
             received: from.drain.received.load(Ordering::Relaxed),
             channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
             undecodable: from.drain.undecodable.load(Ordering::Relaxed),
@@ -166,15 +186,23 @@ impl Metrics {
         metrics
     }
 
-    /// The counters less those of `before`, and the errors of that time.
+    /// The counters less those of `before`, and the errors and latencies of that time. A scheduler that was restarted
+    /// since counts from zero.
     pub fn since(&self, before: &Self) -> Self {
         let mut delta = self.clone();
         delta.counters_since(before);
+        if self.uptime_s >= before.uptime_s {
+            delta.span_s = self.uptime_s - before.uptime_s;
+            delta.latency_ns = self.latency_ns.saturating_sub(before.latency_ns);
+            for (count, before) in delta.latencies_log2.iter_mut().zip(&before.latencies_log2) {
+                *count = count.saturating_sub(*before);
+            }
+        }
         delta.judge();
         delta
     }
 
-    /// Mean errors from the sums.
+    /// Mean errors from the sums, quantiles from the histogram.
     fn judge(&mut self) {
         let mean = |sum_q8: u64| {
             if self.judged == 0 {
@@ -184,6 +212,14 @@ impl Metrics {
             }
         };
         (self.error_model, self.error_avg) = (mean(self.err_model_q8), mean(self.err_avg_q8));
+        self.wakeups = latency::total(&self.latencies_log2);
+        let quantile_us = |q| self.latency_quantile_ns(q).unwrap_or(0.0) / 1000.0;
+        (self.latency_p50_us, self.latency_p99_us) = (quantile_us(0.5), quantile_us(0.99));
+    }
+
+    /// Wake-to-run latency that a share `q` of the wake-ups stayed below, ns; None without any.
+    pub fn latency_quantile_ns(&self, q: f64) -> Option<f64> {
+        latency::quantile_ns(&self.latencies_log2, q)
     }
 
     /// Slices granted.
@@ -196,7 +232,7 @@ impl Metrics {
         percent(self.slices_predicted, self.slices())
     }
 
-    /// Three lines for a person, four while recording.
+    /// Four lines for a person, five while recording.
     pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
         writeln!(
             w,
@@ -252,6 +288,19 @@ impl Metrics {
             self.direct_idle,
             self.preempt_kicks + self.tick_preempts,
             self.wait_ns / self.waits.max(1) / 1000,
+        )?;
+        let latency = |q| {
+            self.latency_quantile_ns(q)
+                .map_or("-".into(), |ns| units::duration(ns as u64))
+        };
+        writeln!(
+            w,
+            "  wake-to-run p50 {}, p90 {}, p99 {}, p99.9 {} of {} wake-ups",
+            latency(0.5),
+            latency(0.9),
+            latency(0.99),
+            latency(0.999),
+            self.wakeups,
         )?;
         if self.recorded + self.record_lost > 0 {
             writeln!(
@@ -365,6 +414,24 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(now.since(&before).bursts, 7);
+    }
+
+    #[test]
+    fn latencies_are_those_between_two_readings() {
+        let reading = |uptime_s, count| {
+            let mut metrics = Metrics {
+                uptime_s,
+                latencies_log2: vec![0; latency::BUCKETS],
+                ..Default::default()
+            };
+            metrics.latencies_log2[10] = count;
+            metrics
+        };
+        let delta = reading(7.0, 30).since(&reading(5.0, 20));
+        assert_eq!((delta.wakeups, delta.span_s), (10, 2.0));
+        assert!((1.024..2.048).contains(&delta.latency_p50_us));
+        let restarted = reading(1.0, 3).since(&reading(5.0, 20));
+        assert_eq!((restarted.wakeups, restarted.span_s), (3, 0.0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::cli::Task;
 use crate::model_file::{self, ModelFile};
 use crate::recording::Recording;
-use crate::{explain, features, offline, shutdown};
+use crate::{explain, features, manual, offline, shutdown, top};
 
 /// Do it; results go to standard output.
 ///
@@ -29,6 +29,11 @@ pub fn perform(task: &Task) -> Result<()> {
             drop(out);
             let shutdown = shutdown::by_signal()?;
             explain::command::run(args, &shutdown)
+        }
+        Task::Top(args) => {
+            drop(out);
+            let shutdown = shutdown::by_signal()?;
+            top::run(args, &shutdown)
         }
         Task::Train {
             dir,
@@ -67,6 +72,17 @@ pub fn perform(task: &Task) -> Result<()> {
                 return write_json(&mut out, &report);
             }
             offline::print::evaluation(&mut out, &report, colour)
+        }
+        Task::Completions { shell } => {
+            manual::print_completions(*shell, &mut out);
+            Ok(())
+        }
+        Task::Man { dir: None } => manual::print_page(&mut out),
+        Task::Man { dir: Some(dir) } => {
+            for path in manual::write_pages(dir)? {
+                writeln!(out, "{}", path.display())?;
+            }
+            Ok(())
         }
         Task::Sim { arguments } => match simulate(&simulator()?, arguments)? {},
     }

@@ -38,6 +38,7 @@ enum scx_ml_consts {
 	NR_KINDS = 4, /* how a burst may have begun, see burst_kind() */
 	PROFILES_MAX = 8192, /* entries of the process database that the kernel holds */
 	SAMPLE_WINDOW_NS = 1 << 27, /* 134 ms, over which a CPU spends its budget of samples */
+	LATENCY_BUCKETS = 64, /* of struct latencies: a power of two, so that an index needs only a mask */
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
 	PRIOR_BURST_Q8 = 19 * 256,
 	/* |coefficient| that user space may publish: 64.0. */
@@ -233,6 +234,15 @@ struct llc_ctx {
 	u32 pad[10];
 };
 _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
+
+/*
+ * Wake-to-run latencies, summed over CPUs by user space: bucket i counts those from 2^i ns to below 2^(i+1) ns, the
+ * first one 0 ns too. All count since the scheduler was attached.
+ */
+struct latencies {
+	u64 buckets[LATENCY_BUCKETS];
+	u64 sum_ns;
+};
 
 /*
  * Counters, summed over CPUs by user space: X(name, description). All count since the scheduler was attached.

@@ -7,9 +7,11 @@
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
  *   queues.bpf.h       lanes, placement            samples.bpf.h    records to user space
  *   preempt.bpf.h      who makes room, and when    group.bpf.h      nice and cgroup weights
+ *   latency.bpf.h      from wake-up to running
  */
 #include "preempt.bpf.h"
 #include "burst.bpf.h"
+#include "latency.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -215,6 +217,7 @@ void BPF_STRUCT_OPS(ml_runnable, struct task_struct *p, u64 enq_flags)
 	tctx->queued_ns = now_ns;
 	group_task_runnable(p, tctx, now_ns);
 	begin_burst(p, tctx, false);
+	tctx->woken |= !!(enq_flags & SCX_ENQ_WAKEUP);
 }
 
 /* p starts to run on scx_bpf_task_cpu(p), under its rq lock; possibly executed by another CPU. */
@@ -229,6 +232,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	if (!tctx || !lctx)
 		return;
 
+	note_latency(p, tctx, now_ns);
 	uncount(tctx);
 	join_llc(tctx, cctx->llc, lctx);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
@@ -390,6 +394,7 @@ void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 	uncount(tctx);
 	group_task_quiescent(tctx);
 	tctx->in_burst = false;
+	tctx->woken = false;
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)

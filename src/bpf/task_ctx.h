@@ -38,7 +38,7 @@ struct task_ctx {
 	u8 sure_long;
 	u8 steered; /* the last slice came from the prediction */
 	u8 slice_source; /* enum slice_source, of the last slice */
-	u8 class;
+	u8 woken; /* and has not run since */
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
@@ -71,6 +71,7 @@ struct task_ctx {
 	u8 io_wait; /* how the last burst ended */
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
+	u8 class;
 
 	/* the rest of it */
 	u64 prev_burst_ns;

@@ -96,6 +96,25 @@ impl Proc {
         }))
     }
 
+    /// Every thread, with its CPU time so far. Threads that end meanwhile are left out.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn times(&self) -> io::Result<Vec<ThreadTime>> {
+        let mut times = vec![];
+        for tgid in ids(&self.root)? {
+            let folder = self.root.join(tgid.to_string()).join("task");
+            let Ok(pids) = ids(&folder) else {
+                continue;
+            };
+            for pid in pids {
+                let stat = read(&folder.join(pid.to_string()).join("stat"));
+                times.extend(stat.ok().flatten().and_then(|stat| time(pid, tgid, &stat)));
+            }
+        }
+        Ok(times)
+    }
+
     /// Name of a thread; None: there is no such thread.
     pub fn comm(&self, pid: u32) -> Option<String> {
         let comm = read(&self.root.join(pid.to_string()).join("comm")).ok()??;
@@ -128,6 +147,37 @@ impl Proc {
         found.sort_unstable();
         Ok(found)
     }
+}
+
+/// A thread and its CPU time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadTime {
+    pub pid: u32,
+    pub tgid: u32,
+    pub comm: String,
+    /// In the clock ticks of /proc, of which a second has [`ticks_per_second`].
+    pub ticks: u64,
+    /// When it started, in the same since boot: an id can come back as another thread's.
+    pub start: u64,
+}
+
+/// Clock ticks of /proc in a second.
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: cannot fail; the value is what Linux has had for ever where it did.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).map_or(100, |t| t.max(1))
+}
+
+fn time(pid: u32, tgid: u32, stat: &str) -> Option<ThreadTime> {
+    let (comm, fields) = split_stat(stat)?;
+    // Numbered from the state on, which is the third field of the file.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(ThreadTime {
+        pid,
+        tgid,
+        comm: comm.into(),
+        ticks: field(14)? + field(15)?,
+        start: field(22)?,
+    })
 }
 
 /// The text of a file, with what is not UTF-8 replaced; None: it is not there, or its thread has ended.
@@ -239,6 +289,25 @@ mod tests {
         assert_eq!(proc.named("kworker/0:1-events", 40).expect("read"), [51]);
         assert_eq!(proc.named("kworker", 40).expect("read"), [50, 51]);
         assert!(proc.named("ld", 40).expect("read").is_empty());
+    }
+
+    #[test]
+    fn times_are_user_and_system_time() {
+        let folder = tempfile::tempdir().expect("created");
+        let proc = proc(&folder, &[(10, 10, "a b")]);
+        let stat = "10 (a b) R 1 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 77 0 0";
+        std::fs::write(folder.path().join("10/task/10/stat"), stat).expect("written");
+        let expected = ThreadTime {
+            pid: 10,
+            tgid: 10,
+            comm: "a b".into(),
+            ticks: 42,
+            start: 77,
+        };
+        assert_eq!(proc.times().expect("read"), [expected]);
+        let own = Proc::mounted().times().expect("read");
+        assert!(own.iter().any(|t| t.pid == std::process::id()));
+        assert!(ticks_per_second() >= 1);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use scx_ml::ask::{Connection, SOCKET};
 use scx_ml::stats::Metrics;
 use scx_stats::prelude::StatsClient;
+use serde::de::DeserializeOwned;
 
 pub const SCX_ML: &str = env!("CARGO_BIN_EXE_scx_ml");
 
@@ -37,12 +39,14 @@ impl Running {
     pub fn start_with(args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
         assert_eq!(state(), "disabled", "another scheduler is loaded");
         let log = tempfile::NamedTempFile::new().expect("a file for the log");
+        // One place to write at for both, or one would overwrite what the other has written.
+        let out = log.reopen().expect("reopened");
         let mut command = Command::new(SCX_ML);
         command
             .args(args)
             .stdin(Stdio::null())
-            .stdout(log.reopen().expect("reopened"))
-            .stderr(log.reopen().expect("reopened"));
+            .stdout(out.try_clone().expect("a descriptor"))
+            .stderr(out);
         change(&mut command);
         let child = command.spawn().expect("scx_ml starts");
         let mut running = Self {
@@ -84,6 +88,17 @@ impl Running {
         client
             .request::<Metrics>("stats", vec![])
             .expect("statistics")
+    }
+
+    /// Ask the stats server about something else; the error's text if it refuses.
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        args: &[(&str, &str)],
+    ) -> Result<T, String> {
+        let mut connection =
+            Connection::open(Path::new(SOCKET), "test").map_err(|e| e.to_string())?;
+        connection.ask(target, args).map_err(|e| e.to_string())
     }
 
     /// Forget the connection: a restarted scheduler has a new stats server.

@@ -89,7 +89,7 @@ fn monitor_shows_a_running_scheduler_and_disturbs_nothing() {
     let running = Running::start(&[]);
     let load = load::alternating(2);
     let (_, out, err) =
-        run(Command::new("timeout").args(["-s", "INT", "4", SCX_ML, "--monitor", "1"]));
+        run(Command::new("timeout").args(["-s", "INT", "12", SCX_ML, "--monitor", "1"]));
     assert!(out.contains("[scx_ml learn] bursts"), "{out}{err}");
     load.end();
     running.stop();

@@ -10,6 +10,8 @@ mod learning;
 mod life;
 mod load;
 mod model_file;
+mod privileges;
 mod profiles;
 mod recording;
 mod storms;
+mod watching;
