@@ -56,9 +56,10 @@ fn the_dashboard_leaves_the_terminal_as_it_was() {
     let running = Running::start(&["--mode", "base"]);
     let log = tempfile::NamedTempFile::new().expect("a file for the output");
     let shown = || std::fs::read_to_string(log.path()).expect("the output can be read");
-    // script(1) gives it a terminal.
+    // script(1) gives it a terminal, which has no size as long as nobody gives it one.
+    let command = format!("stty rows 30 cols 100 && {SCX_ML} top --interval 0.5");
     let mut child = Command::new("script")
-        .args(["-qec", &format!("{SCX_ML} top --interval 0.5"), "/dev/null"])
+        .args(["-qec", &command, "/dev/null"])
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(log.reopen().expect("reopened"))
