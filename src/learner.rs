@@ -15,6 +15,7 @@ use crate::fit::Row;
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
+use crate::native;
 use crate::publish::ModelSink;
 use crate::quantum;
 use crate::sample::Sample;
@@ -301,7 +302,9 @@ impl Learner {
             None => FIRST_QUANTUM_INTERVAL_NS,
         };
         self.next_quantum_ns = now_ns.saturating_add(interval_ns);
-        let current_ns = self.first_quantum_ns.unwrap_or(quantum::DEFAULT_NS);
+        let current_ns = self
+            .first_quantum_ns
+            .unwrap_or(native::policy_defaults().first_quantum_ns);
         let found = quantum::first_quantum_ns(self.rows.iter(), current_ns);
         if found.is_none() || found == self.first_quantum_ns {
             return Ok(());

@@ -18,6 +18,8 @@ struct desc {
 	unsigned int size;
 };
 
+const struct policy_params native_policy_defaults = POLICY_DEFAULTS;
+
 const struct desc native_features[NR_FEATURES] = {
 #define X(id, name, unit, source, desc)                                                                                \
 	{#name, "s16", unit, source, desc, offsetof(struct burst_sample, feature_q8) + 2 * FEATURE_##id, 2},

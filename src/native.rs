@@ -22,6 +22,7 @@ mod raw {
     use super::*;
 
     unsafe extern "C" {
+        pub static native_policy_defaults: policy_params;
         pub static native_features: [RawDesc; 0];
         pub static native_columns: [RawDesc; 0];
         pub static native_nr_columns: u32;
@@ -119,6 +120,12 @@ pub use raw::{
     native_watch_long_proven as watch_long_proven, native_watch_quantile as watch_quantile,
     native_watched_margin_q16 as watched_margin_q16,
 };
+
+/// The policy's parameters if nobody sets others.
+pub fn policy_defaults() -> policy_params {
+    // SAFETY: a constant of the C side.
+    unsafe { raw::native_policy_defaults }
+}
 
 /// A line of one of the C side's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,9 +25,6 @@ use crate::fit::Row;
 pub const QUANTUM_MIN_NS: u64 = 500_000;
 pub const QUANTUM_MAX_NS: u64 = 8_000_000;
 
-/// What the kernel has before it is told (`policy_params`).
-pub const DEFAULT_NS: u64 = 2_000_000;
-
 /// Bursts to have seen.
 const MIN_ROWS: usize = 200;
 

@@ -15,7 +15,7 @@ use crate::explain::units;
 use crate::features;
 use crate::latency::{self, Histogram};
 use crate::learner::LearnerStatus;
-use crate::quantum;
+use crate::native;
 use crate::recording::recorder::RecorderStatus;
 use crate::ringbuf::DrainCounters;
 
@@ -270,7 +270,7 @@ impl Metrics {
             if self.first_quantum_ns > 0 {
                 self.first_quantum_ns
             } else {
-                quantum::DEFAULT_NS
+                native::policy_defaults().first_quantum_ns
             } as f64
                 / 1e6,
         )?;

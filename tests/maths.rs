@@ -9,14 +9,7 @@ const FRESH: u32 = 0;
 const FAIR: u32 = 1;
 
 fn params() -> policy_params {
-    policy_params {
-        slice_min_ns: 1_000_000,
-        slice_max_ns: 20_000_000,
-        first_quantum_ns: 2_000_000,
-        lag_ns: 20_000_000,
-        fair_interval_ns: 20_000_000,
-        preempt_after_ns: 250_000,
-    }
+    policy_defaults()
 }
 
 /// log2 of a time in ns, Q16.

@@ -64,6 +64,16 @@ struct policy_params {
 	u64 preempt_after_ns; /* what was put on a CPU stays there that long, or the switch costs more than it buys */
 };
 
+#define POLICY_DEFAULTS                                                                                                \
+	{                                                                                                              \
+		.slice_min_ns = 1 * SCX_ML_NSEC_PER_MSEC,                                                              \
+		.slice_max_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                             \
+		.first_quantum_ns = 2 * SCX_ML_NSEC_PER_MSEC,                                                          \
+		.lag_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                                   \
+		.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                         \
+		.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,                                                        \
+	}
+
 /* What user space has learned of the load as a whole, and may change at any time. */
 struct learned {
 	u64 first_quantum_ns; /* 0: that of policy_params */

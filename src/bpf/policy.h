@@ -95,8 +95,12 @@ static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahe
  */
 #define POLICY_SURE_MARGIN_Q16 (1 << 16)
 #define POLICY_SURE_ERROR_Q8 128
-/* A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones. */
+/*
+ * A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones; but however short
+ * the first quantum is, what ends in a few ms is.
+ */
 #define POLICY_OWN_QUANTA 3
+#define POLICY_OWN_MIN_NS (6 * SCX_ML_NSEC_PER_MSEC)
 
 static inline bool policy_is_sure(s32 margin_q16, s32 err_q8)
 {
@@ -109,11 +113,20 @@ static inline bool policy_is_sure(s32 margin_q16, s32 err_q8)
  * one is not long, it is what the load consists of, and to send all of it to the fair lane would win nothing.
  */
 #define POLICY_LONG_QUANTA 4
+#define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
+
+/* So many first quanta, but not less than min_ns. */
+static inline u64 policy_quanta_ns(const struct policy_params *pp, u32 quanta, u64 min_ns)
+{
+	u64 ns = quanta * pp->first_quantum_ns;
+
+	return ns > min_ns ? ns : min_ns;
+}
 
 static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
 {
 	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 &&
-	       exp2_q16((s64)pred_q16 - long_margin_q16) > POLICY_LONG_QUANTA * pp->first_quantum_ns;
+	       exp2_q16((s64)pred_q16 - long_margin_q16) > policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS);
 }
 
 /*
@@ -133,7 +146,7 @@ static inline u64 policy_quantum_ns(const struct policy_params *pp, bool sure, s
 		return pp->first_quantum_ns;
 	high_ns = exp2_q16((s64)pred_q16 + margin_q16);
 	high_ns += high_ns >> 3;
-	if (high_ns < pp->first_quantum_ns || high_ns > POLICY_OWN_QUANTA * pp->first_quantum_ns)
+	if (high_ns < pp->first_quantum_ns || high_ns > policy_quanta_ns(pp, POLICY_OWN_QUANTA, POLICY_OWN_MIN_NS))
 		return pp->first_quantum_ns;
 	return high_ns;
 }

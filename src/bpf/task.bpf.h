@@ -11,14 +11,7 @@
 #include "policy.h"
 
 /* Set by user space before loading. */
-const volatile struct policy_params params = {
-	.slice_min_ns = 1 * SCX_ML_NSEC_PER_MSEC,
-	.slice_max_ns = 20 * SCX_ML_NSEC_PER_MSEC,
-	.first_quantum_ns = 2 * SCX_ML_NSEC_PER_MSEC,
-	.lag_ns = 20 * SCX_ML_NSEC_PER_MSEC,
-	.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,
-	.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,
-};
+const volatile struct policy_params params = POLICY_DEFAULTS;
 /* A map of its own, which user space updates as a whole. */
 volatile struct learned learned SEC(".data.learned");
 const volatile u32 mode = MODE_LEARN;

@@ -6,10 +6,11 @@ use super::reason::Observed;
 use super::render::Style;
 use super::threads::Identity;
 use super::*;
-use crate::bpf::intf::{self, model, outcome, policy_params, task_ctx, watch};
+use crate::bpf::intf::{self, model, outcome, task_ctx, watch};
 use crate::cli::Mode;
 use crate::features;
 use crate::model::QUANTISATION_BOUND;
+use crate::native;
 
 const INTERACTIVE: u8 = intf::task_class_CLASS_INTERACTIVE as u8;
 const FRESH: u8 = intf::policy_lane_LANE_FRESH as u8;
@@ -94,14 +95,7 @@ fn observed() -> Observed {
     };
     Observed {
         mode: Mode::Learn,
-        params: policy_params {
-            slice_min_ns: MS,
-            slice_max_ns: 20 * MS,
-            first_quantum_ns: 2 * MS,
-            lag_ns: 20 * MS,
-            fair_interval_ns: 20 * MS,
-            preempt_after_ns: 250_000,
-        },
+        params: native::policy_defaults(),
         task: Identity {
             pid: 12,
             tgid: 10,

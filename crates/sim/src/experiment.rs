@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use scx_ml::bpf::intf::policy_params;
 use scx_ml::clock::thread_cpu_ns;
+use scx_ml::native;
 
 use crate::engine::Engine;
 use crate::learn::{Learner, LearnerParams, Predictor};
@@ -13,8 +14,8 @@ use crate::machine::{Costs, Counts, Machine};
 use crate::policy::Policy;
 use crate::policy::eevdf::Eevdf;
 use crate::policy::global::Global;
+use crate::policy::ml::Ml;
 use crate::policy::ml::rules::{FairOrder, Rules, Switch};
-use crate::policy::ml::{DEFAULT_PARAMS, Ml};
 use crate::policy::srpt::Srpt;
 use crate::record::Recorder;
 use crate::topology::Topology;
@@ -188,8 +189,11 @@ impl PolicySpec {
     }
 
     fn ml_settings(&self) -> Result<(policy_params, Rules, LearnerParams), SpecError> {
-        let (mut pp, mut rules, mut learner) =
-            (DEFAULT_PARAMS, Rules::default(), LearnerParams::default());
+        let (mut pp, mut rules, mut learner) = (
+            native::policy_defaults(),
+            Rules::default(),
+            LearnerParams::default(),
+        );
         for (key, value) in &self.settings {
             let bad = |expected| SpecError::Value {
                 key: key.clone(),

@@ -29,16 +29,6 @@ const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
 /// Virtual clocks start here, so that a task behind one has a key above 0.
 const VCLOCK_START: u64 = 1 << 60;
 
-/// The defaults of task.bpf.h.
-pub const DEFAULT_PARAMS: policy_params = policy_params {
-    slice_min_ns: 1_000_000,
-    slice_max_ns: 20_000_000,
-    first_quantum_ns: 2_000_000,
-    lag_ns: 20_000_000,
-    fair_interval_ns: 20_000_000,
-    preempt_after_ns: 250_000,
-};
-
 /// The parts of struct task_ctx that schedule.
 #[derive(Debug, Clone)]
 struct TaskCtx {
