@@ -60,7 +60,7 @@ metrics! {
     sampled_out: "bursts that sampling left out",
     excluded: "bursts of the scheduler's own threads",
     slices_predicted: "slices that came from a prediction",
-    slices_average: "slices from the moving average, where no model predicts",
+    slices_average: "slices from the moving average, where no model predicts or that is surer",
     slices_base: "slices from the base policy",
     predictions: "predictions made at a wake-up",
     no_model: "wake-ups for which no valid model was published",

@@ -178,7 +178,7 @@ _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample
 	X(PREDICTED, predicted, "the prediction's quantile")                                                           \
 	X(RAISED, raised, "the prediction's quantile, raised to the shortest slice")                                   \
 	X(CUT, cut, "the prediction's quantile, cut to the longest slice")                                             \
-	X(AVERAGE, average, "the moving average's quantile: no model predicts, or it is in fallback")                  \
+	X(AVERAGE, average, "the moving average's quantile: no model predicts, or it is less sure of the task")        \
 	X(OUTLIVED, outlived, "the base policy: the burst has outlived the prediction's quantile")
 
 enum slice_source {
@@ -191,7 +191,7 @@ enum slice_source {
 enum steering {
 	STEERING_NONE = 0, /* the base policy */
 	STEERING_MODEL = 1,
-	STEERING_AVERAGE = 2, /* its moving average: no model predicts, or it is in fallback */
+	STEERING_AVERAGE = 2, /* its moving average: no model predicts, it is in fallback, or not sure of this task */
 };
 
 /* How a prediction turned out: log2(ns) in Q8. */
@@ -264,7 +264,7 @@ struct latencies {
 	X(sampled_out, "bursts that sampling left out")                                                                \
 	X(excluded, "bursts of the scheduler's own threads")                                                           \
 	X(slices_predicted, "slices that came from a prediction")                                                      \
-	X(slices_average, "slices from the moving average, where no model predicts")                                   \
+	X(slices_average, "slices from the moving average, where no model predicts or that is surer")                  \
 	X(slices_base, "slices from the base policy")                                                                  \
 	X(predictions, "predictions made at a wake-up")                                                                \
 	X(no_model, "wake-ups for which no valid model was published")                                                 \

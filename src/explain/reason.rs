@@ -5,7 +5,8 @@ use super::units::feature;
 use super::*;
 use crate::bpf::intf::{
     linear, model, outcome, policy_params, sample_flags_SAMPLE_FALLBACK as SAMPLE_FALLBACK,
-    steering_STEERING_MODEL as STEERING_MODEL, task_ctx, watch,
+    steering_STEERING_AVERAGE as STEERING_AVERAGE, steering_STEERING_MODEL as STEERING_MODEL,
+    task_ctx, watch,
 };
 use crate::bpf::{FEATURE_SLOTS, MODEL_TERMS, NR_MODEL_SLOTS};
 use crate::cli::Mode;
@@ -289,6 +290,8 @@ impl Observed {
                 "the kernel's watch had the moving average take over for {} tasks",
                 self.class_name()
             )
+        } else if u32::from(self.ctx.steering) == STEERING_AVERAGE {
+            "the model is not sure of this task, and the task's moving average is".into()
         } else if self.mode == Mode::Shadow {
             "in shadow mode predictions are made, not used".into()
         } else {

@@ -255,6 +255,11 @@ fn a_prediction_that_was_not_used_says_why() {
     assert!(prediction(&o).unused.expect("unused").contains("shadow"));
 
     o.mode = Mode::Learn;
+    o.ctx.steering = intf::steering_STEERING_AVERAGE as u8;
+    let why = prediction(&o).unused.expect("unused");
+    assert!(why.contains("not sure of this task"), "{why}");
+
+    o.ctx.steering = 0;
     o.ctx.sample_flags = intf::sample_flags_SAMPLE_FALLBACK;
     if let Some(w) = &mut o.watch {
         w.fallback = 1;
