@@ -13,9 +13,6 @@ use crate::metric::{
 use crate::{strict, sys};
 use arrivals::{Arrival, Shape, Sizes, schedule};
 use pool::{Block, Pool, Slot};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -196,19 +193,19 @@ impl Run<'_> {
     }
 
     /// Serve requests until the run stops. Returns the index and completion time of the measured ones.
-    fn serve(&self, me: usize, seed: u64) -> Vec<(u32, u64)> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ (me as u64 + 1));
+    fn serve(&self, me: usize) -> Vec<(u32, u64)> {
         let mut done = Vec::new();
         let stop = || self.stopped();
         loop {
             let (pool, block) = match (self.params.workers, self.params.reveal) {
                 (Workers::Dedicated, _) => (&self.pools[me % self.pools.len()], Block::Futex),
                 (Workers::Shared, Reveal::Syscall) => {
-                    // Queued requests first. Otherwise a fair draw: drawn as often as it occurs, the rare class would
-                    // often find no taker.
+                    // Queued requests first. Otherwise where fewest wait: by a draw, all workers would end up waiting for
+                    // the rare class.
                     let class = (0..self.pools.len())
                         .find(|c| self.pools[*c].has_backlog())
-                        .unwrap_or_else(|| rng.random_range(0..self.pools.len()));
+                        .or_else(|| (0..self.pools.len()).min_by_key(|c| self.pools[*c].idle()))
+                        .unwrap_or(0);
                     (
                         &self.pools[class],
                         if class == 0 {
@@ -309,7 +306,7 @@ impl Workload for OpenLoop {
         let (late, done, end_ns) = std::thread::scope(|scope| -> Result<_> {
             let run = &run;
             let workers = (0..threads)
-                .map(|me| spawn(scope, "ol-worker", move || run.serve(me, ctx.seed)))
+                .map(|me| spawn(scope, "ol-worker", move || run.serve(me)))
                 .collect::<Result<Vec<_>>>()?;
             let wakers = if p.reveal == Reveal::Waker {
                 sizes.classes()

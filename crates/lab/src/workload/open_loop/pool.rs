@@ -202,6 +202,11 @@ impl Pool {
         }
     }
 
+    /// About how many workers wait for a request.
+    pub fn idle(&self) -> usize {
+        self.free.len()
+    }
+
     /// Whether requests wait for a worker.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
