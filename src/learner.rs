@@ -15,9 +15,8 @@ use crate::fit::Row;
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
-use crate::native;
 use crate::publish::ModelSink;
-use crate::quantum;
+use crate::quantum::FirstQuantum;
 use crate::sample::Sample;
 
 /// Samples that the window holds if nothing else is asked for.
@@ -34,10 +33,6 @@ const NEW_ROWS: usize = 50;
 
 /// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
 const MAX_SHARE: u64 = 100;
-
-/// Time between two looks at the first quantum, while there is none and later.
-const FIRST_QUANTUM_INTERVAL_NS: u64 = 1_000_000_000;
-const QUANTUM_INTERVAL_NS: u64 = 5_000_000_000;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -151,9 +146,7 @@ pub struct Learner {
     drift: PageHinkley,
     rivals: Rivals,
     drifted: bool,
-    /// The first quantum that the kernel was told.
-    first_quantum_ns: Option<u64>,
-    next_quantum_ns: u64,
+    quantum: FirstQuantum,
     published: Option<Published>,
     /// The lease of a model from a file has not begun to run: no sample was seen yet.
     lease_waits: bool,
@@ -175,8 +168,7 @@ impl Learner {
             drift: PageHinkley::default(),
             rivals: Rivals::default(),
             drifted: false,
-            first_quantum_ns: None,
-            next_quantum_ns: 0,
+            quantum: FirstQuantum::default(),
             published: None,
             lease_waits: false,
             cpu_clock: thread_cpu_ns,
@@ -293,27 +285,12 @@ impl Learner {
 
     /// Tell the kernel the first quantum that the window asks for.
     fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
-        let frozen = self.config.freeze && self.first_quantum_ns.is_some();
-        if frozen || now_ns < self.next_quantum_ns {
-            return Ok(());
+        let rows = self.rows.iter();
+        if let Some(quantum_ns) = self.quantum.look(rows, now_ns, self.config.freeze) {
+            sink.set_first_quantum(Some(quantum_ns))?;
+            debug!("first quantum {} us", quantum_ns / 1000);
+            self.with_status(|s| s.first_quantum_ns = quantum_ns);
         }
-        let interval_ns = match self.first_quantum_ns {
-            Some(_) => QUANTUM_INTERVAL_NS,
-            None => FIRST_QUANTUM_INTERVAL_NS,
-        };
-        self.next_quantum_ns = now_ns.saturating_add(interval_ns);
-        let current_ns = self
-            .first_quantum_ns
-            .unwrap_or(native::policy_defaults().first_quantum_ns);
-        let found = quantum::first_quantum_ns(self.rows.iter(), current_ns);
-        if found.is_none() || found == self.first_quantum_ns {
-            return Ok(());
-        }
-        sink.set_first_quantum(found)?;
-        self.first_quantum_ns = found;
-        let quantum_ns = found.unwrap_or(0);
-        debug!("first quantum {} us", quantum_ns / 1000);
-        self.with_status(|s| s.first_quantum_ns = quantum_ns);
         Ok(())
     }
 

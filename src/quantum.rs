@@ -19,6 +19,7 @@
 //! round. The quantum is the one with the least mean of T(s) / s.
 
 use crate::fit::Row;
+use crate::native;
 
 /// The quanta to choose from. A switch must buy more than it costs (`preempt_after_ns`); and what is beyond a few ms is
 /// not an interactive answer any more.
@@ -53,9 +54,42 @@ const WORTH: f64 = 0.01;
 /// Beyond the burst that it is to cover, for switches and cold caches: as in policy_quantum_ns().
 const SPARE: f64 = 1.125;
 
+/// Time between two looks at the load, while no quantum is known and later.
+const FIRST_LOOK_NS: u64 = 1_000_000_000;
+const LOOK_NS: u64 = 5_000_000_000;
+
+/// The first quantum that the kernel was told, and when to look at it again.
+#[derive(Default)]
+pub struct FirstQuantum {
+    /// None: that of the base policy.
+    told_ns: Option<u64>,
+    next_look_ns: u64,
+}
+
+impl FirstQuantum {
+    /// What the kernel is to be told now, if it is time for a look and there is news. `freeze`: the first one stays.
+    pub fn look<'a>(
+        &mut self,
+        rows: impl ExactSizeIterator<Item = &'a Row>,
+        now_ns: u64,
+        freeze: bool,
+    ) -> Option<u64> {
+        if now_ns < self.next_look_ns || (freeze && self.told_ns.is_some()) {
+            return None;
+        }
+        let pause_ns = self.told_ns.map_or(FIRST_LOOK_NS, |_| LOOK_NS);
+        self.next_look_ns = now_ns.saturating_add(pause_ns);
+        let base_ns = native::policy_defaults().first_quantum_ns;
+        let found = first_quantum_ns(rows, self.told_ns.unwrap_or(base_ns))
+            .filter(|&found_ns| self.told_ns != Some(found_ns))?;
+        self.told_ns = Some(found);
+        Some(found)
+    }
+}
+
 /// The first quantum for a load of which `rows` are a sample, in ns; None where they are too few. It is `current_ns`
 /// unless another is clearly better.
-pub fn first_quantum_ns<'a>(
+fn first_quantum_ns<'a>(
     rows: impl ExactSizeIterator<Item = &'a Row>,
     current_ns: u64,
 ) -> Option<u64> {

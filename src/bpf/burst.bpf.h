@@ -119,7 +119,6 @@ no_model:
 static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 {
 	struct policy_params pp = policy_params();
-	struct watch *w;
 	bool proven_long = false;
 	s32 long_margin_q16 = 0, err_q8 = 0, avg_margin_q16 = tctx->err_kind_q8 << 9;
 	/* Before its first error there is nothing known of it. */
@@ -146,7 +145,8 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 	tctx->sure = tctx->steering && policy_is_sure(tctx->steer_margin_q16, err_q8);
 	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16, err_q8);
 	if (tctx->sure_long) {
-		w = watch_of(tctx->class);
+		struct watch *w = watch_of(tctx->class);
+
 		proven_long = w && watch_long_proven(w);
 	}
 	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
@@ -239,6 +239,7 @@ static void note_outcome(struct task_ctx *tctx, s32 label_q16)
 static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 {
 	u64 now_ns = scx_bpf_now(), burst_ns;
+	struct watch *w = NULL;
 	s32 label_q16;
 
 	if (!tctx->in_burst)
@@ -251,16 +252,13 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 	label_q16 = (s32)log2_q16(burst_ns);
 	sample_burst(p, tctx, burst_ns, now_ns);
 
-	if (tctx->sure_long) {
-		struct watch *w = watch_of(tctx->class);
-
-		if (w)
-			watch_long(w, burst_ns > first_quantum_ns());
-	}
+	if (tctx->sure_long || tctx->model_generation)
+		w = watch_of(tctx->class);
+	if (w && tctx->sure_long)
+		watch_long(w, burst_ns > first_quantum_ns());
 	if (tctx->model_generation && !is_own_task(p)) {
 		s32 err_model_q8 = (tctx->pred_q16 - label_q16) >> 8;
 		s32 err_avg_q8 = (tctx->avg_pred_q16 - label_q16) >> 8;
-		struct watch *w = watch_of(tctx->class);
 		struct counters *c = counters_here();
 
 		err_model_q8 = err_model_q8 < 0 ? -err_model_q8 : err_model_q8;

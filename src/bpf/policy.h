@@ -95,25 +95,11 @@ static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahe
  */
 #define POLICY_SURE_MARGIN_Q16 (1 << 16)
 #define POLICY_SURE_ERROR_Q8 128
-/*
- * A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones; but however short
- * the first quantum is, what ends in a few ms is.
- */
-#define POLICY_OWN_QUANTA 3
-#define POLICY_OWN_MIN_NS (6 * SCX_ML_NSEC_PER_MSEC)
 
 static inline bool policy_is_sure(s32 margin_q16, s32 err_q8)
 {
 	return margin_q16 <= POLICY_SURE_MARGIN_Q16 && err_q8 <= POLICY_SURE_ERROR_Q8;
 }
-
-/*
- * Whether it is predicted with confidence that this burst is long: its low quantile is several first quanta, and the
- * predictor has been right about this task to within an octave. Just beyond
- * one is not long, it is what the load consists of, and to send all of it to the fair lane would win nothing.
- */
-#define POLICY_LONG_QUANTA 4
-#define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
 
 /* So many first quanta, but not less than min_ns. */
 static inline u64 policy_quanta_ns(const struct policy_params *pp, u32 quanta, u64 min_ns)
@@ -123,11 +109,26 @@ static inline u64 policy_quanta_ns(const struct policy_params *pp, u32 quanta, u
 	return ns > min_ns ? ns : min_ns;
 }
 
+/*
+ * Whether it is predicted with confidence that this burst is long: its low quantile is several first quanta, and the
+ * predictor has been right about this task to within an octave. Just beyond one is not long, it is what the load
+ * consists of, and to send all of it to the fair lane would win nothing.
+ */
+#define POLICY_LONG_QUANTA 4
+#define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
+
 static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
 {
 	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 &&
 	       exp2_q16((s64)pred_q16 - long_margin_q16) > policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS);
 }
+
+/*
+ * A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones; but however short
+ * the first quantum is, what ends in a few ms is.
+ */
+#define POLICY_OWN_QUANTA 3
+#define POLICY_OWN_MIN_NS (6 * SCX_ML_NSEC_PER_MSEC)
 
 /*
  * The first quantum of a burst. With a sure prediction it covers the high quantile and an eighth, for switches and cold
