@@ -12,6 +12,8 @@ TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 
 # The kernel everything is tested on. It has CONFIG_SCHED_CLASS_EXT=y, which Debian's own 6.12 has not.
 PINNED_KERNEL=6.18.15+deb13-cloud-amd64
+# What linux/ is checked out at, and --build builds unless told otherwise.
+SUBMODULE_VERSION=6.18
 
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # depmod, modprobe and ip are not on a normal user's PATH
 PROG=vng/${0##*/}
@@ -56,8 +58,9 @@ debian_archive() {
 }
 
 # apt_world NAME SUITE...: prepares an apt that sees only these suites of Debian and leaves the user's apt as it is. Sets
-# the array APT_WORLD to the options that select it. Suites the machine does not use itself, such as backports, are taken
-# from where its main one is; except its -updates and -security, which are then left out.
+# the array APT_WORLD to the options that select it. With APT_TYPES='deb deb-src' it sees source packages, too. Suites
+# the machine does not use itself, such as backports, are taken from where its main one is; except its -updates and
+# -security, which are then left out.
 apt_world() {
     local name=$1 dir=$CACHE/apt/$1 codename suite uri archive wanted=''
     local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -78,8 +81,8 @@ apt_world() {
             [[ $suite != *-updates && $suite != *-security ]] || continue
             uri=$archive
         fi
-        printf -v wanted '%sTypes: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n\n' \
-            "$wanted" "$uri" "$suite" "$keyring"
+        printf -v wanted '%sTypes: %s\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n\n' \
+            "$wanted" "${APT_TYPES:-deb}" "$uri" "$suite" "$keyring"
     done
     mkdir -p "$dir"/{lists,cache/archives}/partial
     [[ -f $dir/$name.sources && $(<"$dir/$name.sources") == "${wanted%$'\n\n'}" ]] || {
@@ -102,11 +105,37 @@ apt_world_update() {
     apt-get "${APT_WORLD[@]}" -qq update >&2 && touch "$stamp"
 }
 
+# Packages of this list that dpkg does not know as installed.
+missing_packages() {
+    local installed
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p') || true
+    comm -23 <(printf '%s\n' "$@" | sort -u) <(sort -u <<<"$installed")
+}
+
+# install_packages CODENAME PACKAGE...: installs them in one go, from an apt that sees Debian CODENAME's backports too.
+# INSTALL_BY is the command that someone without sudo is told to type.
+install_packages() {
+    local codename=$1
+    shift
+    can_be_root ||
+        die "packages are missing ($*), and there is no sudo here to install them; please type: su -c '$INSTALL_BY'"
+    say "installing packages: $*"
+    apt_world "$codename" "$codename" "$codename"-{updates,security,backports}
+    apt_world_update "$codename" 720
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "${APT_WORLD[@]}" -qq -y \
+        -o Dpkg::Use-Pty=0 -o Dir::Cache::archives=/var/cache/apt/archives \
+        install --no-install-recommends --no-remove "$@" >"$CACHE/log/apt.log" 2>&1 </dev/null || {
+        tail -n 15 "$CACHE/log/apt.log" >&2
+        die "apt could not install them; the whole of its output is in $CACHE/log/apt.log"
+    }
+}
+
 # What can be known about KVM only by using it: does this kernel boot with it? /dev/kvm may exist and be of no use (no
-# rights), or run a firmware but no kernel (nested or paravirtual, half there). Kept for as long as the host stays up.
+# rights), or run a firmware but no kernel (nested or paravirtual, half there). Kept for each kernel, for as long as the
+# host stays up: asking takes up to half a minute.
 kvm_works() {
-    local image=$1 memo=$CACHE/kvm-boots asked answer=no
-    asked=$(</proc/sys/kernel/random/boot_id)-$EUID-${image##*/}
+    local image=$1 memo=$CACHE/kvm/${1##*/} asked answer=no
+    asked=$(</proc/sys/kernel/random/boot_id)-$EUID
     if [[ -r $memo && $(<"$memo") == "$asked "* ]]; then
         read -r _ answer <"$memo"
     else
@@ -119,7 +148,7 @@ kvm_works() {
         else
             say "/dev/kvm is there but does not boot ${image##*/}, so the VM is emulated, which is slow"
         fi
-        mkdir -p "$CACHE"
+        mkdir -p "${memo%/*}"
         echo "$asked $answer" >"$memo"
     fi
     [[ $answer == yes ]]
@@ -128,4 +157,14 @@ kvm_works() {
 kernel_boots() {
     grep -q -m 1 'not syncing' < <(timeout -s KILL 30 qemu-system-x86_64 -accel "$1" -cpu max -m 512 -nodefaults \
         -display none -no-reboot -kernel "$2" -append 'console=ttyS0 panic=-1' -serial stdio </dev/null 2>/dev/null)
+}
+
+# vm_test_program PACKAGE NAME: builds a test program and names it, as cargo does in its messages.
+vm_test_program() {
+    cargo test --release -p "$1" --test "$2" --no-run --message-format=json-render-diagnostics | python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["kind"] == ["test"] and message["target"]["name"] == sys.argv[1]:
+        print(message["executable"])' "$2"
 }
