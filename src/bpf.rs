@@ -77,6 +77,7 @@ zero_by_default!(
     burst_sample,
     counters,
     cpu_ctx,
+    group_ctx,
     latencies,
     linear,
     llc_ctx,

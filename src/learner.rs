@@ -15,6 +15,7 @@ use crate::fit::Row;
 use crate::gate::{self, Verdict};
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 use crate::model_file::{ModelFile, Origin};
+use crate::pace::Pace;
 use crate::publish::ModelSink;
 use crate::quantum::FirstQuantum;
 use crate::sample::Sample;
@@ -30,9 +31,6 @@ const FIRST_FIT_ROWS: usize = 400;
 
 /// New samples to have seen before the window is judged again.
 const NEW_ROWS: usize = 50;
-
-/// Fitting takes at most one part in so many of a CPU: a slow machine (an emulated one, above all) fits less often.
-const MAX_SHARE: u64 = 100;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -63,7 +61,7 @@ pub struct Published {
 /// The samples that a model was fitted and judged on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judged {
-    /// The window, when it was judged last.
+    /// The window, or its newest part, when it was judged last.
     Here {
         /// End of the oldest and of the newest burst, CLOCK_MONOTONIC ns.
         from_ns: u64,
@@ -140,9 +138,7 @@ pub struct Learner {
     status: Arc<Mutex<LearnerStatus>>,
     rows: VecDeque<Row>,
     new_rows: usize,
-    next_fit_ns: u64,
-    /// Not even a drift brings it further forward.
-    earliest_fit_ns: u64,
+    pace: Pace,
     drift: PageHinkley,
     rivals: Rivals,
     drifted: bool,
@@ -159,12 +155,11 @@ impl Learner {
     /// An empty window and no model.
     pub fn new(config: LearnerConfig, status: Arc<Mutex<LearnerStatus>>) -> Self {
         Self {
+            pace: Pace::new(config.refit_interval),
             config,
             status,
             rows: VecDeque::new(),
             new_rows: 0,
-            next_fit_ns: 0,
-            earliest_fit_ns: 0,
             drift: PageHinkley::default(),
             rivals: Rivals::default(),
             drifted: false,
@@ -238,11 +233,8 @@ impl Learner {
 
     /// How long from `now_ns`, after a step, until there may be something to do even if no sample comes.
     pub fn next_due(&self, now_ns: u64) -> Duration {
-        match self.next_fit_ns.checked_sub(now_ns) {
-            // What was due has been done, or waits for samples.
-            None | Some(0) => Duration::MAX,
-            Some(left_ns) => Duration::from_nanos(left_ns),
-        }
+        // What was due has been done, or waits for samples.
+        self.pace.until_next(now_ns).unwrap_or(Duration::MAX)
     }
 
     /// Fit, judge and publish, if it is time.
@@ -254,27 +246,26 @@ impl Learner {
         self.set_first_quantum(now_ns, sink)?;
         let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
-        let early = self.drifted && now_ns >= self.earliest_fit_ns;
-        if frozen || !enough || (now_ns < self.next_fit_ns && !early) {
+        if frozen || !enough || !self.pace.is_due(now_ns, self.drifted) {
             return Ok(());
         }
-        self.next_fit_ns = now_ns.saturating_add(self.config.refit_interval.as_nanos() as u64);
         self.drifted = false;
         self.new_rows = 0;
 
         let started_ns = (self.cpu_clock)();
         let none = Model::default();
         let published = self.published.as_ref().map_or(&none, |p| &p.model);
-        let verdict = gate::judge(self.rows.make_contiguous(), published);
+        let unaffordable = self.rows.len().saturating_sub(self.pace.affordable_rows());
+        let rows = &self.rows.make_contiguous()[unaffordable..];
+        let verdict = gate::judge(rows, published);
         let used_ns = (self.cpu_clock)() - started_ns;
-        self.earliest_fit_ns = now_ns.saturating_add(MAX_SHARE * used_ns);
-        self.next_fit_ns = self.next_fit_ns.max(self.earliest_fit_ns);
+        self.pace.fitted(now_ns, used_ns, rows.len());
         self.with_status(|s| {
             s.fits += 1;
             s.fit_us = used_ns / 1000;
         });
         match verdict {
-            Ok(verdict) => self.apply(verdict, self.lease_end(now_ns), sink),
+            Ok(verdict) => self.apply(verdict, unaffordable, self.lease_end(now_ns), sink),
             Err(e) => {
                 self.with_status(|s| s.fits_failed += 1);
                 warn!("no model could be fitted: {e}");
@@ -300,9 +291,9 @@ impl Learner {
         if self.config.freeze {
             return u64::MAX;
         }
-        let interval_ns = self.next_fit_ns.saturating_sub(now_ns);
-        let lease_ns = (self.config.max_age.as_nanos() as u64).max(interval_ns.saturating_mul(3));
-        now_ns.saturating_add(lease_ns)
+        let interval = self.pace.until_next(now_ns).unwrap_or_default();
+        let lease = self.config.max_age.max(interval.saturating_mul(3));
+        now_ns.saturating_add(lease.as_nanos() as u64)
     }
 
     /// The lease of a model from a file runs from the first sample: loading the scheduler may take a good part of it.
@@ -320,7 +311,14 @@ impl Learner {
         Ok(())
     }
 
-    fn apply(&mut self, verdict: Verdict, expires_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+    /// Publish or withdraw what the gate says of the window without its oldest `left_out` samples.
+    fn apply(
+        &mut self,
+        verdict: Verdict,
+        left_out: usize,
+        expires_ns: u64,
+        sink: &dyn ModelSink,
+    ) -> Result<()> {
         self.with_status(|s| {
             s.gate_model = verdict.error_model;
             s.gate_avg = verdict.error_avg;
@@ -376,9 +374,9 @@ impl Learner {
             since: before.map_or(generation, |p| p.since),
             model: verdict.model,
             judged: Judged::Here {
-                from_ns: end_ns(self.rows.front()),
+                from_ns: end_ns(self.rows.get(left_out)),
                 until_ns: end_ns(self.rows.back()),
-                samples: self.rows.len(),
+                samples: self.rows.len() - left_out,
                 error_model: verdict.error_model,
                 error_avg: verdict.error_avg,
             },
@@ -469,6 +467,8 @@ fn describe_columns(linear: &Linear) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::bpf::intf::{
         burst_sample, sample_flags_SAMPLE_PREDICTED, scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN,
@@ -661,6 +661,23 @@ mod tests {
         learner.add(&samples(10_000));
         assert_eq!(learner.rows.len(), 2_000);
         assert_eq!(status.lock().expect("not poisoned").window, 2_000);
+    }
+
+    #[test]
+    fn where_fitting_is_slow_only_the_newest_samples_are_fitted() {
+        // A second between any two looks at the clock: 1 ms a sample and more.
+        static CLOCK_NS: AtomicU64 = AtomicU64::new(0);
+        let status = Arc::new(Mutex::new(LearnerStatus::default()));
+        let mut learner = Learner::new(LearnerConfig::default(), status)
+            .with_cpu_clock(|| CLOCK_NS.fetch_add(S, Ordering::Relaxed));
+        let sink = Notebook::default();
+        for second in [1, 1_000] {
+            learner.add(&samples(2_500));
+            learner.step(second * S, &sink).expect("sink works");
+            let judged = &learner.published().expect("a model").judged;
+            let expected = if second == 1 { 2_500 } else { 2_000 };
+            assert!(matches!(judged, Judged::Here { samples, .. } if *samples == expected));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! offline    trains and evaluates models on recordings
 //! scheduler  loads, attaches and watches the BPF part; stats, preflight, cli and tasks face the user
 //! explain    says why a task got its slice, from what observe reads of it in the BPF maps
+//! queues     the machine as the scheduler knows it, and what waits where
 //! top        a dashboard of what stats and observe tell; ask is the client's end of their socket
 //! openmetrics  statistics for Prometheus; latency, the kernel's histogram of wake-to-run latencies
 //! privileges gives up what root may do and scheduling does not need
@@ -42,11 +43,13 @@ pub mod native;
 pub mod observe;
 pub mod offline;
 pub mod openmetrics;
+pub mod pace;
 pub mod preflight;
 pub mod privileges;
 pub mod profile;
 pub mod publish;
 pub mod quantum;
+pub mod queues;
 pub mod recording;
 pub mod ringbuf;
 pub mod robust;

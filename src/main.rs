@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use crossbeam::channel::bounded;
 use log::{LevelFilter, info, warn};
-use scx_utils::build_id;
+use scx_utils::{build_id, compat};
 
 use scx_ml::SCHEDULER_NAME;
 use scx_ml::cli::{Mode, Opts};
@@ -82,7 +82,9 @@ fn run(opts: &Opts) -> Result<()> {
         Some(path) => Some(Saver::new(path.clone(), host)?),
         None => None,
     };
-    Kernel::running().check()?;
+    let kernel = Kernel::running();
+    kernel.check()?;
+    kernel.check_functions(&compat::malformed_scx_kfuncs())?;
     // Before the first thread.
     privileges::reduce(&opts.outputs())?;
     let shutdown = shutdown::by_signal()?;
@@ -172,8 +174,8 @@ fn schedule(
     }
 
     drop(learning);
-    if trainer.is_some_and(|t| t.join().is_err()) {
-        warn!("the trainer had panicked");
+    if let Some(trainer) = trainer {
+        trainer::join(trainer);
     }
     Ok(())
 }

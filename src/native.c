@@ -105,9 +105,9 @@ u64 native_virtual_ns(u64 ns, u64 inv_weight_q16)
 	return policy_virtual_ns(ns, inv_weight_q16);
 }
 
-u64 native_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag)
+u64 native_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag, bool woken)
 {
-	return policy_bound_vruntime(vruntime, vclock, vlag);
+	return policy_bound_vruntime(vruntime, vclock, vlag, woken);
 }
 
 u32 native_recip_q16(u32 n)
@@ -115,9 +115,9 @@ u32 native_recip_q16(u32 n)
 	return policy_recip_q16(n);
 }
 
-u64 native_vclock_step(u64 vused, u32 nr_active)
+u64 native_vclock_step(u64 vused, s64 ahead, u32 nr_active)
 {
-	return policy_vclock_step(vused, nr_active);
+	return policy_vclock_step(vused, ahead, nr_active);
 }
 
 u32 native_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
@@ -205,6 +205,11 @@ bool native_is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
 u32 native_burst_kind(u32 waker_pid)
 {
 	return burst_kind(waker_pid);
+}
+
+bool native_yields_at_tick(const struct policy_params *pp, u64 burst_ns, u64 key, u64 first_burst_ns, u64 first_key)
+{
+	return policy_yields_at_tick(pp, burst_ns, key, first_burst_ns, first_key);
 }
 
 u64 native_reach(u64 key, u64 vclock, u32 nr_waiting)

@@ -51,13 +51,25 @@ mod raw {
         pub safe fn native_watched_margin_q16(margin_q16: i32, margin_shift_q16: i32) -> i32;
         pub safe fn native_is_new_start(avg_q8: i32, last_q8: i32, label_q8: i32) -> bool;
         pub safe fn native_burst_kind(waker_pid: u32) -> u32;
+        pub safe fn native_yields_at_tick(
+            pp: &policy_params,
+            burst_ns: u64,
+            key: u64,
+            first_burst_ns: u64,
+            first_key: u64,
+        ) -> bool;
         pub safe fn native_reach(key: u64, vclock: u64, nr_waiting: u32) -> u64;
         pub safe fn native_task_error_q8(err_q8: i32, judged: u32, off_q8: i32) -> i32;
         pub safe fn native_avg_quarter(old: u64, new: u64) -> u64;
         pub safe fn native_virtual_ns(ns: u64, inv_weight_q16: u64) -> u64;
-        pub safe fn native_bound_vruntime(vruntime: u64, vclock: u64, vlag: u64) -> u64;
+        pub safe fn native_bound_vruntime(
+            vruntime: u64,
+            vclock: u64,
+            vlag: u64,
+            woken: bool,
+        ) -> u64;
         pub safe fn native_recip_q16(n: u32) -> u32;
-        pub safe fn native_vclock_step(vused: u64, nr_active: u32) -> u64;
+        pub safe fn native_vclock_step(vused: u64, ahead: i64, nr_active: u32) -> u64;
         pub safe fn native_lane(quantum_ns: u64, burst_ns: u64, ahead: i64, vlag: u64) -> u32;
         pub safe fn native_is_sure(margin_q16: i32, err_q8: i32) -> bool;
         pub safe fn native_quantum_ns(
@@ -118,7 +130,7 @@ pub use raw::{
     native_vclock_step as vclock_step, native_virtual_ns as virtual_ns,
     native_watch_add as watch_add, native_watch_long as watch_long,
     native_watch_long_proven as watch_long_proven, native_watch_quantile as watch_quantile,
-    native_watched_margin_q16 as watched_margin_q16,
+    native_watched_margin_q16 as watched_margin_q16, native_yields_at_tick as yields_at_tick,
 };
 
 /// The policy's parameters if nobody sets others.

@@ -13,7 +13,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use scx_stats::prelude::*;
 
 use crate::bpf::intf::{
-    learned, model, model_ctl, policy_params, scx_ml_mode_MODE_LEARN, task_ctx, watch,
+    cpu_ctx, group_ctx, learned, llc_ctx, model, model_ctl, policy_params, scx_ml_mode_MODE_LEARN,
+    task_ctx, watch,
 };
 use crate::bpf::skel::BpfSkel;
 use crate::bpf::{NR_CLASSES, NR_MODEL_SLOTS, from_bytes};
@@ -22,6 +23,7 @@ use crate::clock::monotonic_ns;
 use crate::explain::reason::Observed;
 use crate::explain::threads::Proc;
 use crate::explain::{Answer, Refusal, TARGET};
+use crate::queues::{QUEUES_TARGET, Queues};
 use crate::stats::Metrics;
 use crate::top::answer::{
     MODELS_TARGET, Models, TASKS_MAX, TASKS_TARGET, TaskLine, Tasks, parse_pids,
@@ -37,6 +39,9 @@ pub struct Observer {
     model_ctl: MapHandle,
     watches: MapHandle,
     learned: MapHandle,
+    cpu_ctxs: MapHandle,
+    llc_ctxs: MapHandle,
+    group_ctxs: MapHandle,
     params: policy_params,
     mode: Mode,
     partial: bool,
@@ -58,6 +63,9 @@ impl Observer {
             model_ctl: MapHandle::try_from(&skel.maps.model_ctl)?,
             watches: MapHandle::try_from(&skel.maps.watches)?,
             learned: MapHandle::try_from(&skel.maps.data_learned)?,
+            cpu_ctxs: MapHandle::try_from(&skel.maps.cpu_ctxs)?,
+            llc_ctxs: MapHandle::try_from(&skel.maps.llc_ctxs)?,
+            group_ctxs: MapHandle::try_from(&skel.maps.group_ctxs)?,
             params: policy_params {
                 slice_min_ns: params.slice_min_ns,
                 slice_max_ns: params.slice_max_ns,
@@ -76,11 +84,15 @@ impl Observer {
         let observer = Arc::new(self);
         let explain = observer.clone();
         let models = observer.clone();
+        let queues = observer.clone();
         let server = add(server, TARGET, move |args| {
             Ok(serde_json::to_value(explain.answer(args))?)
         });
         let server = add(server, MODELS_TARGET, move |_| {
             Ok(serde_json::to_value(models.models()?)?)
+        });
+        let server = add(server, QUEUES_TARGET, move |_| {
+            Ok(serde_json::to_value(queues.queues()?)?)
         });
         add(server, TASKS_TARGET, move |args| {
             Ok(serde_json::to_value(observer.tasks(args)?)?)
@@ -115,6 +127,26 @@ impl Observer {
             }
         }
         Ok(Tasks::Known(lines))
+    }
+
+    /// The machine as the kernel part knows it, and what it counts as waiting.
+    fn queues(&self) -> Result<Queues> {
+        let cpus = read_array::<cpu_ctx>(&self.cpu_ctxs)?;
+        let llcs = read_array::<llc_ctx>(&self.llc_ctxs)?;
+        let mut groups = vec![];
+        for key in self.group_ctxs.keys() {
+            let value = self
+                .group_ctxs
+                .lookup(&key, MapFlags::ANY)
+                .context("cannot read the map group_ctxs")?;
+            // SAFETY: the struct consists of integers.
+            let group = value.and_then(|bytes| unsafe { from_bytes::<group_ctx>(&bytes) });
+            // A group that has gone meanwhile is none.
+            if let (Ok(id), Some(group)) = (key.try_into(), group) {
+                groups.push((u64::from_ne_bytes(id), group));
+            }
+        }
+        Ok(Queues::new(&cpus, &llcs, &groups))
     }
 
     fn answer(&self, args: &BTreeMap<String, String>) -> Answer {
@@ -234,6 +266,13 @@ fn add(
 ) -> StatsServerData<(), Metrics> {
     let read: Box<dyn StatsReaderSend<(), Metrics>> = Box::new(move |args, _| answer(args));
     server.add_stats(target, read)
+}
+
+/// All elements of an array map.
+fn read_array<T>(map: &MapHandle) -> Result<Vec<T>> {
+    (0..map.max_entries())
+        .map(|key| read_value(map, key))
+        .collect()
 }
 
 /// An element of an array map.

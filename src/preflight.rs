@@ -2,6 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+/// The kernel's functions that the scheduler calls and has no other for, of those that take the program's own state as
+/// an argument which only the kernel itself passes.
+const NEEDED_FUNCTIONS: [&str; 6] = [
+    "scx_bpf_create_dsq",
+    "scx_bpf_dsq_nr_queued",
+    "scx_bpf_kick_cpu",
+    "scx_bpf_pick_idle_cpu",
+    "scx_bpf_select_cpu_dfl",
+    "scx_bpf_test_and_clear_cpu_idle",
+];
+
 /// A reason why no scheduler can be loaded here and now.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PreflightError {
@@ -23,6 +34,12 @@ pub enum PreflightError {
          run `sysctl net.core.bpf_jit_enable=1`"
     )]
     NoJit,
+    #[error(
+        "this build of the kernel ({release}) lets no program call {functions}: in its BTF they still have the argument \
+         that the kernel passes itself, an error of the pahole it was built with; boot another build of it, or an \
+         earlier Linux such as 6.18, or try `./vng/run`, which boots one in a VM"
+    )]
+    UncallableFunctions { release: String, functions: String },
 }
 
 /// The kernel's files that tell; a folder of the test's own in tests.
@@ -43,10 +60,7 @@ impl Kernel {
 
     /// Whether a scheduler can be loaded.
     pub fn check(&self) -> Result<(), PreflightError> {
-        let release = || {
-            self.read("proc/sys/kernel/osrelease")
-                .unwrap_or_else(|| "unknown".into())
-        };
+        let release = || self.release();
         let sched_ext = self.path("sys/kernel/sched_ext");
         if !sched_ext.is_dir() {
             return Err(PreflightError::NoSchedExt { release: release() });
@@ -68,6 +82,52 @@ impl Kernel {
                     .unwrap_or_else(|| "unknown".into()),
             }),
         }
+    }
+
+    /// What may be the reason that the kernel does not attach a scheduler that it has loaded, as far as that can be seen.
+    /// Whether it is one, later kernels may see differently: so it is not asked before.
+    pub fn attach_advice(&self) -> &'static str {
+        let cmdline = self.read("proc/cmdline").unwrap_or_default();
+        // "isolcpus=1,3" or "isolcpus=domain,managed_irq,1,3"; with other flags alone the CPUs stay in their domains.
+        let isolates = |list: &str| {
+            let flags: Vec<&str> = list
+                .split(',')
+                .filter(|word| word.starts_with(char::is_alphabetic))
+                .collect();
+            flags.is_empty() || flags.contains(&"domain")
+        };
+        let isolated = cmdline
+            .split_whitespace()
+            .filter_map(|word| word.strip_prefix("isolcpus="))
+            .any(isolates);
+        if isolated {
+            " (it was booted with isolcpus=, which sched_ext does not work with: set CPUs apart by a cpuset partition instead)"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether the scheduler can call what it must, given the functions whose types in BTF are not those that programs
+    /// call them by (`scx_utils::compat::malformed_scx_kfuncs`). Since Linux 7.0 the verifier looks a function's true
+    /// type up under a second name, and where the build did not split the two, it refuses every caller: nothing that is
+    /// declared otherwise on our side could help.
+    pub fn check_functions(&self, malformed: &[String]) -> Result<(), PreflightError> {
+        let uncallable: Vec<&str> = NEEDED_FUNCTIONS
+            .into_iter()
+            .filter(|needed| malformed.iter().any(|name| name == needed))
+            .collect();
+        if uncallable.is_empty() {
+            return Ok(());
+        }
+        Err(PreflightError::UncallableFunctions {
+            release: self.release(),
+            functions: uncallable.join(", "),
+        })
+    }
+
+    fn release(&self) -> String {
+        self.read("proc/sys/kernel/osrelease")
+            .unwrap_or_else(|| "unknown".into())
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -135,6 +195,25 @@ mod tests {
     }
 
     #[test]
+    fn functions_that_cannot_be_called_are_named_if_they_are_needed() {
+        let folder = tempfile::tempdir().expect("created");
+        let kernel = kernel(&folder, &GOOD, 0);
+        let malformed = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            kernel.check_functions(&names)
+        };
+        assert_eq!(malformed(&[]), Ok(()));
+        assert_eq!(malformed(&["scx_bpf_cpu_rq", "scx_bpf_dsq_peek"]), Ok(()));
+        assert_eq!(
+            malformed(&["scx_bpf_kick_cpu", "scx_bpf_cpu_rq", "scx_bpf_create_dsq"]),
+            Err(PreflightError::UncallableFunctions {
+                release: "6.18.0".into(),
+                functions: "scx_bpf_create_dsq, scx_bpf_kick_cpu".into()
+            })
+        );
+    }
+
+    #[test]
     fn another_scheduler_is_named() {
         let folder = tempfile::tempdir().expect("created");
         kernel(&folder, &GOOD, 0);
@@ -148,5 +227,23 @@ mod tests {
                 name: "rusty_1.1".into()
             })
         );
+    }
+
+    #[test]
+    fn a_kernel_that_isolates_cpus_is_named_as_the_reason() {
+        for (cmdline, isolates) in [
+            ("quiet isolcpus=1,3 ro", true),
+            ("isolcpus=domain,managed_irq,1-3", true),
+            ("isolcpus=managed_irq,1-3", false),
+            ("quiet nohz_full=1-3", false),
+        ] {
+            let folder = tempfile::tempdir().expect("created");
+            let kernel = kernel(&folder, &[("proc/cmdline", cmdline)], 0);
+            assert_eq!(
+                kernel.attach_advice().contains("isolcpus="),
+                isolates,
+                "{cmdline}"
+            );
+        }
     }
 }

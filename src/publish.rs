@@ -9,6 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use crate::bpf::bytes_of;
 use crate::bpf::intf::{self, learned, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS};
 use crate::model::Model;
+use crate::trainer::FAULT_VARIABLE;
 
 /// Where models go. The learner knows this much of the kernel and no more.
 pub trait ModelSink: Send + Sync {
@@ -111,6 +112,14 @@ impl ModelSink for MapSink {
     }
 }
 
+/// End here and now, where a test wants to see what is left then.
+fn die_if_asked() {
+    if std::env::var_os(FAULT_VARIABLE).is_some_and(|fault| fault == "publish-killed") {
+        // SAFETY: it is meant to end us.
+        unsafe { libc::raise(libc::SIGKILL) };
+    }
+}
+
 impl State {
     /// Fill the slot that is not in use, then make it the one that is.
     fn write(&mut self, mut model: intf::model) -> Result<u64> {
@@ -119,6 +128,7 @@ impl State {
         self.set_slot(&model)?;
         model.generation = self.generation;
         self.set_slot(&model)?;
+        die_if_asked();
         self.set_active(self.generation)?;
         self.current = Some(model);
         Ok(self.generation)

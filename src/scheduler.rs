@@ -28,6 +28,7 @@ use crate::latency::Histogram;
 use crate::learner::LearnerStatus;
 use crate::observe::Observer;
 use crate::openmetrics::{self, MetricsFile};
+use crate::preflight::Kernel;
 use crate::publish::{MapSink, ModelMaps};
 use crate::recording::{RecorderHandle, Tally};
 use crate::ringbuf::{Drain, DrainCounters, Outlet};
@@ -78,19 +79,23 @@ impl<'a> Scheduler<'a> {
         object: &'a mut MaybeUninit<OpenObject>,
     ) -> Result<Self> {
         try_set_rlimit_infinity();
-        let caches = CacheMap::detect()?;
-        info!(
-            "{} CPUs, {} LLCs, SMT {}",
-            caches.cpus_of_llc.iter().sum::<u32>(),
-            caches.cpus_of_llc.len(),
-            if caches.smt { "on" } else { "off" }
-        );
-
         let mut builder = BpfSkelBuilder::default();
         builder.obj_builder.debug(opts.verbose);
         let open_opts = opts.libbpf.clone().into_bpf_open_opts();
         let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
             .context("cannot open the BPF scheduler")?;
+        // After the object was opened, which notes how often CPUs have come and gone: a change since then restarts us.
+        let caches = CacheMap::detect()?;
+        info!(
+            "{} CPUs, {} LLCs, {}SMT {}",
+            caches.cpus_of_llc.iter().sum::<u32>(),
+            caches.cpus_of_llc.len(),
+            match caches.nr_nodes() {
+                1 => String::new(),
+                n => format!("{n} NUMA nodes, "),
+            },
+            if caches.smt { "on" } else { "off" }
+        );
         configure(&mut skel, opts, &caches)?;
         debug!("ops flags: {:#x}", skel.struct_ops.ml_ops().flags);
 
@@ -119,8 +124,10 @@ impl<'a> Scheduler<'a> {
             learning.drain.undecodable.load(Ordering::Relaxed),
         );
 
-        let link =
-            scx_ops_attach!(skel, ml_ops).context("the kernel refuses to attach the scheduler")?;
+        let link = scx_ops_attach!(skel, ml_ops).with_context(|| {
+            let advice = Kernel::running().attach_advice();
+            format!("the kernel refuses to attach the scheduler{advice}")
+        })?;
         let observer = Observer::new(&skel, opts)?;
         let stats_server = StatsServer::new(observer.serve(stats::server_data()))
             .launch()
@@ -316,6 +323,7 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
     rodata.mode = opts.mode.kernel_mode();
     rodata.nr_cpus = nr_cpus;
     rodata.nr_llcs = nr_llcs;
+    rodata.nr_nodes = caches.nr_nodes();
     rodata.own_tgid = std::process::id();
     rodata.sample_budget =
         ((opts.sample_rate as f64 * SAMPLE_WINDOW_S / f64::from(nr_cpus)).round() as u64).max(1);
@@ -360,6 +368,7 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
         let state = llc_ctx {
             nr_cpus,
             first_cpu: caches.first_of_llc[llc],
+            node: caches.node_of_llc[llc],
             ..Default::default()
         };
         // SAFETY: struct llc_ctx has no padding, its size is asserted in intf.h.

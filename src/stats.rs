@@ -82,6 +82,8 @@ metrics! {
     fair_turns: "turns given to the fair lane because it had waited long enough",
     neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
     llc_steals: "tasks taken from another LLC's queues",
+    reliefs: "tasks taken because their own CPUs did not come to take them",
+    evenings: "tasks taken from an LLC where more wait per CPU",
     reenqueued: "tasks taken back from a CPU that a higher class took over",
     no_task_ctx: "events of a task without a context, handled by default settings",
     wait_ns: "time tasks were runnable but did not run",

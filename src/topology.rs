@@ -1,7 +1,14 @@
 //! Which CPU shares its last-level cache with which, numbered densely for the BPF maps.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use log::debug;
 use scx_utils::{NR_CPU_IDS, Topology};
+
+/// How often /sys is read before its errors are taken for what they say, and the time between.
+const TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// CPUs and LLCs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +21,8 @@ pub struct CacheMap {
     pub first_of_llc: Vec<u32>,
     /// The CPUs of each LLC as a ring in the order of their ids; an id without a CPU is followed by itself.
     pub next_in_llc: Vec<u32>,
+    /// NUMA node of each LLC, numbered densely.
+    pub node_of_llc: Vec<u32>,
     /// Whether any core has more than one hardware thread.
     pub smt: bool,
 }
@@ -21,9 +30,16 @@ pub struct CacheMap {
 impl CacheMap {
     /// Read from /sys.
     pub fn detect() -> Result<Self> {
-        let topology = Topology::new().context("cannot read the CPU topology from /sys")?;
+        let topology = read_topology().context("cannot read the CPU topology from /sys")?;
         let pairs = topology.all_cpus.values().map(|cpu| (cpu.id, cpu.llc_id));
-        Ok(Self::from_pairs(pairs, *NR_CPU_IDS, topology.smt_enabled))
+        let map = Self::from_pairs(pairs, *NR_CPU_IDS, topology.smt_enabled);
+        let node_of = |cpu: u32| {
+            topology
+                .all_cpus
+                .get(&(cpu as usize))
+                .map_or(0, |c| c.node_id)
+        };
+        Ok(map.with_nodes(node_of))
     }
 
     /// From (CPU id, LLC id) pairs with arbitrary LLC ids; ids of CPUs at or above `nr_cpu_ids` are left out.
@@ -59,11 +75,44 @@ impl CacheMap {
             }
         }
         Self {
+            node_of_llc: vec![0; members.len()],
             llc_of_cpu,
             cpus_of_llc: members.iter().map(|cpus| cpus.len() as u32).collect(),
             first_of_llc: members.iter().map(|cpus| cpus[0]).collect(),
             next_in_llc,
             smt,
+        }
+    }
+
+    /// With the NUMA nodes, whose ids may have gaps. An LLC that spans several is where its first CPU is.
+    fn with_nodes(mut self, node_of: impl Fn(u32) -> usize) -> Self {
+        let mut ids: Vec<usize> = self.first_of_llc.iter().map(|&cpu| node_of(cpu)).collect();
+        let of_llc = ids.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        self.node_of_llc = of_llc
+            .iter()
+            .map(|id| ids.partition_point(|known| known < id) as u32)
+            .collect();
+        self
+    }
+
+    /// NUMA nodes that have CPUs.
+    pub fn nr_nodes(&self) -> u32 {
+        self.node_of_llc.iter().max().map_or(1, |max| max + 1)
+    }
+}
+
+/// A CPU that goes offline takes its files along, also between two looks of ours: then the next try finds it gone.
+fn read_topology() -> Result<Topology> {
+    let mut tries = 1..TRIES;
+    loop {
+        match Topology::new() {
+            Err(e) if tries.next().is_some() => {
+                debug!("the CPU topology cannot be read, trying again: {e:#}");
+                std::thread::sleep(BETWEEN_TRIES);
+            }
+            result => return result,
         }
     }
 }
@@ -86,6 +135,15 @@ mod tests {
         let map = CacheMap::from_pairs(pairs.into_iter(), 8, true);
         assert_eq!(map.first_of_llc, [0, 2]);
         assert_eq!(map.next_in_llc, [1, 5, 3, 6, 4, 7, 2, 0]);
+    }
+
+    #[test]
+    fn nodes_are_numbered_densely() {
+        let map = CacheMap::from_pairs((0..6).map(|cpu| (cpu, cpu / 2)), 6, false);
+        assert_eq!(map.nr_nodes(), 1);
+        let map = map.with_nodes(|cpu| if cpu < 2 { 8 } else { 3 });
+        assert_eq!(map.node_of_llc, [1, 0, 0]);
+        assert_eq!(map.nr_nodes(), 2);
     }
 
     #[test]

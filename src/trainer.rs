@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -20,8 +20,11 @@ use crate::sample::Sample;
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Environment variable that makes something fail on purpose, for the tests of that day: `trainer-panic`,
-/// `recorder-panic` or `recorder-slow`.
+/// Longest wait for its end. A fit takes a fraction of that, even on a busy machine.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// Environment variable that makes something fail on purpose, for the tests of that day: `trainer-panic`, `trainer-spin`,
+/// `publish-killed`, `recorder-panic` or `recorder-slow`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
 /// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when all
@@ -64,6 +67,25 @@ pub fn start(
         .context("cannot start the trainer's thread")
 }
 
+/// Wait until the trainer has ended, which it does after its channel, and kept what it has learned. But not for ever: the
+/// user wants to be rid of us. One that has not ends with the process.
+pub fn join(trainer: JoinHandle<()>) {
+    let start = Instant::now();
+    while !trainer.is_finished() {
+        if start.elapsed() > END_WAIT {
+            warn!(
+                "the trainer has not ended within {} s: what it has learned last may not be kept",
+                END_WAIT.as_secs()
+            );
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if trainer.join().is_err() {
+        warn!("the trainer had panicked");
+    }
+}
+
 fn train(
     mut learner: Learner,
     mut keeper: Keeper,
@@ -88,10 +110,13 @@ fn train(
         while let Ok(batch) = batches.try_recv() {
             take(&mut learner, &mut keeper, &batch);
         }
-        assert!(
-            fault.as_deref() != Some("trainer-panic"),
-            "asked for by {FAULT_VARIABLE}"
-        );
+        match fault.as_deref() {
+            Some("trainer-panic") => panic!("asked for by {FAULT_VARIABLE}"),
+            Some("trainer-spin") => loop {
+                std::hint::spin_loop();
+            },
+            _ => {}
+        }
         let now_ns = monotonic_ns();
         keeper.step(now_ns, sink)?;
         learner.step(now_ns, sink)?;

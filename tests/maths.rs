@@ -97,9 +97,13 @@ proptest! {
     fn bounded_virtual_time_is_within_the_lag_and_keeps_order(
         clock in any::<u64>(), a in -1i64 << 50..1i64 << 50, b in -1i64 << 50..1i64 << 50, lag in 0u64..1 << 40,
     ) {
-        let bound = |off: i64| bound_vruntime(clock.wrapping_add_signed(off), clock, lag).wrapping_sub(clock) as i64;
-        prop_assert!(bound(a).unsigned_abs() <= lag);
-        prop_assert!((a <= b) == (bound(a) <= bound(b)) || bound(a) == bound(b));
+        for (woken, credit) in [(false, lag as i64), (true, lag as i64 / 4)] {
+            let bound = |off: i64| {
+                bound_vruntime(clock.wrapping_add_signed(off), clock, lag, woken).wrapping_sub(clock) as i64
+            };
+            prop_assert!((-credit..=lag as i64).contains(&bound(a)));
+            prop_assert!((a <= b) == (bound(a) <= bound(b)) || bound(a) == bound(b));
+        }
     }
 
     #[test]
@@ -238,9 +242,35 @@ fn nice_zero_pays_its_run_time_and_a_tenth_of_the_weight_ten_times_it() {
 
 #[test]
 fn the_virtual_clock_moves_by_the_mean_of_the_active_tasks() {
-    assert_eq!(vclock_step(1 << 20, 1), 1 << 20);
-    assert_eq!(vclock_step(1 << 20, 4), 1 << 18);
-    assert_eq!(vclock_step(0, 3), 0);
+    let far = 1 << 40;
+    assert_eq!(vclock_step(1 << 20, far, 1), 1 << 20);
+    assert_eq!(vclock_step(1 << 20, far, 4), 1 << 18);
+    assert_eq!(vclock_step(0, far, 3), 0);
+}
+
+#[test]
+fn what_is_used_up_to_the_clock_does_not_move_it() {
+    for behind in [i64::MIN, -(1 << 20), 0] {
+        assert_eq!(vclock_step(1 << 20, behind, 1), 0);
+    }
+    assert_eq!(vclock_step(1 << 20, 1 << 18, 1), 1 << 18);
+}
+
+#[test]
+fn only_an_old_burst_yields_at_a_tick_and_only_to_a_young_one_that_is_due_before_it() {
+    let pp = policy_defaults();
+    let (young, old) = (pp.lag_ns, pp.lag_ns + 1);
+    for (running, first, first_key, expected) in [
+        (old, young, 99, true),
+        (old, young, 100, false),
+        (old, old, 99, false),
+        (young, young, 99, false),
+    ] {
+        assert_eq!(
+            yields_at_tick(&pp, running, 100, first, first_key),
+            expected
+        );
+    }
 }
 
 #[test]

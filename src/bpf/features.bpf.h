@@ -229,6 +229,32 @@ static __always_inline void fill_wakeup_features(struct task_struct *p, struct t
 	}
 }
 
+/* As far as they matter here, for kernels (and their vmlinux.h) that are built without CONFIG_TASK_DELAY_ACCT. */
+struct task_delay_info___ml {
+	u64 blkio_delay;
+} __attribute__((preserve_access_index));
+
+struct task_struct___ml {
+	struct task_delay_info___ml *delays;
+} __attribute__((preserve_access_index));
+
+/* How long p waited for block I/O, where the kernel can account delays and does. */
+static void note_block_io(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct task_struct___ml *with_delays = (void *)p;
+	struct task_delay_info___ml *delays;
+	u64 delay_ns;
+
+	if (!bpf_core_field_exists(with_delays->delays))
+		return;
+	delays = with_delays->delays;
+	if (!delays)
+		return;
+	delay_ns = delays->blkio_delay;
+	tctx->last_block_io_ns = delay_ns - tctx->block_io_ns;
+	tctx->block_io_ns = delay_ns;
+}
+
 /* What a wake-up adds to the history. */
 static void note_wakeup(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
 {
@@ -243,13 +269,7 @@ static void note_wakeup(struct task_struct *p, struct task_ctx *tctx, u64 now_ns
 	}
 	tctx->minor_faults = p->min_flt;
 	tctx->major_faults = p->maj_flt;
-	/* Where the kernel accounts delays. */
-	if (p->delays) {
-		u64 delay_ns = p->delays->blkio_delay;
-
-		tctx->last_block_io_ns = delay_ns - tctx->block_io_ns;
-		tctx->block_io_ns = delay_ns;
-	}
+	note_block_io(p, tctx);
 }
 
 /* Halve the counts, after a wake-up has seen them: the calls of the last burst count most. */

@@ -16,17 +16,9 @@
 #include "task.bpf.h"
 
 #define GROUP_DEPTH_MAX 16
+#define GROUP_SYNC_TRIES 8
 #define GROUP_SHARE_AGE_NS (4 * SCX_ML_NSEC_PER_MSEC)
 #define GROUP_SHARE_ONE_Q20 (1ULL << 20)
-
-struct group_ctx {
-	u64 parent_id; /* 0: a child of the root */
-	u64 active_sum; /* weights of the runnable tasks and the active child cgroups */
-	u64 share_q20; /* effective weight per unit of task weight */
-	u64 share_ns; /* when share_q20 was computed */
-	u32 weight; /* cpu.weight */
-	u32 added; /* what this group added to its parent's active_sum */
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -48,6 +40,26 @@ static inline u64 group_id(struct cgroup *cgrp)
 }
 
 /*
+ * Have a group add its weight to its parent's sum while it is active, and nothing else. Return what the parent's sum has
+ * to change by. Whoever changes the group's sum or weight calls this afterwards; the exchange hands each difference to
+ * exactly one of those that race, and the last of them sees the state that stays.
+ */
+static s64 group_sync(struct group_ctx *g)
+{
+	s64 change = 0;
+	u64 wanted;
+	int i;
+
+	bpf_for (i, 0, GROUP_SYNC_TRIES) {
+		wanted = READ_ONCE(g->active_sum) ? READ_ONCE(g->weight) : 0;
+		change += (s64)(wanted - __sync_lock_test_and_set(&g->added, wanted));
+		if (wanted == (READ_ONCE(g->active_sum) ? READ_ONCE(g->weight) : 0))
+			break;
+	}
+	return change;
+}
+
+/*
  * Add to or take from a group's active_sum; a group that becomes active or inactive does the same to its parent with
  * its own weight. Sums commute, so racing transitions leave the right result.
  */
@@ -59,17 +71,12 @@ static void group_add(u64 id, s64 weight)
 		struct group_ctx *g = group_ctx_of(id);
 		u64 before;
 
-		if (!g)
+		if (!g || !weight)
 			return;
 		before = __sync_fetch_and_add(&g->active_sum, weight);
-		if (weight > 0 && before == 0) {
-			g->added = g->weight;
-			weight = g->weight;
-		} else if (weight < 0 && before + weight == 0) {
-			weight = -(s64)g->added;
-		} else {
+		if (before && before + weight)
 			return;
-		}
+		weight = group_sync(g);
 		id = g->parent_id;
 	}
 }
@@ -160,9 +167,13 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_cgroup_init, struct cgroup *cgrp, struct scx_cgr
 void BPF_STRUCT_OPS(ml_cgroup_exit, struct cgroup *cgrp)
 {
 	u64 id = group_id(cgrp);
+	struct group_ctx *g = group_ctx_of(id);
 
-	if (id)
-		bpf_map_delete_elem(&group_ctxs, &id);
+	if (!g)
+		return;
+	/* Whatever it is still taken for, its parent must not keep it. */
+	group_add(g->parent_id, -(s64)__sync_lock_test_and_set(&g->added, 0));
+	bpf_map_delete_elem(&group_ctxs, &id);
 }
 
 /* p, which is not running or queued at this moment, moves between cgroups. Runs under its rq lock. */
@@ -186,10 +197,7 @@ void BPF_STRUCT_OPS(ml_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 		return;
 	g->weight = weight;
 	g->share_ns = 0;
-	if (READ_ONCE(g->active_sum)) {
-		group_add(g->parent_id, (s64)weight - g->added);
-		g->added = weight;
-	}
+	group_add(g->parent_id, group_sync(g));
 }
 
 #endif /* __SCX_ML_GROUP_BPF_H */

@@ -220,8 +220,8 @@ struct cpu_ctx {
 	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
 	u32 nr_fresh; /* tasks in its fresh lane, and those just taken from there; atomic, see count_queued() */
 	u32 maybe_pinned; /* somebody may wait in its lane of pinned tasks; 0: nobody does */
-	u32 pad;
-	/* the CPU's own from here on: sampling */
+	u32 taken; /* a higher class has it */
+	/* the CPU's own from here on: sampling, and looking after others */
 	u64 window_ns; /* start */
 	u32 window_bursts;
 	u32 window_kept;
@@ -229,7 +229,10 @@ struct cpu_ctx {
 	u32 wakes_made; /* wake-ups made here since what runs was put here */
 	u64 lease_generation; /* of the models whose lease ran when this CPU looked */
 	u64 lease_seen_ns; /* when it looked */
-	u32 pad2[6];
+	u64 looked_ns; /* when it last looked for those whose CPUs do not come to take them, see relief.bpf.h */
+	u32 looked_llc; /* the other LLC that it looked into last */
+	u32 fair_behind; /* its fair lanes had somebody who has waited for very long, at their last turn */
+	u32 pad[2];
 };
 _Static_assert(offsetof(struct cpu_ctx, window_ns) == 64, "what others read is one cache line");
 _Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
@@ -241,9 +244,25 @@ struct llc_ctx {
 	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
 	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
 	u32 nr_fair; /* the same of its fair lane */
-	u32 pad[10];
+	u32 node; /* NUMA node, numbered densely */
+	u32 pad;
+	u64 evened_ns; /* when a task was last moved here because more wait elsewhere */
+	u64 clock_seen; /* vclock when its speed was last looked at, and that moment */
+	u64 clock_seen_ns;
+	u64 clock_reach; /* how far it moves in POLICY_REACH_NS at that speed; 0: not known */
 };
 _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
+
+/* A cgroup, see group.bpf.h. */
+struct group_ctx {
+	u64 parent_id; /* 0: a child of the root */
+	u64 active_sum; /* weights of the runnable tasks and the active child cgroups; atomic */
+	u64 added; /* what this group adds to its parent's active_sum; atomic */
+	u64 share_q20; /* effective weight per unit of task weight */
+	u64 share_ns; /* when share_q20 was computed */
+	u32 weight; /* cpu.weight */
+	u32 pad;
+};
 
 /*
  * Wake-to-run latencies, summed over CPUs by user space: bucket i counts those from 2^i ns to below 2^(i+1) ns, the
@@ -286,6 +305,8 @@ struct latencies {
 	X(fair_turns, "turns given to the fair lane because it had waited long enough")                                \
 	X(neighbour_steals, "fresh wake-ups taken from the lane of another CPU of the LLC")                            \
 	X(llc_steals, "tasks taken from another LLC's queues")                                                         \
+	X(reliefs, "tasks taken because their own CPUs did not come to take them")                                     \
+	X(evenings, "tasks taken from an LLC where more wait per CPU")                                                 \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
 	X(wait_ns, "time tasks were runnable but did not run")                                                         \

@@ -7,9 +7,10 @@
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
  *   queues.bpf.h       lanes, placement            samples.bpf.h    records to user space
  *   preempt.bpf.h      who makes room, and when    group.bpf.h      nice and cgroup weights
- *   latency.bpf.h      from wake-up to running
+ *   relief.bpf.h       whom nobody serves          latency.bpf.h    from wake-up to running
  */
 #include "preempt.bpf.h"
+#include "relief.bpf.h"
 #include "burst.bpf.h"
 #include "latency.bpf.h"
 
@@ -56,7 +57,7 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct policy_params pp = policy_params();
-	s32 cpu = scx_bpf_task_cpu(p), idle_cpu, victim = -1;
+	s32 cpu = scx_bpf_task_cpu(p), idle_cpu, victim = -1, at = cpu;
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 now_ns = scx_bpf_now(), key, slice_ns, vlag;
@@ -77,7 +78,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	/* At a wake-up, ops.runnable has just done it. */
 	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
-	vlag = join_llc(tctx, cctx->llc, lctx);
+	vlag = join_llc(p, tctx, cctx->llc, lctx);
 	lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag);
 	/* The trainer's work can wait: it must not delay what it learns from. Those who feed it are not nice, and quick. */
 	if (is_own_task(p) && p->scx.weight < 100)
@@ -88,8 +89,8 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (pinned)
 		COUNT(queued_pinned);
 	if (lane == LANE_FAIR) {
-		key = policy_reach(fair_key(p, tctx, tctx->vruntime), lctx->vclock,
-				   waiting_per_cpu(lctx, cctx->nr_waiting));
+		key = reach_key(lctx, fair_key(p, tctx, tctx->vruntime), waiting_per_cpu(lctx, cctx->nr_waiting),
+				now_ns);
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
 		if (pinned)
@@ -99,11 +100,12 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
 		victim = find_preemptible(p, cpu, pinned, now_ns);
+		at = victim >= 0 ? victim : serving_cpu(p, cpu, pinned);
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		key = now_ns + tctx->deadline_after_ns;
 		COUNT(queued_fresh);
-		count_fresh(tctx, victim >= 0 ? victim : cpu);
-		scx_bpf_dsq_insert_vtime(p, fresh_dsq(victim >= 0 ? victim : cpu), slice_ns, key, enq_flags);
+		count_fresh(tctx, at);
+		scx_bpf_dsq_insert_vtime(p, fresh_dsq(at), slice_ns, key, enq_flags);
 	}
 
 	/*
@@ -118,7 +120,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		COUNT(preempt_kicks);
 		scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
 	} else if (lane == LANE_FRESH) {
-		set_quantum_timer(cpu, now_ns);
+		set_quantum_timer(at, now_ns);
 	}
 }
 
@@ -129,11 +131,18 @@ static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr
 	scx_bpf_task_set_slice(prev, tctx ? grant_slice(prev, tctx, LANE_FAIR, nr_waiting) : params.slice_min_ns);
 }
 
+/* Virtual deadline of p, which runs. */
+static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
+{
+	u64 used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
+
+	return fair_key(p, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
+}
+
 /* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in the fair lane of its queues. */
 static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc, bool pinned_wait)
 {
-	u64 used_ns = prev->se.sum_exec_runtime - tctx->exec_at_run_ns;
-	u64 key = fair_key(prev, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
+	u64 key = running_key(prev, tctx);
 	u64 pinned = pinned_wait ? head_key(pinned_dsq(cpu)) : ~0ULL, shared = head_key(fair_dsq(llc));
 
 	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
@@ -171,9 +180,15 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	cctx->nr_waiting = nr_fair + nr_fresh;
 	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
 
-	if (nr_fair <= 0)
+	if (relieve_others(cpu, cctx, lctx, llc, nr_pinned > 0, now_ns))
+		return;
+	if (nr_fair <= 0) {
 		cctx->fair_turn_ns = now_ns;
-	overdue = now_ns - cctx->fair_turn_ns > params.fair_interval_ns;
+		cctx->fair_behind = 0;
+	}
+	overdue = now_ns - cctx->fair_turn_ns > params.fair_interval_ns >> (cctx->fair_behind ? RELIEF_TURNS_SHIFT : 0);
+	if (overdue)
+		cctx->fair_behind = fair_is_behind(cpu, llc, nr_pinned > 0, now_ns);
 
 	/* Fresh wake-ups first, unless the fair lane has waited for long. */
 	if (!overdue && take_fresh(cpu, cctx, lctx, nr_fresh))
@@ -203,7 +218,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (prev_runnable)
 		keep_running(prev, tctx, per_cpu);
 	else if (!take_llcs_fresh(cctx, lctx))
-		steal_from_llcs(llc);
+		steal_from_llcs(llc, lctx);
 }
 
 /* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
@@ -234,7 +249,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	note_latency(p, tctx, now_ns);
 	uncount(tctx);
-	join_llc(tctx, cctx->llc, lctx);
+	join_llc(p, tctx, cctx->llc, lctx);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	if (tctx->last_cpu != cpu) {
 		tctx->migrations += tctx->last_cpu >= 0;
@@ -285,7 +300,8 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
 	if (lctx)
-		lctx->vclock += policy_vclock_step(vused, cctx->nr_waiting + lctx->nr_cpus);
+		lctx->vclock += policy_vclock_step(vused, policy_vdiff(tctx->vruntime, lctx->vclock),
+						   cctx->nr_waiting + lctx->nr_cpus);
 
 	if (tctx->lane != LANE_FAIR && !runnable)
 		return;
@@ -313,6 +329,18 @@ void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
 		end_burst(p, tctx);
 }
 
+/* Whether p, which runs, makes room for what stands first in the fair lane of its LLC. */
+static bool yields_to_fair(struct task_struct *p, u32 llc)
+{
+	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(fair_dsq(llc));
+	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL, *tctx = task_ctx_of(p);
+	struct policy_params pp = policy_params();
+
+	return fctx && tctx && tctx->lane == LANE_FAIR &&
+	       policy_yields_at_tick(&pp, burst_used_ns(p, tctx), running_key(p, tctx), burst_used_ns(first, fctx),
+				     first->scx.dsq_vtime);
+}
+
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
 void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 {
@@ -326,13 +354,13 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
 	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
 
-	if (nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) {
+	if ((nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) || (nr_fair > 0 && yields_to_fair(p, cctx->llc))) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}
 	/* Closes the gap between a CPU's last look at the queues and its idle bit: see ops.enqueue. */
-	if (nr_fresh + nr_fair > 0) {
-		idle_cpu = scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	if (nr_fresh > 0 || nr_fair > 0) {
+		idle_cpu = claim_idle_cpu_for_head(nr_fresh > 0 ? fresh_dsq(cpu) : fair_dsq(cctx->llc));
 		if (idle_cpu >= 0)
 			scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
 	}
@@ -341,7 +369,20 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 /* A higher class takes the CPU over: what was dispatched to it must not wait for that class to finish. */
 void BPF_STRUCT_OPS(ml_cpu_release, s32 cpu, struct scx_cpu_release_args *args)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (cctx)
+		WRITE_ONCE(cctx->taken, 1);
 	scx_bpf_reenqueue_local();
+}
+
+/* It is ours again. */
+void BPF_STRUCT_OPS(ml_cpu_acquire, s32 cpu, struct scx_cpu_acquire_args *args)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (cctx)
+		WRITE_ONCE(cctx->taken, 0);
 }
 
 /* p's nice value changed. Under its rq lock. */
@@ -412,8 +453,9 @@ void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)
 SCX_OPS_DEFINE(ml_ops, .select_cpu = (void *)ml_select_cpu, .enqueue = (void *)ml_enqueue,
 	       .dispatch = (void *)ml_dispatch, .runnable = (void *)ml_runnable, .running = (void *)ml_running,
 	       .stopping = (void *)ml_stopping, .quiescent = (void *)ml_quiescent, .tick = (void *)ml_tick,
-	       .cpu_release = (void *)ml_cpu_release, .set_weight = (void *)ml_set_weight,
-	       .init_task = (void *)ml_init_task, .enable = (void *)ml_enable, .disable = (void *)ml_disable,
-	       .cgroup_init = (void *)ml_cgroup_init, .cgroup_exit = (void *)ml_cgroup_exit,
-	       .cgroup_move = (void *)ml_cgroup_move, .cgroup_set_weight = (void *)ml_cgroup_set_weight,
-	       .init = (void *)ml_init, .exit = (void *)ml_exit, .timeout_ms = 10000, .name = "ml");
+	       .cpu_release = (void *)ml_cpu_release, .cpu_acquire = (void *)ml_cpu_acquire,
+	       .set_weight = (void *)ml_set_weight, .init_task = (void *)ml_init_task, .enable = (void *)ml_enable,
+	       .disable = (void *)ml_disable, .cgroup_init = (void *)ml_cgroup_init,
+	       .cgroup_exit = (void *)ml_cgroup_exit, .cgroup_move = (void *)ml_cgroup_move,
+	       .cgroup_set_weight = (void *)ml_cgroup_set_weight, .init = (void *)ml_init, .exit = (void *)ml_exit,
+	       .timeout_ms = 10000, .name = "ml");

@@ -45,14 +45,18 @@ static inline s64 policy_vdiff(u64 a, u64 b)
 }
 
 /*
- * A task's virtual time limited to the queue's virtual clock -/+ the lag bound: a sleeper cannot hoard credit, and a
- * task that had idle CPUs for itself is not made to pay for them for ever.
+ * A task's virtual time limited to the queue's virtual clock -/+ the lag bound: a task that had idle CPUs for itself is not
+ * made to pay for them for ever. One that has just woken is at most a quarter of the bound behind, its credit: enough to end a
+ * burst of a few ms before those who never sleep go on. With more, long bursts that begin would delay those about to end.
  */
-static inline u64 policy_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag)
+#define POLICY_CREDIT_SHIFT 2
+
+static inline u64 policy_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag, bool woken)
 {
 	s64 ahead = policy_vdiff(vruntime, vclock);
+	s64 behind_max = vlag >> (woken ? POLICY_CREDIT_SHIFT : 0);
 
-	return vclock + (u64)clamp_s64(ahead, -(s64)vlag, (s64)vlag);
+	return vclock + (u64)clamp_s64(ahead, -behind_max, (s64)vlag);
 }
 
 /*
@@ -73,10 +77,18 @@ static inline u32 policy_recip_q16(u32 n)
 	return 65536 >> (ilog2_u64(n - 1) + 1 > 16 ? 16 : ilog2_u64(n - 1) + 1);
 }
 
-/* How far the virtual clock of a queue moves when one of nr_active tasks has used vused: the mean of all of them. */
-static inline u64 policy_vclock_step(u64 vused, u32 nr_active)
+/*
+ * How far the virtual clock of a queue moves when one of nr_active tasks has used vused and is ahead of it by `ahead` now:
+ * the mean of all of them. What a task uses up to the clock is credit from its sleep, and moves nothing: those who waited
+ * meanwhile would fall behind until they and the sleepers are all at the bound, where nobody comes before anybody.
+ */
+static inline u64 policy_vclock_step(u64 vused, s64 ahead, u32 nr_active)
 {
-	return ((vused >> 8) * policy_recip_q16(nr_active)) >> 8;
+	u64 beyond = ahead < 0 ? 0 : ahead;
+
+	if (beyond > vused)
+		beyond = vused;
+	return ((beyond >> 8) * policy_recip_q16(nr_active)) >> 8;
 }
 
 /*
@@ -230,6 +242,17 @@ static inline u64 policy_fair_key(const struct policy_params *pp, u64 vruntime, 
 	u64 key = vruntime + policy_virtual_ns(policy_request_ns(pp, keep, pred_q16), inv_weight_q16);
 
 	return keep ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
+}
+
+/*
+ * Whether a tick takes the CPU from what runs in the fair lane for what stands first in it: a young burst, within the lag
+ * bound, need not wait for the slice of an old one to end if its deadline has become the earlier of the two. Slices among the
+ * old stay long: switching between them wins nobody anything.
+ */
+static inline bool policy_yields_at_tick(const struct policy_params *pp, u64 burst_ns, u64 key, u64 first_burst_ns,
+					 u64 first_key)
+{
+	return burst_ns > pp->lag_ns && first_burst_ns <= pp->lag_ns && policy_vdiff(first_key, key) < 0;
 }
 
 /*

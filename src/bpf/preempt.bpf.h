@@ -80,6 +80,27 @@ static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, u64 now
 	return -EBUSY;
 }
 
+/*
+ * The CPU in whose fresh lane p is to wait: its own, or, as long as a higher class has that, one of the next few of the LLC.
+ */
+static s32 serving_cpu(struct task_struct *p, s32 cpu, bool pinned)
+{
+	struct cpu_ctx *octx = cpu_ctx_of(cpu);
+	u32 i, other;
+
+	if (!octx || !READ_ONCE(octx->taken) || pinned)
+		return cpu;
+	bpf_for (i, 0, PREEMPT_SCAN_MAX) {
+		other = octx->next_in_llc;
+		octx = cpu_ctx_of(other);
+		if (!octx || other == cpu)
+			break;
+		if (!READ_ONCE(octx->taken) && bpf_cpumask_test_cpu(other, p->cpus_ptr))
+			return other;
+	}
+	return cpu;
+}
+
 /* See to it that what runs on cpu ends with its first quantum if somebody fresh waits. Any context but NMI. */
 static void set_quantum_timer(s32 cpu, u64 now_ns)
 {

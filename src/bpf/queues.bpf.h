@@ -176,31 +176,73 @@ static bool take_llcs_fresh(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 	return READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus - 1);
 }
 
-/* Take a task from another LLC: from the fresh lanes of its CPUs, then from its fair lane. From ops.dispatch of cpu only. */
-static bool steal_from_llcs(u32 llc)
+/* Take a task from an LLC: from the fresh lanes of its CPUs, then from its fair lane. From ops.dispatch only. */
+static bool steal_from_llc(u32 victim, struct llc_ctx *vctx)
 {
-	u32 i;
+	if ((READ_ONCE(vctx->nr_fresh) && take_neighbours_fresh(vctx->first_cpu, vctx->nr_cpus)) ||
+	    (READ_ONCE(vctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0))) {
+		COUNT(llc_steals);
+		return true;
+	}
+	return false;
+}
 
-	bpf_for (i, 1, nr_llcs) {
-		u32 victim = on_ring(llc + i, nr_llcs);
-		struct llc_ctx *vctx = llc_ctx_of(victim);
+/*
+ * Take a task from another LLC, of the same NUMA node where one is there. From ops.dispatch of a CPU of lctx, which is
+ * llc, only.
+ */
+static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
+{
+	u32 far, i;
 
-		if (!vctx)
-			break;
-		if ((READ_ONCE(vctx->nr_fresh) && take_neighbours_fresh(vctx->first_cpu, vctx->nr_cpus)) ||
-		    (READ_ONCE(vctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0))) {
-			COUNT(llc_steals);
-			return true;
+	bpf_for (far, 0, nr_nodes > 1 ? 2 : 1) {
+		bpf_for (i, 1, nr_llcs) {
+			u32 victim = on_ring(llc + i, nr_llcs);
+			struct llc_ctx *vctx = llc_ctx_of(victim);
+
+			if (!vctx)
+				return false;
+			if ((vctx->node != lctx->node) == far && steal_from_llc(victim, vctx))
+				return true;
 		}
 	}
 	return false;
+}
+
+/* How often the speed of an LLC's clock is looked at; what is older than a few of those says nothing. */
+#define CLOCK_LOOK_NS (256 * SCX_ML_NSEC_PER_MSEC)
+
+/*
+ * key, but not later than the clock of llc will be in POLICY_REACH_NS. policy_reach() takes what runs for tasks of weight 100.
+ * Where heavier ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside
+ * four of nice -20, one of nice 19 some minutes. So its speed is measured, and the nearer of the two counts.
+ */
+static u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
+{
+	u64 since_ns = now_ns - READ_ONCE(lctx->clock_seen_ns), vclock = lctx->vclock, reach;
+
+	/* Whoever races here stores much the same. */
+	if ((s64)since_ns > (s64)CLOCK_LOOK_NS) {
+		u64 moved = vclock - READ_ONCE(lctx->clock_seen);
+
+		WRITE_ONCE(lctx->clock_seen, vclock);
+		WRITE_ONCE(lctx->clock_seen_ns, now_ns);
+		reach = 0;
+		if (since_ns < 4 * CLOCK_LOOK_NS && moved < POLICY_REACH_NS)
+			reach = moved * (POLICY_REACH_NS / SCX_ML_NSEC_PER_USEC) / (since_ns / SCX_ML_NSEC_PER_USEC) +
+				1;
+		WRITE_ONCE(lctx->clock_reach, reach);
+	}
+	key = policy_reach(key, vclock, nr_waiting);
+	reach = READ_ONCE(lctx->clock_reach);
+	return reach && policy_vdiff(key, vclock + reach) > 0 ? vclock + reach : key;
 }
 
 /*
  * Put tctx's virtual time on llc's clock, that of `to`, keeping how far ahead or behind the task is, and bound that by the
  * lag. Return that bound, in its virtual time.
  */
-static u64 join_llc(struct task_ctx *tctx, u32 llc, struct llc_ctx *to)
+static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struct llc_ctx *to)
 {
 	u64 vlag;
 
@@ -211,7 +253,7 @@ static u64 join_llc(struct task_ctx *tctx, u32 llc, struct llc_ctx *to)
 		tctx->llc = llc;
 	}
 	vlag = policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
-	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, to->vclock, vlag);
+	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, to->vclock, vlag, !burst_used_ns(p, tctx));
 	return vlag;
 }
 
@@ -265,6 +307,14 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 
 	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, burst_used_ns(p, tctx), tctx->sure, tctx->steer_q16,
 			       tctx->steer_margin_q16);
+}
+
+/* An idle CPU for the first task of a DSQ, claimed, or negative. */
+static s32 claim_idle_cpu_for_head(u64 dsq)
+{
+	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
+
+	return p ? scx_bpf_pick_idle_cpu(p->cpus_ptr, 0) : -EBUSY;
 }
 
 /*

@@ -16,6 +16,7 @@ const volatile struct policy_params params = POLICY_DEFAULTS;
 volatile struct learned learned SEC(".data.learned");
 const volatile u32 mode = MODE_LEARN;
 const volatile u32 nr_llcs = 1;
+const volatile u32 nr_nodes = 1;
 const volatile u32 nr_cpus = 1; /* CPU ids, as in nr_cpu_ids */
 const volatile u32 own_tgid; /* the learner: never sampled, or it would learn from itself */
 const volatile u64 sample_budget = 100; /* samples per CPU and window, see samples.bpf.h */

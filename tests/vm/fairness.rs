@@ -3,28 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{Running, nr_cpus};
-use crate::load::{Threads, burst, nice, pin};
+use crate::harness::Running;
+use crate::load::{Threads, burst, hog, nice, pin};
+use crate::machine::ordinary;
 
 /// Long enough for shares to settle on an emulated machine.
 const RUN: Duration = Duration::from_secs(8);
 
-fn hog() {
-    burst(Duration::from_millis(1));
-}
-
 #[test]
 fn pinned_tasks_are_not_starved_by_tasks_that_may_move() {
     let running = Running::start(&["--mode", "base"]);
-    let cpus = nr_cpus();
+    let all: Vec<usize> = ordinary().into_iter().collect();
+    let cpus = all.len();
     let mut threads = Threads::default();
     for _ in 0..4 * cpus {
         threads.add(|| (), hog);
     }
-    for cpu in 0..cpus {
+    for cpu in all.iter().copied() {
         threads.add(move || pin(cpu), hog);
     }
-    for cpu in 0..cpus {
+    for cpu in all.iter().copied() {
         threads.add(
             move || pin(cpu),
             || {
@@ -75,17 +73,37 @@ fn nice_19_beside_nice_0_gets_little_but_something() {
 }
 
 /// A cgroup of the test's own with a weight, removed when dropped.
-struct Group(PathBuf);
+pub struct Group(PathBuf);
 
 impl Group {
-    fn new(name: &str, weight: u32) -> Self {
+    pub fn new(name: &str, weight: u32) -> Self {
         let root = PathBuf::from("/sys/fs/cgroup");
         std::fs::write(root.join("cgroup.subtree_control"), "+cpu").expect("the cpu controller");
-        let path = root.join(name);
+        Self::at(root.join(name), weight)
+    }
+
+    /// One inside of this one.
+    pub fn child(&self, name: &str, weight: u32) -> Self {
+        Self::at(self.0.join(name), weight)
+    }
+
+    fn at(path: PathBuf, weight: u32) -> Self {
         std::fs::create_dir(&path).expect("a cgroup");
         std::fs::write(path.join("cgroup.type"), "threaded").expect("threaded");
-        std::fs::write(path.join("cpu.weight"), weight.to_string()).expect("a weight");
-        Self(path)
+        // For groups inside of it, where the test makes some.
+        std::fs::write(path.join("cgroup.subtree_control"), "+cpu").expect("the cpu controller");
+        let group = Self(path);
+        group.set_weight(weight);
+        group
+    }
+
+    pub fn set_weight(&self, weight: u32) {
+        std::fs::write(self.0.join("cpu.weight"), weight.to_string()).expect("a weight");
+    }
+
+    /// Move a thread of ours into it.
+    pub fn take(&self, thread: i32) {
+        std::fs::write(self.threads(), thread.to_string()).expect("joins the group");
     }
 
     /// The file that a thread writes 0 into to join.
@@ -98,6 +116,29 @@ impl Drop for Group {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.0);
     }
+}
+
+/// Where only the heaviest run, the virtual clock crawls. By shares alone the lightest would wait for minutes, and the kernel
+/// ends a scheduler after 10 s of that.
+#[test]
+fn nice_19_beside_many_of_nice_minus_20_runs_every_few_seconds() {
+    let running = Running::start(&["--mode", "base"]);
+    let mut threads = Threads::default();
+    for value in [-20, -20, -20, -20, 19] {
+        threads.add(
+            move || {
+                pin(0);
+                nice(value);
+            },
+            hog,
+        );
+    }
+    std::thread::sleep(3 * RUN / 2);
+    let used = threads.end();
+    println!("{used:.3?}");
+    running.stop();
+    assert!(used[4] > Duration::from_millis(2), "{used:?}");
+    assert!(used[0] > 20 * used[4], "{used:?}");
 }
 
 #[test]

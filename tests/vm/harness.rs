@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use scx_ml::ask::{Connection, SOCKET};
+use scx_ml::queues::{QUEUES_TARGET, Queues};
 use scx_ml::stats::Metrics;
 use scx_stats::prelude::StatsClient;
 use serde::de::DeserializeOwned;
@@ -101,6 +102,21 @@ impl Running {
         connection.ask(target, args).map_err(|e| e.to_string())
     }
 
+    /// The machine as it knows it, and what it counts as waiting.
+    pub fn queues(&self) -> Queues {
+        self.ask(QUEUES_TARGET, &[]).expect("the queues")
+    }
+
+    /// Without a load, nothing waits: every one of the counts of waiting tasks comes out at 0, whatever was before.
+    pub fn assert_nothing_is_counted(&self) {
+        let mut last = self.queues();
+        let none = wait_for(Duration::from_secs(20), || {
+            last = self.queues();
+            last.waiting() == 0 && last.cpus.iter().all(|cpu| cpu.fresh == 0)
+        });
+        assert!(none, "tasks are counted that do not wait: {last:#?}");
+    }
+
     /// Forget the connection: a restarted scheduler has a new stats server.
     pub fn reconnect(&mut self) {
         self.client = None;
@@ -124,9 +140,14 @@ impl Running {
     }
 
     /// Wait for the end, however it comes.
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(self) -> Ended {
+        self.wait_for(END_TIMEOUT)
+    }
+
+    /// The same, where it may take so long to come to it.
+    pub fn wait_for(mut self, timeout: Duration) -> Ended {
         assert!(
-            wait_for(END_TIMEOUT, || self.has_ended()),
+            wait_for(timeout, || self.has_ended()),
             "scx_ml does not end:\n{}",
             self.log()
         );
@@ -154,6 +175,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Why it was ejected, if it was, stands at the end.
+        if std::thread::panicking() {
+            eprintln!("its log:\n{}", self.log());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         wait_for(END_TIMEOUT, || state() == "disabled");

@@ -1,6 +1,6 @@
 //! Loads for the tests, made of threads of the test's own or of stress-ng.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -27,12 +27,40 @@ pub fn burst(time: Duration) {
 
 /// Pin the calling thread.
 pub fn pin(cpu: usize) {
+    allow(0, [cpu]);
+}
+
+/// Let a thread, 0 for the calling one, run on these CPUs.
+pub fn allow(tid: i32, cpus: impl IntoIterator<Item = usize>) {
     // SAFETY: the set is initialised, and as large as we say.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+        for cpu in cpus {
+            libc::CPU_SET(cpu, &mut set);
+        }
+        assert_eq!(libc::sched_setaffinity(tid, size_of_val(&set), &set), 0);
     }
+}
+
+/// The calling thread's id.
+pub fn tid() -> i32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// The CPU that the calling thread is on.
+pub fn here() -> usize {
+    // SAFETY: cannot fail on a kernel that has the call.
+    unsafe { libc::sched_getcpu() as usize }
+}
+
+/// Put the calling thread into a scheduling class, with a priority where that has any. False: it may not.
+pub fn class(policy: i32, priority: i32) -> bool {
+    let param = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: the kernel reads the parameter.
+    unsafe { libc::sched_setscheduler(0, policy, &param) == 0 }
 }
 
 /// Set the calling thread's nice value.
@@ -73,6 +101,11 @@ impl Threads {
             }
             thread_cpu_time() - before
         }));
+    }
+
+    /// How many were added.
+    pub fn len(&self) -> usize {
+        self.threads.len()
     }
 
     /// End all; the CPU time that each has used.
@@ -127,16 +160,41 @@ pub fn steady(nr_threads: usize, burst_time: Duration) -> Threads {
     threads
 }
 
+/// Use the CPU without end, in pieces that are short enough to notice an end.
+pub fn hog() {
+    burst(Duration::from_millis(1));
+}
+
 /// Run stress-ng to its end. It must succeed.
 pub fn stress_ng(args: &str) {
-    let output = Command::new("stress-ng")
+    let output = stress_ng_output(args);
+    assert!(output.status.success(), "{}", said(args, &output));
+}
+
+/// Run stress-ng to its end. Its stressors may have taken from one another what there is of memory and processes.
+pub fn stress_ng_at_the_limit(args: &str) {
+    // stress-ng(1), EXIT STATUS: one or more stressors found too few resources.
+    const NO_RESOURCE: i32 = 3;
+    let output = stress_ng_output(args);
+    assert!(
+        matches!(output.status.code(), Some(0 | NO_RESOURCE)),
+        "{}",
+        said(args, &output)
+    );
+}
+
+fn stress_ng_output(args: &str) -> Output {
+    Command::new("stress-ng")
         .args(args.split_whitespace())
         .stdin(Stdio::null())
         .output()
-        .expect("stress-ng is installed (vng/setup does it)");
-    assert!(
-        output.status.success(),
-        "stress-ng {args}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .expect("stress-ng is installed (vng/setup does it)")
+}
+
+fn said(args: &str, output: &Output) -> String {
+    let Output { status, stderr, .. } = output;
+    format!(
+        "stress-ng {args}: {status}: {}",
+        String::from_utf8_lossy(stderr)
+    )
 }

@@ -1,54 +1,65 @@
-//! Storms: what has ejected schedulers before. Passing means that it is still loaded and exits with 0.
+//! Storms: what has ejected schedulers before. Passing means that it is still loaded and exits with 0, and that nobody
+//! waited for more than a second.
 
 use std::time::Duration;
 
-use crate::harness::{Running, nr_cpus};
+use crate::harness::nr_cpus;
 use crate::load::stress_ng;
+use crate::torture::{CROWD_DELAY_MAX, Tortured, span};
 
 #[test]
 fn a_fork_storm() {
-    let running = Running::start(&[]);
-    stress_ng("--fork 4 --vfork 2 --exec 2 -t 10");
-    running.stop();
+    let tortured = Tortured::start(&[]);
+    let seconds = span(Duration::from_secs(10), 0.1).as_secs();
+    stress_ng(&format!("--fork 4 --vfork 2 --exec 2 -t {seconds}"));
+    tortured.end();
 }
 
 /// The check that the scx project runs on every one of its schedulers.
 #[test]
 fn an_affinity_storm() {
-    let running = Running::start(&[]);
+    let tortured = Tortured::start(&[]);
     let n = nr_cpus();
     stress_ng(&format!(
-        "--aggressive -c {n} -f {n} --affinity 1 --affinity-delay 1 --affinity-pin -t 30"
+        "--aggressive -c {n} -f {n} --affinity 1 --affinity-delay 1 --affinity-pin -t 20"
     ));
-    running.stop();
+    tortured.end();
 }
 
 #[test]
 fn changes_of_class_priority_and_group() {
-    let running = Running::start(&[]);
-    stress_ng("--resched 2 --schedpolicy 2 --yield 2 -t 10");
-    running.stop();
+    let tortured = Tortured::start(&[]);
+    let seconds = span(Duration::from_secs(10), 0.1).as_secs();
+    stress_ng(&format!(
+        "--resched 2 --schedpolicy 2 --yield 2 -t {seconds}"
+    ));
+    tortured.end();
 }
 
 #[test]
-fn a_thousand_threads() {
-    let mut running = Running::start(&[]);
+fn thousands_of_threads() {
+    let mut tortured = Tortured::start(&[]);
     let mut threads = crate::load::Threads::default();
-    for _ in 0..1_000 {
+    // So seldom, and started so slowly, that an emulated machine can run them in time: where all are runnable at once, each
+    // waits for all others, and rightly so.
+    for i in 0..3_000 {
         threads.add(
             || (),
             || {
                 crate::load::burst(Duration::from_micros(50));
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_secs(5));
             },
         );
+        if i % 10 == 9 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
-    std::thread::sleep(Duration::from_secs(5));
-    assert!(!running.has_ended(), "{}", running.log());
+    std::thread::sleep(span(Duration::from_secs(5), 0.05));
+    assert!(!tortured.running.has_ended(), "{}", tortured.running.log());
     let used = threads.end();
     assert!(
         used.iter().all(|t| *t > Duration::ZERO),
         "somebody never ran"
     );
-    running.stop();
+    tortured.end_within(CROWD_DELAY_MAX);
 }

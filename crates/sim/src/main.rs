@@ -1,5 +1,7 @@
 //! `scx_sim`: the simulator on its own.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use scx_ml_sim::cli::{SimArgs, run};
 
@@ -10,7 +12,13 @@ struct Opts {
     sim: SimArgs,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let opts = Opts::parse();
-    run(&opts.sim, &mut std::io::stdout(), &mut std::io::stderr())
+    match run(&opts.sim, &mut std::io::stdout(), &mut std::io::stderr()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("scx_sim: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -71,6 +71,7 @@ struct Counters {
     preempt_kicks: u64,
     quantum_preempts: u64,
     fair_turns: u64,
+    fair_yields: u64,
     neighbour_steals: u64,
     llc_steals: u64,
     slices_steered: u64,
@@ -168,7 +169,8 @@ impl Ml {
     }
 
     /// join_llc().
-    fn join_llc(&mut self, t: TaskId, llc: u32) {
+    fn join_llc(&mut self, m: &Machine, t: TaskId, llc: u32) {
+        let woken = m.burst_used_ns(t) == 0;
         let to = self.vclocks[llc as usize];
         let from = self.vclocks[self.ctx(t).llc as usize];
         let lag_ns = self.pp.lag_ns;
@@ -178,7 +180,7 @@ impl Ml {
             ctx.llc = llc;
         }
         let vlag = native::virtual_ns(lag_ns, ctx.inv_weight_q16);
-        ctx.vruntime = native::bound_vruntime(ctx.vruntime, to, vlag);
+        ctx.vruntime = native::bound_vruntime(ctx.vruntime, to, vlag, woken);
     }
 
     /// grant_slice().
@@ -227,7 +229,7 @@ impl Ml {
     fn enqueue(&mut self, m: &mut Machine, t: TaskId, woken: bool) {
         let cpu = m.task(t).cpu;
         let llc = m.topology.llc_of(cpu);
-        self.join_llc(t, llc);
+        self.join_llc(m, t, llc);
         let ctx = self.ctx(t);
         let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
@@ -266,13 +268,32 @@ impl Ml {
         }
     }
 
+    /// running_key(): vruntime moves when it stops; the key is that of now.
+    fn running_key(&self, m: &Machine, t: TaskId) -> u64 {
+        let ctx = self.ctx(t);
+        let used_ns = m.exec_ns(t) - ctx.exec_at_run_ns;
+        let vused = native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        self.fair_key(m, t, ctx.vruntime + vused)
+    }
+
+    /// yields_to_fair().
+    fn yields_to_fair(&self, m: &Machine, t: TaskId, llc: u32) -> bool {
+        let Some((first, first_key)) = self.fair[llc as usize].head() else {
+            return false;
+        };
+        self.ctx(t).lane == FAIR
+            && native::yields_at_tick(
+                &self.pp,
+                m.burst_used_ns(t),
+                self.running_key(m, t),
+                m.burst_used_ns(first),
+                first_key,
+            )
+    }
+
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
     fn prev_is_next(&self, m: &Machine, prev: TaskId, llc: u32) -> bool {
-        let ctx = self.ctx(prev);
-        let used_ns = m.exec_ns(prev) - ctx.exec_at_run_ns;
-        // vruntime moves when it stops; the key is that of now.
-        let vused = native::virtual_ns(used_ns, ctx.inv_weight_q16);
-        let key = self.fair_key(m, prev, ctx.vruntime + vused);
+        let key = self.running_key(m, prev);
         let head = self.fair[llc as usize].head_key();
         head == u64::MAX || vdiff(key, head) < 0
     }
@@ -386,7 +407,7 @@ impl Policy for Ml {
     /// ops.running.
     fn started(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         let llc = m.topology.llc_of(cpu);
-        self.join_llc(t, llc);
+        self.join_llc(m, t, llc);
         let (exec_ns, used_ns) = (m.exec_ns(t), m.task(t).used_ns);
         self.ctx_mut(t).exec_at_run_ns = exec_ns;
         let ctx = self.ctx(t);
@@ -417,8 +438,10 @@ impl Policy for Ml {
         let vused = native::virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
-        let fair = ctx.lane == FAIR;
-        self.vclocks[llc as usize] += native::vclock_step(vused, nr_waiting + m.topology.per_llc());
+        let (fair, vruntime) = (ctx.lane == FAIR, ctx.vruntime);
+        let vclock = &mut self.vclocks[llc as usize];
+        let ahead = vdiff(vruntime, *vclock);
+        *vclock += native::vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
         if fair {
             self.cpus[cpu as usize].fair_turn_ns = m.now_ns;
         }
@@ -446,6 +469,10 @@ impl Policy for Ml {
                 self.set_quantum_timer(m, cpu);
             }
         }
+        if self.yields_to_fair(m, t, llc) {
+            m.task_mut(t).slice_ns = 0;
+            self.counters.fair_yields += 1;
+        }
         if (self.has_fresh(cpu) || !self.fair[llc as usize].is_empty())
             && let Some(idle) = m.claim_idle(cpu)
         {
@@ -463,6 +490,7 @@ impl Policy for Ml {
             ("preempt_kicks", c.preempt_kicks),
             ("quantum_preempts", c.quantum_preempts),
             ("fair_turns", c.fair_turns),
+            ("fair_yields", c.fair_yields),
             ("neighbour_steals", c.neighbour_steals),
             ("llc_steals", c.llc_steals),
             ("slices_steered", c.slices_steered),

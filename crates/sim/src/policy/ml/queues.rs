@@ -24,7 +24,12 @@ impl Dsq {
 
     /// Key of the first; u64::MAX when empty.
     pub fn head_key(&self) -> u64 {
-        self.heap.peek().map_or(u64::MAX, |Reverse((key, ..))| *key)
+        self.head().map_or(u64::MAX, |(_, key)| key)
+    }
+
+    /// The first task and its key.
+    pub fn head(&self) -> Option<(TaskId, u64)> {
+        self.heap.peek().map(|Reverse((key, _, t))| (*t, *key))
     }
 
     pub fn len(&self) -> u32 {

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Relief: for tasks that wait where nobody comes to take them, and for LLCs where more wait than elsewhere.
+ *
+ * Problem: a CPU serves its own fresh lane and its neighbour's, and the fair lane of its LLC. Where a higher class has the
+ * CPU and its neighbour, or all of an LLC, others would look there only when they run dry, which on a busy machine they
+ * never do: the tasks starve, and the kernel ejects the scheduler. And as long as nobody runs dry, LLCs would keep the tasks
+ * that they happen to have, and with them shares that differ by any factor.
+ * How: each CPU looks after others once in an interval, and takes at most one task. In its own LLC, one from a fresh lane
+ * whose first has waited for long. In one other LLC, the next one each time, the same; the first of its fair lane, if
+ * that has waited for very long; or one more of it, if it has more that wait per CPU.
+ * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
+ * each CPU also looks at the last few of its fair lanes, and puts one that has waited for very long first.
+ * Possible limitations: tasks that may run on one CPU only wait until that comes back. LLCs even out how many wait per CPU,
+ * not their weights, and count those too that may not leave.
+ */
+#ifndef __SCX_ML_RELIEF_BPF_H
+#define __SCX_ML_RELIEF_BPF_H
+
+#include "queues.bpf.h"
+
+#define RELIEF_FRESH_NS (100 * SCX_ML_NSEC_PER_MSEC)
+#define RELIEF_FAIR_NS (500 * SCX_ML_NSEC_PER_MSEC)
+
+/* Turns of fair lanes that are behind come eight times as often: their interval, shifted by so much. */
+#define RELIEF_TURNS_SHIFT 3
+
+/* The shortest time between two tasks that are moved to an LLC because more wait elsewhere, and where it only turns. */
+#define EVEN_MIN_NS (4 * SCX_ML_NSEC_PER_MSEC)
+#define EVEN_TURN_NS (200 * SCX_ML_NSEC_PER_MSEC)
+
+/* How long the first task of a DSQ has been waiting; 0: there is none. */
+static u64 head_waits_ns(u64 dsq, u64 now_ns)
+{
+	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
+	struct task_ctx *tctx = p ? task_ctx_of(p) : NULL;
+
+	return tctx && tctx->queued_ns ? saturating_sub(now_ns, tctx->queued_ns) : 0;
+}
+
+/*
+ * Whether somebody in cpu's fair lanes has waited for so long that one turn of them in an interval is not enough: where
+ * wake-ups never end, as many may be there as would wait for many seconds.
+ */
+static bool fair_is_behind(s32 cpu, u32 llc, bool pinned_wait, u64 now_ns)
+{
+	return head_waits_ns(fair_dsq(llc), now_ns) > RELIEF_FAIR_NS ||
+	       (pinned_wait && head_waits_ns(pinned_dsq(cpu), now_ns) > RELIEF_FAIR_NS);
+}
+
+/* Take one from the fresh lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
+static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
+{
+	u32 i;
+
+	bpf_for (i, 0, nr) {
+		struct cpu_ctx *octx = cpu_ctx_of(other);
+
+		if (!octx)
+			break;
+		if (READ_ONCE(octx->nr_fresh) && head_waits_ns(fresh_dsq(other), now_ns) > RELIEF_FRESH_NS &&
+		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
+			COUNT(reliefs);
+			return true;
+		}
+		other = octx->next_in_llc;
+	}
+	return false;
+}
+
+/*
+ * Whether more tasks wait per CPU of `there` than of `here`, so that here should have one of them. Where that makes the
+ * difference no smaller, only its sign, they take turns with it, or somebody would have the smaller share for ever.
+ */
+static bool should_even(struct llc_ctx *here, const struct llc_ctx *there, u64 now_ns)
+{
+	u64 since_ns = now_ns - READ_ONCE(here->evened_ns);
+	/* Both times all CPUs of both: what a task that moves changes the difference by. */
+	s64 step = here->nr_cpus + there->nr_cpus;
+	s64 more = (s64)READ_ONCE(there->nr_fair) * here->nr_cpus - (s64)READ_ONCE(here->nr_fair) * there->nr_cpus;
+
+	if (since_ns < EVEN_MIN_NS || 2 * more < step || (more < step && since_ns < EVEN_TURN_NS))
+		return false;
+	WRITE_ONCE(here->evened_ns, now_ns);
+	return true;
+}
+
+/* Look into the next one of the other LLCs. */
+static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, u64 now_ns)
+{
+	u32 victim = on_ring(cctx->looked_llc + 1, nr_llcs);
+	struct llc_ctx *vctx;
+
+	if (victim == llc)
+		victim = on_ring(victim + 1, nr_llcs);
+	cctx->looked_llc = victim;
+	vctx = llc_ctx_of(victim);
+	if (!vctx)
+		return false;
+
+	if (READ_ONCE(vctx->nr_fresh) && relieve_lanes(vctx->first_cpu, vctx->nr_cpus, now_ns))
+		return true;
+	if (!READ_ONCE(vctx->nr_fair))
+		return false;
+	if (head_waits_ns(fair_dsq(victim), now_ns) > RELIEF_FAIR_NS &&
+	    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+		COUNT(reliefs);
+		return true;
+	}
+	if (should_even(lctx, vctx, now_ns) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+		COUNT(evenings);
+		return true;
+	}
+	return false;
+}
+
+/* How many of those that stand last are looked at. */
+#define RELIEF_LAST 4
+
+/* Put one of the last of a fair lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
+static void relieve_last(u64 dsq, u64 now_ns)
+{
+	u64 first_key = head_key(dsq);
+	struct task_struct *p;
+	u32 looked = 0;
+
+	bpf_for_each(scx_dsq, p, dsq, SCX_DSQ_ITER_REV)
+	{
+		struct task_ctx *tctx = task_ctx_of(p);
+
+		if (tctx && tctx->queued_ns && (s64)(now_ns - tctx->queued_ns) > (s64)POLICY_REACH_NS) {
+			scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER, first_key - 1);
+			if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, dsq, 0))
+				COUNT(reliefs);
+			break;
+		}
+		if (++looked == RELIEF_LAST)
+			break;
+	}
+}
+
+/* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
+static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool pinned_wait, u64 now_ns)
+{
+	if (now_ns - cctx->looked_ns < params.fair_interval_ns)
+		return false;
+	cctx->looked_ns = now_ns;
+	if (READ_ONCE(lctx->nr_fair))
+		relieve_last(fair_dsq(llc), now_ns);
+	if (pinned_wait)
+		relieve_last(pinned_dsq(cpu), now_ns);
+	/* Of two, each is the other's neighbour. */
+	if (lctx->nr_cpus > 2 && READ_ONCE(lctx->nr_fresh) &&
+	    relieve_lanes(cctx->next_in_llc, lctx->nr_cpus - 1, now_ns))
+		return true;
+	return nr_llcs > 1 && relieve_other_llc(cctx, lctx, llc, now_ns);
+}
+
+#endif /* __SCX_ML_RELIEF_BPF_H */
