@@ -123,35 +123,35 @@ impl Profiles {
         if record.name_key == 0 {
             return;
         }
-        let name = self
-            .names
+        self.names
             .entry(record.name_key)
-            .or_insert_with(|| sample.comm())
-            .clone();
-        let stage = record.bursts_before.min(YOUNG_BURSTS);
-        self.add(&name, None, stage, sample.log_burst(), now_s);
-        if let Some(waker) = self.names.get(&record.waker_name_key).cloned() {
-            self.add(&name, Some(waker), stage, sample.log_burst(), now_s);
+            .or_insert_with(|| sample.comm());
+        self.add(sample, 0, now_s);
+        if self.names.contains_key(&record.waker_name_key) {
+            self.add(sample, record.waker_name_key, now_s);
         }
         if self.profiles.len() > CAPACITY {
             self.evict();
         }
     }
 
-    fn add(&mut self, name: &str, waker: Option<String>, stage: u32, log_burst: f64, now_s: u64) {
-        let fresh = Profile {
-            name: name.to_string(),
-            waker,
-            stage,
-            observations: 0.0,
-            mean: 0.0,
-            variance: 0.0,
-            last_seen_s: 0,
-        };
+    /// Take a burst into the profile of its name and of this waker; 0: of any. Their names must be known.
+    fn add(&mut self, sample: &Sample, waker_key: u32, now_s: u64) {
+        let name_key = sample.0.name_key;
+        let stage = sample.0.bursts_before.min(YOUNG_BURSTS);
+        let names = &self.names;
         self.profiles
-            .entry(fresh.key())
-            .or_insert(fresh)
-            .observe(log_burst, now_s);
+            .entry(native::profile_key(name_key, waker_key, stage))
+            .or_insert_with(|| Profile {
+                name: names.get(&name_key).cloned().unwrap_or_default(),
+                waker: names.get(&waker_key).cloned(),
+                stage,
+                observations: 0.0,
+                mean: 0.0,
+                variance: 0.0,
+                last_seen_s: 0,
+            })
+            .observe(sample.log_burst(), now_s);
     }
 
     /// Make room: an eighth goes, those that were not seen for the longest time, among equals those seen least.
