@@ -33,6 +33,8 @@ pub use meta::Meta;
 pub use read::Recording;
 pub use recorder::{Recorder, RecorderConfig, RecorderHandle};
 pub use schema::Loss;
+#[cfg(fuzzing)]
+pub use seal::reseal;
 pub use segments::StartError;
 pub use tally::Tally;
 
