@@ -182,15 +182,17 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	tctx->model_generation = 0;
 	tctx->wake_ns = now_ns;
 	tctx->exec_at_wake_ns = p->se.sum_exec_runtime;
-	if (mode == MODE_BASE)
-		return;
 
 	irq = bpf_in_interrupt();
 	waker = waker_of(p, irq);
 	here = cpu_ctx_of(bpf_get_smp_processor_id());
 	/* Booked to the waker when it stops running, see ops.stopping: so its own context need not be looked up. */
-	if (waker && here)
+	if (waker && here) {
 		here->wakes_made++;
+		WRITE_ONCE(here->woke_ns, now_ns);
+	}
+	if (mode == MODE_BASE)
+		return;
 
 	note_wakeup(p, tctx, now_ns);
 	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;

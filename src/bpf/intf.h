@@ -232,7 +232,7 @@ struct cpu_ctx {
 	u64 looked_ns; /* when it last looked for those whose CPUs do not come to take them, see relief.bpf.h */
 	u32 looked_llc; /* the other LLC that it looked into last */
 	u32 fair_behind; /* its fair lanes had somebody who has waited for very long, at their last turn */
-	u32 pad[2];
+	u64 woke_ns; /* when a task last woke another here; read by others, too, but seldom */
 };
 _Static_assert(offsetof(struct cpu_ctx, window_ns) == 64, "what others read is one cache line");
 _Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");

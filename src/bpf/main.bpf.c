@@ -99,7 +99,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 			count_fair(tctx, cctx->llc);
 		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
 	} else {
-		victim = find_preemptible(p, cpu, pinned, now_ns);
+		victim = find_preemptible(p, cpu, pinned, (enq_flags & SCX_ENQ_WAKEUP) && bpf_in_interrupt(), now_ns);
 		at = victim >= 0 ? victim : serving_cpu(p, cpu, pinned);
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		key = now_ns + tctx->deadline_after_ns;

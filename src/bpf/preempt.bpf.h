@@ -51,19 +51,37 @@ static inline bool preemptible(s32 cpu, u64 now_ns)
 	return preemptible_in_ns(cpu, now_ns) == 0;
 }
 
+/*
+ * Whether what runs on cpu has woken others lately, since it was put there. Who waits then is likely to wait for what it makes,
+ * and for more of that: it makes room at a tick only. A pipe that is filled is read in one go; message by message, each costs
+ * two switches. Whom an interrupt has woken does not wait for it, and preempts it as any other.
+ */
+#define PRODUCES_NS (8 * SCX_ML_NSEC_PER_MSEC)
+
+static inline bool produces(s32 cpu, u64 now_ns)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 woke_ns;
+
+	if (!cctx)
+		return false;
+	woke_ns = READ_ONCE(cctx->woke_ns);
+	return (s64)(woke_ns - READ_ONCE(cctx->run_start_ns)) >= 0 && (s64)(now_ns - woke_ns) < (s64)PRODUCES_NS;
+}
+
 /* CPUs of the LLC to look at for one to preempt, beside the task's own. */
 #define PREEMPT_SCAN_MAX 4
 
 /*
  * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
- * where there is none.
+ * where there is none. by_irq: an interrupt has woken it.
  */
-static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, u64 now_ns)
+static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, bool by_irq, u64 now_ns)
 {
 	struct cpu_ctx *octx;
 	u32 i, other = cpu;
 
-	if (preemptible(cpu, now_ns))
+	if (preemptible(cpu, now_ns) && (by_irq || !produces(cpu, now_ns)))
 		return cpu;
 	if (pinned || nr_cpus == 1)
 		return -EBUSY;
@@ -74,7 +92,8 @@ static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, u64 now
 		other = octx->next_in_llc;
 		if (other == cpu)
 			break;
-		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns))
+		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns) &&
+		    (by_irq || !produces(other, now_ns)))
 			return other;
 	}
 	return -EBUSY;
@@ -108,7 +127,7 @@ static void set_quantum_timer(s32 cpu, u64 now_ns)
 	struct quantum_timer *t;
 	u32 key = cpu;
 
-	if (in_ns == ~0ULL)
+	if (in_ns == ~0ULL || produces(cpu, now_ns))
 		return;
 	t = bpf_map_lookup_elem(&quantum_timers, &key);
 	if (!t || (t->fires_ns > now_ns && t->fires_ns <= fires_ns))
@@ -125,7 +144,7 @@ static int quantum_ended(void *map, u32 *key, struct quantum_timer *t)
 	u64 now_ns = scx_bpf_now();
 
 	t->fires_ns = 0;
-	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0)
+	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0 || produces(cpu, now_ns))
 		return 0;
 	if (preemptible(cpu, now_ns)) {
 		COUNT(timer_preempts);

@@ -115,6 +115,8 @@ fn an_isolated_partition_is_left_to_its_own_tasks() {
     let alone = idle_shares(&Cpus::from([cpu]), Duration::from_secs(3));
 
     let worker = apart.worker();
+    // A process takes its time to start beside so many.
+    wait_for(Duration::from_secs(10), || worker.cpu() == cpu);
     std::thread::sleep(Duration::from_millis(500));
     let used = idle_shares(&machine::online(), Duration::from_secs(2));
     let seen_on = worker.cpu();
