@@ -69,6 +69,12 @@ static inline bool produces(s32 cpu, u64 now_ns)
 	return (s64)(woke_ns - READ_ONCE(cctx->run_start_ns)) >= 0 && (s64)(now_ns - woke_ns) < (s64)PRODUCES_NS;
 }
 
+/* Whether what runs on cpu makes room now for a fresh wake-up; by_irq: one by an interrupt. */
+static inline bool makes_room(s32 cpu, bool by_irq, u64 now_ns)
+{
+	return preemptible(cpu, now_ns) && (by_irq || !produces(cpu, now_ns));
+}
+
 /* CPUs of the LLC to look at for one to preempt, beside the task's own. */
 #define PREEMPT_SCAN_MAX 4
 
@@ -81,7 +87,7 @@ static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, bool by
 	struct cpu_ctx *octx;
 	u32 i, other = cpu;
 
-	if (preemptible(cpu, now_ns) && (by_irq || !produces(cpu, now_ns)))
+	if (makes_room(cpu, by_irq, now_ns))
 		return cpu;
 	if (pinned || nr_cpus == 1)
 		return -EBUSY;
@@ -92,8 +98,7 @@ static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, bool by
 		other = octx->next_in_llc;
 		if (other == cpu)
 			break;
-		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && preemptible(other, now_ns) &&
-		    (by_irq || !produces(other, now_ns)))
+		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && makes_room(other, by_irq, now_ns))
 			return other;
 	}
 	return -EBUSY;
