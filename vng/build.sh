@@ -85,15 +85,40 @@ install_build_packages() {
     )
 }
 
-# Debian 12's pahole 1.24 will do for all but the latest kernels. What older ones leave out of the BTF of Linux 7.0 and
-# later makes every scheduler unloadable: they take some of the functions for BPF with an argument too many.
-check_pahole() {
+# Where a pahole is kept that is newer than Debian 12's and 13's, and where that comes from.
+PAHOLE_DIR=$CACHE/pahole
+PAHOLE_SUITE=forky
+
+# Sets PAHOLE. Debian 12's pahole 1.24 will do for all but the latest kernels. What older ones than 1.31 leave out of the BTF of
+# Linux 7.0 and later makes every scheduler unloadable: they take some of the functions for BPF with an argument too many.
+choose_pahole() {
     local version
+    PAHOLE=pahole
     version=$(pahole --version)
-    version=${version#v}
-    ! version_at_least "$LINUX" 7 || version_at_least "$version" 1.31 ||
-        die "Linux $LINUX needs pahole 1.31 or later, found $version (package dwarves); build an earlier version of Linux"
+    ! version_at_least "$LINUX" 7 || version_at_least "${version#v}" 1.31 || {
+        [[ -n $(debian_codename) ]] ||
+            die "Linux $LINUX needs pahole 1.31 or later, found $version (package dwarves); install that or build an earlier version of Linux"
+        PAHOLE=$PAHOLE_DIR/pahole
+        [[ -x $PAHOLE ]] || stage "fetching a newer pahole than $version from Debian's $PAHOLE_SUITE, for Linux 7.0 and later" fetch_pahole
+    }
 }
+
+# A newer Debian's pahole and all libraries that it wants, in a folder that nothing else sees. In a shell of its own: APT_WORLD
+# stays as it is.
+fetch_pahole() (
+    root=$PAHOLE_DIR/root
+    apt_world "$PAHOLE_SUITE" "$PAHOLE_SUITE"
+    apt_world_update "$PAHOLE_SUITE" 720
+    mapfile -t packages < <(apt-cache "${APT_WORLD[@]}" depends --recurse --important pahole | grep '^[a-z0-9]' | sort -u)
+    rm -rf "$PAHOLE_DIR"
+    mkdir -p "$root"
+    cd "$PAHOLE_DIR" && apt-get "${APT_WORLD[@]}" -qq download "${packages[@]}" || exit
+    for deb in *.deb; do dpkg-deb -x "$deb" "$root" && rm "$deb"; done
+    libraries=$(echo "$root"/usr/lib/*-linux-gnu)
+    # By its own loader: its C library is newer than the system's, too.
+    printf '#!/bin/sh\nexec %q --library-path %q %q "$@"\n' "$libraries"/ld-linux*.so.* "$libraries" "$root/usr/bin/pahole" >pahole.new
+    chmod +x pahole.new && ./pahole.new --version && mv pahole.new pahole
+)
 
 # Says which options of the fragments the kernel's own rules have turned into something else. Options come and go, so
 # that is no error, but for those without which there is no sched_ext.
@@ -125,7 +150,7 @@ stage() {
 # Builds $WANTED, if that has not been done yet from the same source with the same fragments, and prints its folder.
 build_kernel() {
     local name key dir work objects cc=gcc started=$SECONDS
-    local SOURCE='' LINUX='' ORIGIN='' FETCH='' LOG
+    local SOURCE='' LINUX='' ORIGIN='' FETCH='' PAHOLE='' LOG
     [[ $WANTED =~ ^[0-9]+(\.[0-9]+)*$ ]] || usage_error "--build takes a version such as 6.12 or 6.12.107, not '$WANTED'"
     if $DEBUG; then FRAGMENTS+=("$ROOT/sched-ext-debug.config"); fi
     exec 9>"$KERNELS/.build-lock"
@@ -145,7 +170,7 @@ build_kernel() {
     mkdir -p "$CACHE/log"
     : >"$LOG"
     install_build_packages
-    check_pahole
+    choose_pahole
 
     # Always in the same place: ccache takes the path for a part of what is compiled. The objects of linux/ are kept, as
     # it is there to be changed and built again; of a Debian source only the result is.
@@ -161,7 +186,7 @@ build_kernel() {
         stage "fetching and unpacking the source of Linux $LINUX (${ORIGIN/=/ }, 150 MB, 1.6 GB unpacked)" fetch_into "$work" "$SOURCE"
     fi
     if command -v ccache >/dev/null; then cc="ccache gcc"; fi
-    local make=(make -C "$SOURCE" "O=$objects" "CC=$cc" "HOSTCC=$cc" "LOCALVERSION=${name#"$LINUX"}" -j"$(nproc)")
+    local make=(make -C "$SOURCE" "O=$objects" "CC=$cc" "HOSTCC=$cc" "PAHOLE=$PAHOLE" "LOCALVERSION=${name#"$LINUX"}" -j"$(nproc)")
     cat "${FRAGMENTS[@]}" >"$work/fragments"
     stage "configuring it" "${make[@]}" KCONFIG_ALLCONFIG="$work/fragments" allnoconfig
     check_config "$objects/.config"
