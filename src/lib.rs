@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! src/bpf/   wake-up ─ features ─ prediction ─ slice, deadline ─ runs ─ burst ends ─ record
-//! ringbuf    drains the records into a bounded channel
+//! ringbuf    drains the records to whoever wants them; backlog, the bounded channel to the learner
 //! learner    keeps the window, fits (fit), judges (gate, drift)
 //! trainer    the thread around the learner
 //! profile    what tasks of a name do: a prior for those without history
@@ -24,6 +24,7 @@
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
 
 pub mod ask;
+pub mod backlog;
 pub mod bpf;
 pub mod cli;
 pub mod clock;

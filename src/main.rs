@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use crossbeam::channel::bounded;
 use log::{LevelFilter, info, warn};
 use scx_utils::{build_id, compat};
 
 use scx_ml::SCHEDULER_NAME;
+use scx_ml::backlog::backlog;
 use scx_ml::cli::{Mode, Opts};
 use scx_ml::clock::monotonic_ns;
 use scx_ml::host::Host;
@@ -23,7 +23,7 @@ use scx_ml::openmetrics::MetricsFile;
 use scx_ml::preflight::Kernel;
 use scx_ml::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
-use scx_ml::ringbuf::{CHANNEL_BATCHES, DrainCounters, LearnerOutlet, Outlet};
+use scx_ml::ringbuf::{DrainCounters, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::{privileges, shutdown, stats, tasks, trainer};
 
@@ -121,15 +121,13 @@ fn schedule(
     mut metrics: Option<MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
-    let (batches, to_learn) = bounded(CHANNEL_BATCHES);
     let learns = opts.mode != Mode::Base;
     let drain = Arc::<DrainCounters>::default();
+    // More than a window would not be learned from.
+    let (feed, to_learn) = backlog(opts.window, drain.clone());
     let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
     if learns {
-        outlets.push(Arc::new(LearnerOutlet {
-            batches,
-            counters: drain.clone(),
-        }));
+        outlets.push(Arc::new(feed));
     }
     if let Some(recorder) = &recorder {
         outlets.push(Arc::new(recorder.clone()));

@@ -15,9 +15,6 @@ use crate::sample::Sample;
 /// How often the ring buffer is looked at. The kernel wakes the reader earlier when it is a quarter full.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Batches that may wait for each of those who get them. What does not fit is dropped and counted.
-pub const CHANNEL_BATCHES: usize = 1024;
-
 /// Samples that were drained together. All who want them share them.
 pub type Batch = Arc<Vec<Sample>>;
 
@@ -25,22 +22,6 @@ pub type Batch = Arc<Vec<Sample>>;
 pub trait Outlet: Send + Sync {
     /// Take a batch or count it as lost, without waiting.
     fn offer(&self, batch: &Batch);
-}
-
-/// The learner's outlet: a channel, and where its losses are counted.
-pub struct LearnerOutlet {
-    pub batches: Sender<Batch>,
-    pub counters: Arc<DrainCounters>,
-}
-
-impl Outlet for LearnerOutlet {
-    fn offer(&self, batch: &Batch) {
-        if self.batches.try_send(batch.clone()).is_err() {
-            self.counters
-                .channel_dropped
-                .fetch_add(batch.len() as u64, Ordering::Relaxed);
-        }
-    }
 }
 
 /// What became of the records after the kernel let go of them.

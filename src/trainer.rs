@@ -6,15 +6,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::RecvTimeoutError;
 use log::{debug, error, warn};
 
+use crate::backlog::Backlog;
 use crate::clock::monotonic_ns;
 use crate::learner::{Learner, LearnerStatus};
 use crate::model_file::Saver;
 use crate::profile::{Keeper, KeeperConfig};
 use crate::publish::ModelSink;
-use crate::ringbuf::Batch;
 use crate::sample::Sample;
 
 /// Longest wait for samples before the clock is looked at again.
@@ -27,15 +27,15 @@ const END_WAIT: Duration = Duration::from_secs(10);
 /// `publish-killed`, `recorder-panic` or `recorder-slow`.
 pub const FAULT_VARIABLE: &str = "SCX_ML_FAULT";
 
-/// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when all
-/// senders of `batches` are gone.
+/// Start the trainer of `learner`, which reports to `status`; `saver` keeps its models in a file. It ends when
+/// the feed of `backlog` is gone.
 ///
 /// # Errors
 /// When the thread cannot be started.
 pub fn start(
     learner: Learner,
     profiles: KeeperConfig,
-    batches: Receiver<Batch>,
+    backlog: Backlog,
     sink: Arc<dyn ModelSink>,
     status: Arc<Mutex<LearnerStatus>>,
     saver: Option<Saver>,
@@ -46,7 +46,7 @@ pub fn start(
             be_nice();
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
-                train(learner, keeper, &batches, &*sink, saver)
+                train(learner, keeper, &backlog, &*sink, saver)
             }));
             let what = match outcome {
                 Ok(Ok(())) => return,
@@ -89,14 +89,14 @@ pub fn join(trainer: JoinHandle<()>) {
 fn train(
     mut learner: Learner,
     mut keeper: Keeper,
-    batches: &Receiver<Batch>,
+    backlog: &Backlog,
     sink: &dyn ModelSink,
     mut saver: Option<Saver>,
 ) -> Result<()> {
     let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
-        match batches.recv_timeout(wait.max(Duration::from_millis(1))) {
+        match backlog.take(wait.max(Duration::from_millis(1))) {
             Ok(batch) => take(&mut learner, &mut keeper, &batch),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -107,7 +107,7 @@ fn train(
                 return Ok(());
             }
         }
-        while let Ok(batch) = batches.try_recv() {
+        while let Ok(batch) = backlog.try_take() {
             take(&mut learner, &mut keeper, &batch);
         }
         match fault.as_deref() {
@@ -155,9 +155,10 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backlog::backlog;
     use crate::learner::LearnerConfig;
     use crate::model::Model;
-    use crossbeam::channel::bounded;
+    use crate::ringbuf::Outlet;
 
     /// A sink that cannot be written to, and remembers a withdrawal.
     #[derive(Default)]
@@ -196,25 +197,32 @@ mod tests {
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
-        let (tx, rx) = bounded::<Batch>(1);
+        let (feed, backlog) = backlog(1_000, Arc::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let sink = Arc::new(Broken::default());
         let profiles = KeeperConfig::default();
-        let thread = start(learner(&status), profiles, rx, sink, status.clone(), None);
-        drop(tx);
+        let thread = start(
+            learner(&status),
+            profiles,
+            backlog,
+            sink,
+            status.clone(),
+            None,
+        );
+        drop(feed);
         thread.expect("started").join().expect("no panic");
         assert!(!status.lock().expect("not poisoned").dead);
     }
 
     #[test]
     fn a_panic_withdraws_the_model_and_is_reported() {
-        let (tx, rx) = bounded(1);
+        let (feed, backlog) = backlog(1_000, Arc::default());
         let sink = Arc::new(Broken::default());
         let status = Arc::new(Mutex::new(LearnerStatus::default()));
         let thread = start(
             learner(&status),
             KeeperConfig::default(),
-            rx,
+            backlog,
             sink.clone(),
             status.clone(),
             None,
@@ -231,7 +239,7 @@ mod tests {
                 Sample(record)
             })
             .collect();
-        tx.send(Arc::new(samples)).expect("the trainer listens");
+        feed.offer(&Arc::new(samples));
         thread.join().expect("the panic is caught");
         assert!(status.lock().expect("not poisoned").dead);
         assert!(*sink.withdrawn.lock().expect("not poisoned"));

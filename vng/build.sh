@@ -147,24 +147,30 @@ stage() {
     }
 }
 
+# Prints the folder and succeeds if what is in it was built from this source with these fragments.
+is_built() {
+    local dir=$1 key=$2
+    [[ -e $dir/.complete && $(<"$dir/.built") == "$key" ]] || return
+    touch "$dir/.complete" # the newest result, as of now
+    echo "$dir"
+}
+
 # Builds $WANTED, if that has not been done yet from the same source with the same fragments, and prints its folder.
 build_kernel() {
     local name key dir work objects cc=gcc started=$SECONDS
     local SOURCE='' LINUX='' ORIGIN='' FETCH='' PAHOLE='' LOG
     [[ $WANTED =~ ^[0-9]+(\.[0-9]+)*$ ]] || usage_error "--build takes a version such as 6.12 or 6.12.107, not '$WANTED'"
     if $DEBUG; then FRAGMENTS+=("$ROOT/sched-ext-debug.config"); fi
-    exec 9>"$KERNELS/.build-lock"
-    flock -n 9 || { say "waiting for another build to end" && flock 9; }
     use_submodule || use_debian
     name=$LINUX-scx
     if $DEBUG; then name+=-debug; fi
     dir=$KERNELS/$name
     key="$ORIGIN $(cat "${FRAGMENTS[@]}" | sha256sum | cut -c 1-16)"
-    if [[ -e $dir/.complete && $(<"$dir/.built") == "$key" ]]; then
-        touch "$dir/.complete" # the newest result, as of now
-        echo "$dir"
-        return
-    fi
+    ! is_built "$dir" "$key" || return 0
+    # One build at a time; the second of the same finds what the first has built.
+    exec 9>"$KERNELS/.build-lock"
+    flock -n 9 || { say "waiting for another build to end" && flock 9; }
+    ! is_built "$dir" "$key" || return 0
 
     LOG=$CACHE/log/build-$name.log
     mkdir -p "$CACHE/log"

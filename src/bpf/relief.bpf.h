@@ -10,7 +10,7 @@
  * whose first has waited for long. In one other LLC, the next one each time, the same; the first of its fair lane, if
  * that has waited for very long; or one more of it, if it has more that wait per CPU.
  * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
- * each CPU also looks at the last few of its fair lanes, and puts one that has waited for very long first.
+ * each CPU also looks at the last hundred of its fair lanes, and puts one that has waited for very long first.
  * Possible limitations: tasks that may run on one CPU only wait until that comes back. LLCs even out how many wait per CPU,
  * not their weights, and count those too that may not leave.
  */
@@ -114,29 +114,35 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 	return false;
 }
 
-/* How many of those that stand last are looked at. */
-#define RELIEF_LAST 4
+/*
+ * How many of those that stand last are looked at. Behind one that the clock has left alone others stand who came later, a score
+ * of them among three hundred tasks.
+ */
+#define RELIEF_LAST 128
 
 /* Put one of the last of a fair lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
 static void relieve_last(u64 dsq, u64 now_ns)
 {
 	u64 first_key = head_key(dsq);
-	struct task_struct *p;
-	u32 looked = 0;
+	struct bpf_iter_scx_dsq last;
+	u32 i;
 
-	bpf_for_each(scx_dsq, p, dsq, SCX_DSQ_ITER_REV)
-	{
-		struct task_ctx *tctx = task_ctx_of(p);
+	/* Not bpf_for_each() with a counter: that the verifier would follow round by round. */
+	bpf_iter_scx_dsq_new(&last, dsq, SCX_DSQ_ITER_REV);
+	bpf_for (i, 0, RELIEF_LAST) {
+		struct task_struct *p = bpf_iter_scx_dsq_next(&last);
+		struct task_ctx *tctx = p ? task_ctx_of(p) : NULL;
 
+		if (!p)
+			break;
 		if (tctx && tctx->queued_ns && (s64)(now_ns - tctx->queued_ns) > (s64)POLICY_REACH_NS) {
-			scx_bpf_dsq_move_set_vtime(BPF_FOR_EACH_ITER, first_key - 1);
-			if (scx_bpf_dsq_move_vtime(BPF_FOR_EACH_ITER, p, dsq, 0))
+			scx_bpf_dsq_move_set_vtime(&last, first_key - 1);
+			if (scx_bpf_dsq_move_vtime(&last, p, dsq, 0))
 				COUNT(reliefs);
 			break;
 		}
-		if (++looked == RELIEF_LAST)
-			break;
 	}
+	bpf_iter_scx_dsq_destroy(&last);
 }
 
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */

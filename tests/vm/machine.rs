@@ -119,10 +119,10 @@ pub fn idle_ticks() -> BTreeMap<usize, u64> {
         .collect()
 }
 
-/// Memory that a process has in RAM, in KiB.
-pub fn rss_kib(pid: i32) -> u64 {
+/// Memory of a process' own in RAM (heap and stacks, not pages of files, which come and go), in KiB.
+pub fn anonymous_kib(pid: i32) -> u64 {
     let status = read(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
     let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
-    kib.expect("its resident memory")
+    kib.expect("its anonymous memory")
 }

@@ -50,13 +50,9 @@ fn children(parent: u32, name: &str) -> Vec<u32> {
         .collect()
 }
 
-fn kill(signal: &str, pid: u32) {
-    assert!(
-        Command::new("kill")
-            .args([signal, &pid.to_string()])
-            .status()
-            .is_ok_and(|s| s.success())
-    );
+fn kill(signal: i32, pid: u32) {
+    // SAFETY: a plain system call.
+    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, signal) }, 0);
 }
 
 /// Start a bench of scx_ml with a long cell and wait until scx_ml is in charge.
@@ -85,7 +81,7 @@ fn a_scheduler_that_goes_away_ends_the_run_which_says_why() {
     let child = bench_in_progress(&dir.path().join("r"));
     let schedulers = children(child.id(), "scx_ml");
     assert_eq!(schedulers.len(), 1);
-    kill("-KILL", schedulers[0]);
+    kill(libc::SIGKILL, schedulers[0]);
     let out = child.wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{text}");
@@ -115,7 +111,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
         "enabled",
         "what was loaded is not the lab's to stop"
     );
-    kill("-INT", other.id());
+    kill(libc::SIGINT, other.id());
     assert!(other.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }
@@ -124,7 +120,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
 fn killing_the_lab_gives_the_machine_back() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut child = bench_in_progress(&dir.path().join("r"));
-    kill("-KILL", child.id());
+    kill(libc::SIGKILL, child.id());
     assert!(child.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }
