@@ -112,7 +112,7 @@ fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, Record
     Ok(Some(Recorder::start(config)?))
 }
 
-/// Schedule until `shutdown`, anew after each CPU hotplug.
+/// Schedule, and learn where the mode says so, until `shutdown`.
 fn schedule(
     opts: &Opts,
     model: Option<ModelFile>,
@@ -156,26 +156,35 @@ fn schedule(
         None
     };
 
-    let mut object = MaybeUninit::uninit();
-    let mut print_interval = opts.stats.map(Duration::from_secs_f64);
-    loop {
-        let mut scheduler = Scheduler::start(opts, &learning, &mut object)?;
-        if let Some(interval) = print_interval.take() {
-            print_stats(interval, shutdown.clone())?;
-        }
-        if !scheduler.run(shutdown, metrics.as_mut())?.should_restart()
-            || shutdown.load(Ordering::Relaxed)
-        {
-            break;
-        }
-        info!("the CPUs have changed: restarting, the model is kept");
-    }
-
+    let outcome = schedule_with(opts, &learning, metrics.as_mut(), shutdown);
+    // However it ended, what was learned is kept.
     drop(learning);
     if let Some(trainer) = trainer {
         trainer::join(trainer);
     }
-    Ok(())
+    outcome
+}
+
+/// Load, attach and watch the scheduler until `shutdown`; again after each CPU hotplug.
+fn schedule_with(
+    opts: &Opts,
+    learning: &Learning,
+    mut metrics: Option<&mut MetricsFile>,
+    shutdown: &Arc<AtomicBool>,
+) -> Result<()> {
+    let mut object = MaybeUninit::uninit();
+    let mut print_interval = opts.stats.map(Duration::from_secs_f64);
+    loop {
+        let mut scheduler = Scheduler::start(opts, learning, &mut object)?;
+        if let Some(interval) = print_interval.take() {
+            print_stats(interval, shutdown.clone())?;
+        }
+        let exit = scheduler.run(shutdown, metrics.as_deref_mut())?;
+        if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        info!("the CPUs have changed: restarting, the model is kept");
+    }
 }
 
 /// A client of our own stats server, in a thread.

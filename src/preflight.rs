@@ -40,6 +40,11 @@ pub enum PreflightError {
          earlier Linux such as 6.18, or try `./vng/run`, which boots one in a VM"
     )]
     UncallableFunctions { release: String, functions: String },
+    #[error(
+        "the configuration of this kernel ({release}) cannot be found, and libbpf asks it for options that the scheduler \
+         depends on: looked for {looked}; put it there, or name it with --kconfig FILE"
+    )]
+    NoConfig { release: String, looked: String },
 }
 
 /// The kernel's files that tell; a folder of the test's own in tests.
@@ -123,6 +128,25 @@ impl Kernel {
             release: self.release(),
             functions: uncallable.join(", "),
         })
+    }
+
+    /// Where the kernel's configuration is; None where libbpf looks by itself.
+    pub fn config(&self) -> Result<Option<PathBuf>, PreflightError> {
+        let release = self.release();
+        let places = [
+            format!("boot/config-{release}"),
+            "proc/config.gz".to_string(),
+            format!("lib/modules/{release}/config"),
+            format!("lib/modules/{release}/build/.config"),
+        ];
+        match places.iter().position(|p| self.path(p).exists()) {
+            Some(0 | 1) => Ok(None),
+            Some(i) => Ok(Some(self.path(&places[i]))),
+            None => Err(PreflightError::NoConfig {
+                release,
+                looked: places.map(|p| format!("/{p}")).join(", "),
+            }),
+        }
     }
 
     fn release(&self) -> String {
@@ -211,6 +235,27 @@ mod tests {
                 functions: "scx_bpf_create_dsq, scx_bpf_kick_cpu".into()
             })
         );
+    }
+
+    #[test]
+    fn the_configuration_is_found_where_distributions_keep_it() {
+        let config = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().expect("created");
+            kernel(&folder, &GOOD, 0);
+            let found = kernel(&folder, files, 0).config();
+            found.map(|path| path.map(|p| p.strip_prefix(folder.path()).expect("in it").to_owned()))
+        };
+        assert_eq!(config(&[("boot/config-6.18.0", "")]), Ok(None));
+        assert_eq!(config(&[("proc/config.gz", "")]), Ok(None));
+        let kept = "lib/modules/6.18.0/config";
+        assert_eq!(config(&[(kept, "")]), Ok(Some(kept.into())));
+        let missing = config(&[("boot/config-6.17.0", "")]);
+        let message = missing.expect_err("none").to_string();
+        assert!(
+            message.contains("/boot/config-6.18.0, /proc/config.gz"),
+            "{message}"
+        );
+        assert!(message.contains("--kconfig"), "{message}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crossbeam::channel::RecvTimeoutError;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
+use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use scx_utils::{
     UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
     uei_exited, uei_report,
@@ -68,6 +69,20 @@ pub struct Scheduler<'a> {
     tally: Tally,
 }
 
+/// Names the kernel's configuration, where it is not where libbpf looks. A file that cannot be read would be passed over in
+/// silence, and all other options with it.
+fn with_config(mut options: LibbpfOpts) -> Result<LibbpfOpts> {
+    if options.kconfig.is_none() {
+        let found = Kernel::running().config()?;
+        options.kconfig = found.map(|path| path.to_string_lossy().into_owned());
+    }
+    if let Some(file) = &options.kconfig {
+        std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the kernel's configuration {file}"))?;
+    }
+    Ok(options)
+}
+
 impl<'a> Scheduler<'a> {
     /// Load and attach. From then on this is the machine's scheduler.
     ///
@@ -81,7 +96,7 @@ impl<'a> Scheduler<'a> {
         try_set_rlimit_infinity();
         let mut builder = BpfSkelBuilder::default();
         builder.obj_builder.debug(opts.verbose);
-        let open_opts = opts.libbpf.clone().into_bpf_open_opts();
+        let open_opts = with_config(opts.libbpf.clone())?.into_bpf_open_opts();
         let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
             .context("cannot open the BPF scheduler")?;
         // After the object was opened, which notes how often CPUs have come and gone: a change since then restarts us.
