@@ -13,6 +13,9 @@ const NEEDED_FUNCTIONS: [&str; 6] = [
     "scx_bpf_test_and_clear_cpu_idle",
 ];
 
+/// Options of the kernel that the BPF part asks libbpf for (`__kconfig`).
+const ASKED_OPTIONS: [&str; 2] = ["CONFIG_PREEMPT_RCU", "CONFIG_PREEMPT_RT"];
+
 /// A reason why no scheduler can be loaded here and now.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PreflightError {
@@ -130,8 +133,9 @@ impl Kernel {
         })
     }
 
-    /// Where the kernel's configuration is; None where libbpf looks by itself.
-    pub fn config(&self) -> Result<Option<PathBuf>, PreflightError> {
+    /// What libbpf has to be told of the kernel's configuration; None where it finds that by itself, which is in /boot and in
+    /// /proc. Told in part it would look there for the rest: so an option that is not set is told, too.
+    pub fn config(&self) -> Result<Option<String>, PreflightError> {
         let release = self.release();
         let places = [
             format!("boot/config-{release}"),
@@ -139,14 +143,22 @@ impl Kernel {
             format!("lib/modules/{release}/config"),
             format!("lib/modules/{release}/build/.config"),
         ];
-        match places.iter().position(|p| self.path(p).exists()) {
-            Some(0 | 1) => Ok(None),
-            Some(i) => Ok(Some(self.path(&places[i]))),
-            None => Err(PreflightError::NoConfig {
+        if places[..2].iter().any(|place| self.path(place).exists()) {
+            return Ok(None);
+        }
+        let Some(config) = places[2..].iter().find_map(|place| self.read(place)) else {
+            return Err(PreflightError::NoConfig {
                 release,
                 looked: places.map(|p| format!("/{p}")).join(", "),
-            }),
-        }
+            });
+        };
+        let told = ASKED_OPTIONS.iter().map(|option| {
+            let value = config
+                .lines()
+                .find_map(|line| line.strip_prefix(option)?.strip_prefix('='));
+            format!("{option}={}\n", value.unwrap_or("n"))
+        });
+        Ok(Some(told.collect()))
     }
 
     fn release(&self) -> String {
@@ -242,15 +254,18 @@ mod tests {
         let config = |files: &[(&str, &str)]| {
             let folder = tempfile::tempdir().expect("created");
             kernel(&folder, &GOOD, 0);
-            let found = kernel(&folder, files, 0).config();
-            found.map(|path| path.map(|p| p.strip_prefix(folder.path()).expect("in it").to_owned()))
+            kernel(&folder, files, 0).config()
         };
         assert_eq!(config(&[("boot/config-6.18.0", "")]), Ok(None));
         assert_eq!(config(&[("proc/config.gz", "")]), Ok(None));
-        let kept = "lib/modules/6.18.0/config";
-        assert_eq!(config(&[(kept, "")]), Ok(Some(kept.into())));
-        let missing = config(&[("boot/config-6.17.0", "")]);
-        let message = missing.expect_err("none").to_string();
+        let kept = "CONFIG_HZ=250\nCONFIG_PREEMPT_RCU=y\n# CONFIG_PREEMPT_RT is not set\n";
+        assert_eq!(
+            config(&[("lib/modules/6.18.0/config", kept)]),
+            Ok(Some("CONFIG_PREEMPT_RCU=y\nCONFIG_PREEMPT_RT=n\n".into()))
+        );
+        let message = config(&[("boot/config-6.17.0", "")])
+            .expect_err("it is another kernel's")
+            .to_string();
         assert!(
             message.contains("/boot/config-6.18.0, /proc/config.gz"),
             "{message}"

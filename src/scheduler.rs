@@ -1,5 +1,6 @@
 //! The scheduler object: loads the BPF part, attaches it, watches it, and lets go of it.
 
+use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam::channel::RecvTimeoutError;
+use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
@@ -69,18 +71,19 @@ pub struct Scheduler<'a> {
     tally: Tally,
 }
 
-/// Names the kernel's configuration, where it is not where libbpf looks. A file that cannot be read would be passed over in
-/// silence, and all other options with it.
-fn with_config(mut options: LibbpfOpts) -> Result<LibbpfOpts> {
-    if options.kconfig.is_none() {
-        let found = Kernel::running().config()?;
-        options.kconfig = found.map(|path| path.to_string_lossy().into_owned());
-    }
-    if let Some(file) = &options.kconfig {
-        std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the kernel's configuration {file}"))?;
-    }
-    Ok(options)
+/// What libbpf has to be told of the kernel's configuration, if anything.
+///
+/// # Errors
+/// When it is nowhere, or not in the file that `--kconfig` names, which would be passed over in silence, and all other options
+/// with it.
+fn kernel_config(options: &LibbpfOpts) -> Result<Option<CString>> {
+    let Some(file) = &options.kconfig else {
+        let config = Kernel::running().config()?;
+        return Ok(config.map(CString::new).transpose()?);
+    };
+    std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the kernel's configuration {file} (--kconfig)"))?;
+    Ok(None)
 }
 
 impl<'a> Scheduler<'a> {
@@ -96,7 +99,16 @@ impl<'a> Scheduler<'a> {
         try_set_rlimit_infinity();
         let mut builder = BpfSkelBuilder::default();
         builder.obj_builder.debug(opts.verbose);
-        let open_opts = with_config(opts.libbpf.clone())?.into_bpf_open_opts();
+        let config = kernel_config(&opts.libbpf)?;
+        let mut open_opts = opts.libbpf.clone().into_bpf_open_opts();
+        if let Some(config) = &config {
+            let open_opts = open_opts.get_or_insert_with(|| bpf_object_open_opts {
+                sz: size_of::<bpf_object_open_opts>() as _,
+                ..Default::default()
+            });
+            // Copied when the object is opened.
+            open_opts.kconfig = config.as_ptr();
+        }
         let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
             .context("cannot open the BPF scheduler")?;
         // After the object was opened, which notes how often CPUs have come and gone: a change since then restarts us.
