@@ -1,10 +1,9 @@
 //! Bad days: one clear line, exit code 1, and the machine's scheduling as it was.
 
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Running, SCX_ML, run, state, wait_for};
+use crate::harness::{Running, SCX_ML, run, state, wait_for, without_rights};
 
 /// Run it; expect exit code 1, one line with `needle`, and nothing loaded that was not before.
 pub fn refused(command: &mut Command, needle: &str) {
@@ -29,7 +28,7 @@ fn unshared(script: &str) -> Command {
 
 #[test]
 fn without_root() {
-    refused(Command::new(SCX_ML).uid(65534).gid(65534), "sudo scx_ml");
+    refused(&mut without_rights(), "sudo scx_ml");
 }
 
 #[test]

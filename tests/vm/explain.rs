@@ -1,6 +1,5 @@
 //! `scx_ml explain`: what it says of live tasks is what the kernel did, and what cannot be explained is named.
 
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use scx_ml::explain::{Explanation, Predicted, Prediction};
 use scx_ml::model::QUANTISATION_BOUND;
 
 use crate::bad_days::refused;
-use crate::harness::{Running, SCX_ML, run, wait_for};
+use crate::harness::{Running, SCX_ML, run, wait_for, without_rights};
 use crate::load;
 
 fn explain(args: &[&str]) -> Command {
@@ -92,7 +91,7 @@ fn a_predicted_task_is_explained_by_id_and_by_name() {
         "is not under sched_ext: its policy is SCHED_FIFO",
     );
     refused(
-        explain(&[&pid]).uid(65534).gid(65534),
+        without_rights().args(["explain", &pid]),
         "run `sudo scx_ml explain`",
     );
     let (code, _, err) = run(&mut explain(&[&pid, "--watch", "0"]));

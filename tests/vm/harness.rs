@@ -1,8 +1,12 @@
 //! Starting, watching and ending `scx_ml` from a test.
 
+use std::fs::Permissions;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use scx_ml::ask::{Connection, SOCKET};
@@ -12,6 +16,22 @@ use scx_stats::prelude::StatsClient;
 use serde::de::DeserializeOwned;
 
 pub const SCX_ML: &str = env!("CARGO_BIN_EXE_scx_ml");
+
+/// scx_ml, as a user without rights would run it; a copy, for the checkout may lie in a home that only its owner may enter.
+pub fn without_rights() -> Command {
+    static COPY: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = COPY.get_or_init(|| {
+        let dir = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("a folder");
+        std::fs::copy(SCX_ML, dir.path().join("scx_ml")).expect("a copy");
+        dir
+    });
+    let mut command = Command::new(dir.path().join("scx_ml"));
+    command.uid(65534).gid(65534);
+    command
+}
 
 /// Loading takes a few seconds on an emulated machine, more than a minute when its host is busy.
 pub const START_TIMEOUT: Duration = Duration::from_secs(240);

@@ -1,13 +1,12 @@
 //! Recording while it schedules: everything is in the files or counted as lost, and the disk may do what it wants.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use scx_ml::recording::Recording;
 
-use crate::harness::{Running, SCX_ML, nr_cpus, run, state, wait_for};
+use crate::harness::{Running, SCX_ML, nr_cpus, run, state, wait_for, without_rights};
 use crate::load;
 
 /// Read a recording whose run has ended: all bursts of it are accounted for.
@@ -247,9 +246,7 @@ fn a_folder_that_cannot_be_used_is_refused_before_anything_is_loaded() {
     }
     // Without root nothing is touched at all.
     let dir = parent.path().join("rec");
-    let mut command = Command::new(SCX_ML);
-    command.args(["--record", arg(&dir)]).uid(65534).gid(65534);
-    let (code, _, err) = run(&mut command);
+    let (code, _, err) = run(without_rights().args(["--record", arg(&dir)]));
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("sudo scx_ml") && !dir.exists(), "{err}");
 }
