@@ -33,13 +33,20 @@ impl Cpuset {
         assert_eq!(now.trim(), how, "the kernel does not set the CPUs apart");
     }
 
-    /// A shell in it that works for ever.
+    /// A shell in it that works for ever. It is there when this returns.
     fn worker(&self) -> Worker {
         let script = "echo 0 >\"$1\" && while :; do :; done";
         let file = self.0.join("cgroup.procs");
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(file);
-        Worker(command.spawn().expect("a shell"))
+        command.args(["-c", script, "sh"]).arg(&file);
+        let worker = Worker(command.spawn().expect("a shell"));
+        let id = worker.0.id().to_string();
+        let joined = wait_for(Duration::from_secs(60), || {
+            let tasks = std::fs::read_to_string(&file).expect("its tasks");
+            tasks.lines().any(|task| task == id)
+        });
+        assert!(joined, "a shell has not come so far in a minute");
+        worker
     }
 }
 

@@ -393,10 +393,11 @@ fn cpus_come_and_go_under_load_and_the_model_is_kept() {
     }
     settled(&mut running);
 
-    // The last LLC, or where there is one only all but the first CPU; and back.
+    // The last LLC, or where there is one only its last CPUs, but not many: to be loaded on one CPU beside the load of eight takes
+    // minutes when that is emulated. And back.
     let llcs = machine::llcs();
     let gone: Vec<usize> = match llcs.len() {
-        1 => switchable.clone(),
+        1 => switchable.iter().rev().take(3).copied().collect(),
         n => llcs[n - 1].iter().copied().collect(),
     };
     for on in [false, true] {
