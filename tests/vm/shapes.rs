@@ -469,7 +469,10 @@ fn pinned_wakeups_run_on_every_cpu() {
     let counts: Vec<u64> = counts.iter().map(|c| c.load(Ordering::Relaxed)).collect();
     println!("wake-ups by CPU in 5 s: {counts:?}");
     assert_eq!(wrong.load(Ordering::Relaxed), -1, "it ran elsewhere");
-    assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
+    // How often, the host decides, eight CPUs of two; but none is left behind.
+    let mean = counts.iter().sum::<u64>() / counts.len() as u64;
+    let least = counts.iter().copied().min().unwrap_or(0);
+    assert!(least > 5 && 3 * least > mean, "{counts:?}");
     running.assert_nothing_is_counted();
     running.stop();
 }
