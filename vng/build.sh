@@ -111,9 +111,7 @@ fetch_pahole() (
     apt_world_update "$PAHOLE_SUITE" 720
     mapfile -t packages < <(apt-cache "${APT_WORLD[@]}" depends --recurse --important pahole | grep '^[a-z0-9]' | sort -u)
     rm -rf "$PAHOLE_DIR"
-    mkdir -p "$root"
-    cd "$PAHOLE_DIR" && apt-get "${APT_WORLD[@]}" -qq download "${packages[@]}" || exit
-    for deb in *.deb; do dpkg-deb -x "$deb" "$root" && rm "$deb"; done
+    unpack_packages "$root" "${packages[@]}" && cd "$PAHOLE_DIR" || exit
     libraries=$(echo "$root"/usr/lib/*-linux-gnu)
     # By its own loader: its C library is newer than the system's, too.
     printf '#!/bin/sh\nexec %q --library-path %q %q "$@"\n' "$libraries"/ld-linux*.so.* "$libraries" "$root/usr/bin/pahole" >pahole.new

@@ -105,6 +105,17 @@ apt_world_update() {
     apt-get "${APT_WORLD[@]}" -qq update >&2 && touch "$stamp"
 }
 
+# unpack_packages FOLDER PACKAGE...: downloads packages from the world that apt_world prepared, beside the folder, and unpacks them
+# into it. Nothing is installed.
+unpack_packages() {
+    local into=$1 debs=$1.debs deb
+    shift
+    mkdir -p "$into" "$debs"
+    (cd "$debs" && apt-get "${APT_WORLD[@]}" -qq download "$@" >&2) || return
+    for deb in "$debs"/*.deb; do dpkg-deb -x "$deb" "$into" && rm "$deb" || return; done
+    rmdir "$debs"
+}
+
 # Packages of this list that dpkg does not know as installed.
 missing_packages() {
     local installed

@@ -174,10 +174,10 @@ pub fn die_with_parent(signal: libc::c_int) -> std::io::Result<()> {
     }
 }
 
-/// Send a signal to a process this program started.
-pub fn signal(pid: u32, signal: libc::c_int) {
+/// Send a signal to a process this program started; whether it was there.
+pub fn signal(pid: u32, signal: libc::c_int) -> bool {
     // SAFETY: takes numbers only. The caller holds the un-waited Child, so the pid cannot have been reused.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
+    unsafe { libc::kill(pid as libc::pid_t, signal) == 0 }
 }
 
 /// Send a signal to a whole process group this program started.

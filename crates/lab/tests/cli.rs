@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use scx_lab::sys;
+
 fn lab(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_scx_lab"))
         .args(args)
@@ -157,9 +159,7 @@ fn an_interrupt_ends_after_the_cell_and_resume_does_the_rest() {
     while cells(&out_dir) == 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
-    // SAFETY: a plain system call; the child has not been waited for, so the id is its.
-    let interrupted = unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
-    assert_eq!(interrupted, 0);
+    assert!(sys::signal(child.id(), libc::SIGINT));
     let out = child.wait_with_output().expect("ends");
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     assert!(stderr(&out).contains("--resume"), "{}", stderr(&out));

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use scx_lab::sys;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn state() -> String {
@@ -50,11 +52,6 @@ fn children(parent: u32, name: &str) -> Vec<u32> {
         .collect()
 }
 
-fn kill(signal: i32, pid: u32) {
-    // SAFETY: a plain system call.
-    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, signal) }, 0);
-}
-
 /// Start a bench of scx_ml with a long cell and wait until scx_ml is in charge.
 fn bench_in_progress(out: &Path) -> Child {
     assert_eq!(state(), "disabled", "a scheduler is loaded already");
@@ -81,7 +78,7 @@ fn a_scheduler_that_goes_away_ends_the_run_which_says_why() {
     let child = bench_in_progress(&dir.path().join("r"));
     let schedulers = children(child.id(), "scx_ml");
     assert_eq!(schedulers.len(), 1);
-    kill(libc::SIGKILL, schedulers[0]);
+    assert!(sys::signal(schedulers[0], libc::SIGKILL));
     let out = child.wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{text}");
@@ -111,7 +108,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
         "enabled",
         "what was loaded is not the lab's to stop"
     );
-    kill(libc::SIGINT, other.id());
+    assert!(sys::signal(other.id(), libc::SIGINT));
     assert!(other.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }
@@ -120,7 +117,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
 fn killing_the_lab_gives_the_machine_back() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut child = bench_in_progress(&dir.path().join("r"));
-    kill(libc::SIGKILL, child.id());
+    assert!(sys::signal(child.id(), libc::SIGKILL));
     assert!(child.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }
