@@ -20,9 +20,9 @@ fn build() -> anyhow::Result<()> {
         .enable_skel("src/bpf/main.bpf.c", "bpf")
         .build()?;
 
-    println!("cargo:rerun-if-changed=src/native.c");
+    println!("cargo:rerun-if-changed=src/kernel/native.c");
     cc::Build::new()
-        .file("src/native.c")
+        .file("src/kernel/native.c")
         .include(Path::new("src/bpf"))
         .flag("-std=gnu11")
         .warnings(true)

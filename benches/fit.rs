@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use scx_ml::bpf::intf::{burst_sample, sample_flags_SAMPLE_PREDICTED};
-use scx_ml::bpf::{NR_CLASSES, NR_FEATURES};
-use scx_ml::clock::thread_cpu_ns;
-use scx_ml::fit::Row;
-use scx_ml::gate::judge;
-use scx_ml::learner::{Learner, LearnerConfig, LearnerStatus};
+use scx_ml::kernel::bpf::intf::{burst_sample, sample_flags_SAMPLE_PREDICTED};
+use scx_ml::kernel::bpf::{NR_CLASSES, NR_FEATURES};
+use scx_ml::kernel::clock::thread_cpu_ns;
+use scx_ml::kernel::native;
+use scx_ml::kernel::sample::Sample;
+use scx_ml::learn::gate::judge;
+use scx_ml::learn::learner::{Learner, LearnerConfig, LearnerStatus};
+use scx_ml::learn::row::Row;
 use scx_ml::model::Model;
-use scx_ml::native;
-use scx_ml::publish::ModelSink;
-use scx_ml::sample::Sample;
+use scx_ml::model::sink::ModelSink;
 
 /// Samples of the large window.
 const WINDOW: usize = 100_000;

@@ -12,20 +12,25 @@ use clap::Parser;
 use log::{LevelFilter, info, warn};
 use scx_utils::{build_id, compat};
 
-use scx_ml::SCHEDULER_NAME;
-use scx_ml::backlog::backlog;
-use scx_ml::cli::{Mode, Opts};
-use scx_ml::clock::monotonic_ns;
-use scx_ml::host::Host;
-use scx_ml::learner::Learner;
-use scx_ml::model_file::{ModelFile, Saver};
-use scx_ml::openmetrics::MetricsFile;
-use scx_ml::preflight::Kernel;
-use scx_ml::publish::MapSink;
+use scx_ml::cli::SCHEDULER_NAME;
+use scx_ml::cli::{Opts, perform};
+use scx_ml::kernel::clock::monotonic_ns;
+use scx_ml::kernel::host::Host;
+use scx_ml::kernel::mode::Mode;
+use scx_ml::kernel::preflight::Kernel;
+use scx_ml::kernel::privileges;
+use scx_ml::kernel::ringbuf::{DrainCounters, Outlet};
+use scx_ml::learn::backlog::backlog;
+use scx_ml::learn::learner::Learner;
+use scx_ml::learn::saver::Saver;
+use scx_ml::learn::trainer;
+use scx_ml::model::file::ModelFile;
+use scx_ml::model::publish::MapSink;
 use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
-use scx_ml::ringbuf::{DrainCounters, Outlet};
 use scx_ml::scheduler::{Learning, Scheduler};
-use scx_ml::{privileges, shutdown, stats, tasks, trainer};
+use scx_ml::shutdown;
+use scx_ml::watch::openmetrics::MetricsFile;
+use scx_ml::watch::stats;
 
 fn main() -> ExitCode {
     let opts = Opts::parse();
@@ -55,7 +60,7 @@ fn run(opts: &Opts) -> Result<()> {
     opts.check()?;
     if let Some(task) = &opts.task {
         init_logging(LevelFilter::Warn)?;
-        return tasks::perform(task);
+        return perform::perform(task, shutdown::by_signal);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);

@@ -12,32 +12,31 @@ use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
-use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use scx_utils::{
     UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
     uei_exited, uei_report,
 };
 
-use crate::SCHEDULER_NAME;
-use crate::bpf::intf::{
+use crate::cli::Opts;
+use crate::cli::SCHEDULER_NAME;
+use crate::kernel::bpf::intf::{
     counters, cpu_ctx, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
 };
-use crate::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
-use crate::bpf::{NR_CLASSES, bytes_of, from_bytes};
-use crate::cli::Opts;
-use crate::clock::monotonic_ns;
-use crate::features;
-use crate::latency::Histogram;
-use crate::learner::LearnerStatus;
-use crate::observe::Observer;
-use crate::openmetrics::{self, MetricsFile};
-use crate::preflight::Kernel;
-use crate::publish::{MapSink, ModelMaps};
+use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
+use crate::kernel::bpf::{NR_CLASSES, bytes_of, from_bytes};
+use crate::kernel::clock::monotonic_ns;
+use crate::kernel::features;
+use crate::kernel::preflight::Kernel;
+use crate::kernel::ringbuf::{Drain, DrainCounters, Outlet};
+use crate::kernel::syscalls;
+use crate::kernel::topology::CacheMap;
+use crate::learn::learner::LearnerStatus;
+use crate::model::publish::{MapSink, ModelMaps};
 use crate::recording::{RecorderHandle, Tally};
-use crate::ringbuf::{Drain, DrainCounters, Outlet};
-use crate::stats::{self, Metrics, Sources};
-use crate::syscalls;
-use crate::topology::CacheMap;
+use crate::watch::latency::Histogram;
+use crate::watch::observe::Observer;
+use crate::watch::openmetrics::{self, MetricsFile};
+use crate::watch::stats::{self, Metrics, Sources};
 
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -71,19 +70,19 @@ pub struct Scheduler<'a> {
     tally: Tally,
 }
 
-/// What libbpf has to be told of the kernel's configuration, if anything.
+/// What libbpf has to be told of the kernel's configuration, if anything: the text of the `--kconfig` file, or what it would not
+/// find by itself.
 ///
 /// # Errors
-/// When it is nowhere, or not in the file that `--kconfig` names, which would be passed over in silence, and all other options
-/// with it.
-fn kernel_config(options: &LibbpfOpts) -> Result<Option<CString>> {
-    let Some(file) = &options.kconfig else {
-        let config = Kernel::running().config()?;
-        return Ok(config.map(CString::new).transpose()?);
+/// When it is nowhere, or not in that file.
+fn kernel_config(file: Option<String>) -> Result<Option<CString>> {
+    let config = match file {
+        Some(file) => Some(std::fs::read_to_string(&file).with_context(|| {
+            format!("cannot read the kernel's configuration {file} (--kconfig)")
+        })?),
+        None => Kernel::running().config()?,
     };
-    std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read the kernel's configuration {file} (--kconfig)"))?;
-    Ok(None)
+    Ok(config.map(CString::new).transpose()?)
 }
 
 impl<'a> Scheduler<'a> {
@@ -99,8 +98,10 @@ impl<'a> Scheduler<'a> {
         try_set_rlimit_infinity();
         let mut builder = BpfSkelBuilder::default();
         builder.obj_builder.debug(opts.verbose);
-        let config = kernel_config(&opts.libbpf)?;
-        let mut open_opts = opts.libbpf.clone().into_bpf_open_opts();
+        // Not by into_bpf_open_opts(), which passes over a file that it cannot read, and all other options with it.
+        let mut libbpf = opts.libbpf.clone();
+        let config = kernel_config(libbpf.kconfig.take())?;
+        let mut open_opts = libbpf.into_bpf_open_opts();
         if let Some(config) = &config {
             let open_opts = open_opts.get_or_insert_with(|| bpf_object_open_opts {
                 sz: size_of::<bpf_object_open_opts>() as _,
@@ -155,7 +156,7 @@ impl<'a> Scheduler<'a> {
             let advice = Kernel::running().attach_advice();
             format!("the kernel refuses to attach the scheduler{advice}")
         })?;
-        let observer = Observer::new(&skel, opts)?;
+        let observer = Observer::new(&skel, opts.mode, opts.partial)?;
         let stats_server = StatsServer::new(observer.serve(stats::server_data()))
             .launch()
             .context("cannot serve statistics on /var/run/scx/root/stats")?;

@@ -72,7 +72,7 @@ fn the_bpf_program_compiles_against_the_types_of_an_arm64_kernel() {
 #[test]
 fn the_policys_mathematics_compile_for_an_arm64_host() {
     let object = compile(
-        "src/native.c",
+        "src/kernel/native.c",
         &["--target=aarch64-linux-gnu", "-ffreestanding"],
     );
     assert_eq!(machine(&object), 183, "EM_AARCH64");

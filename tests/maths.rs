@@ -2,8 +2,8 @@
 //! `src/bpf/model.h` and `src/bpf/policy.h` themselves, compiled for the host.
 
 use proptest::prelude::*;
-use scx_ml::bpf::intf::{policy_params, watch};
-use scx_ml::native::*;
+use scx_ml::kernel::bpf::intf::{policy_params, watch};
+use scx_ml::kernel::native::*;
 
 const FRESH: u32 = 0;
 const FAIR: u32 = 1;

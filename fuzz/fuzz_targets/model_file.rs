@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use scx_ml::bpf::NR_FEATURES;
-use scx_ml::model_file::ModelFile;
+use scx_ml::kernel::bpf::NR_FEATURES;
+use scx_ml::model::file::ModelFile;
 
 fuzz_target!(|text: &str| {
     let Ok(read) = ModelFile::from_text(text) else {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use scx_ml::profile::Profiles;
+use scx_ml::learn::profile::Profiles;
 
 const NOW_S: u64 = 1_800_000_000;
 

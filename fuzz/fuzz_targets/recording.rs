@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use scx_ml::fit::Row;
-use scx_ml::gate;
+use scx_ml::learn::row::Row;
+use scx_ml::learn::gate;
 use scx_ml::model::Model;
 use scx_ml::recording::{Recording, reseal};
 

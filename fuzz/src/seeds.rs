@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use scx_ml::bpf::intf::burst_sample;
-use scx_ml::fit::Row;
-use scx_ml::gate;
+use scx_ml::kernel::bpf::intf::burst_sample;
+use scx_ml::learn::row::Row;
+use scx_ml::learn::gate;
 use scx_ml::model::Model;
-use scx_ml::model_file::{ModelFile, Origin};
-use scx_ml::native::name_key;
-use scx_ml::profile::Profiles;
+use scx_ml::model::file::{ModelFile, Origin};
+use scx_ml::kernel::native::name_key;
+use scx_ml::learn::profile::Profiles;
 use scx_ml::recording::{Meta, write};
-use scx_ml::sample::Sample;
+use scx_ml::kernel::sample::Sample;
 
 const NOW_S: u64 = 1_800_000_000;
 

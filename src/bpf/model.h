@@ -3,7 +3,7 @@
  * The model's mathematics in integers: log2, exp2 and the prediction.
  *
  * Pure C without helpers, maps, floating point or division: the same text is compiled for BPF and for the host, where
- * unit and property tests call it (src/native.rs). Every function is total: any input, however absurd, gives a
+ * unit and property tests call it (src/kernel/native.rs). Every function is total: any input, however absurd, gives a
  * result inside the stated range.
  */
 #ifndef __SCX_ML_MODEL_H

@@ -2,11 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::{SECONDS_MAX, SECONDS_MIN, WINDOW_MAX};
+use super::bounds::{SECONDS_MAX, SECONDS_MIN, WINDOW_MAX};
+use crate::watch::explain::command::Asked;
 
 /// What can be done beside scheduling.
 #[derive(Debug, Clone, Subcommand)]
@@ -115,6 +117,18 @@ pub struct ExplainArgs {
     /// Threads of a name to explain at most, those that woke last.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = at_least_one)]
     pub limit: usize,
+}
+
+impl ExplainArgs {
+    /// The same without clap.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            task: self.task.clone(),
+            json: self.json,
+            every: self.watch.map(Duration::from_secs_f64),
+            limit: self.limit,
+        }
+    }
 }
 
 /// How to watch.

@@ -8,15 +8,17 @@ use serde::Serialize;
 use super::metrics::{Metrics, Point};
 use super::predictors::{self, Predictions};
 use super::{SAMPLES_MAX, Source, newest, online};
-use crate::bpf::NR_CLASSES;
-use crate::bpf::intf::class_bounds_YOUNG_BURSTS as YOUNG_BURSTS;
-use crate::features;
-use crate::fit::{self, FitError, Row};
-use crate::gate;
+use crate::kernel::bpf::NR_CLASSES;
+use crate::kernel::bpf::intf::class_bounds_YOUNG_BURSTS as YOUNG_BURSTS;
+use crate::kernel::features;
+use crate::kernel::sample::Sample;
+use crate::learn::fit;
+use crate::learn::gate;
+use crate::learn::least_squares::FitError;
+use crate::learn::row::Row;
+use crate::model::file::ModelFile;
 use crate::model::{Linear, Model};
-use crate::model_file::ModelFile;
 use crate::recording::{Meta, Recording};
-use crate::sample::Sample;
 
 /// Name of the group of all judged samples.
 pub const ALL: &str = "all";
@@ -356,7 +358,7 @@ mod tests {
     fn what_the_kernel_predicted_is_told_with_its_share() {
         let mut samples = samples(2_000);
         for sample in samples.iter_mut().step_by(2) {
-            sample.0.flags = crate::bpf::intf::sample_flags_SAMPLE_PREDICTED;
+            sample.0.flags = crate::kernel::bpf::intf::sample_flags_SAMPLE_PREDICTED;
             sample.0.pred_q16 = (sample.log_burst() * 65536.0) as i32;
         }
         for sample in &mut samples {
@@ -383,7 +385,7 @@ mod tests {
         };
         for evaluation in [
             change(|_, s| s.0.pid = 1),
-            change(|_, s| s.0.feature_q8 = [0; crate::bpf::NR_FEATURES]),
+            change(|_, s| s.0.feature_q8 = [0; crate::kernel::bpf::NR_FEATURES]),
             change(|_, s| s.0.burst_ns = 0),
             change(|_, s| s.0.repeat = u32::MAX),
             change(|i, s| s.0.end_ns = if i % 2 == 0 { u64::MAX } else { 0 }),

@@ -21,7 +21,7 @@ pub struct Point {
 /// Measures of a predictor on a group of bursts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
-    /// Records, and the bursts that they stand for (each up to [`crate::fit::WEIGHT_MAX`]).
+    /// Records, and the bursts that they stand for (each up to [`crate::learn::row::WEIGHT_MAX`]).
     pub samples: usize,
     pub bursts: f64,
     /// Share of the bursts for which the prediction is the predictor's own; for the others the moving average stood in.

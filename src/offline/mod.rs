@@ -20,10 +20,11 @@ pub mod train;
 
 use serde::Serialize;
 
-use crate::fit::{FitError, WEIGHT_MAX};
-use crate::model_file::utc;
+use crate::kernel::sample::Sample;
+use crate::learn::least_squares::FitError;
+use crate::learn::row::WEIGHT_MAX;
+use crate::model::file::utc;
 use crate::recording::Recording;
-use crate::sample::Sample;
 
 pub use eval::evaluate;
 pub use train::train;
@@ -124,7 +125,7 @@ fn newest(recording: &Recording, window: usize) -> Result<(&[Sample], Source), O
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::bpf::intf::{burst_sample, scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN};
+    use crate::kernel::bpf::intf::{burst_sample, scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN};
     use crate::recording::Meta;
 
     /// Bursts of interactive tasks in two modes that one feature reveals, 100 a second.

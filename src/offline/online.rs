@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-use crate::bpf::intf::{self, sample_flags_SAMPLE_PREDICTED as PREDICTED};
-use crate::bpf::{FEATURE_SLOTS, NR_FEATURES};
-use crate::learner::{Learner, LearnerConfig, LearnerStatus};
+use crate::kernel::bpf::intf::{self, sample_flags_SAMPLE_PREDICTED as PREDICTED};
+use crate::kernel::bpf::{FEATURE_SLOTS, NR_FEATURES};
+use crate::kernel::native;
+use crate::kernel::sample::Sample;
+use crate::learn::learner::{Learner, LearnerConfig, LearnerStatus};
 use crate::model::Model;
-use crate::native;
-use crate::publish::ModelSink;
-use crate::sample::Sample;
+use crate::model::sink::ModelSink;
 
 use super::predictors::{Prediction, Predictions};
 

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use crate::bpf::NR_CLASSES;
-use crate::bpf::intf::{
+use crate::kernel::bpf::NR_CLASSES;
+use crate::kernel::bpf::intf::{
     class_bounds_YOUNG_BURSTS as YOUNG_BURSTS, scx_ml_feature_FEATURE_HALF_BURST as HALF_BURST,
     scx_ml_feature_FEATURE_LAST_BURST as LAST_BURST, watch,
 };
-use crate::fit::Row;
+use crate::kernel::native;
+use crate::kernel::sample::Sample;
+use crate::learn::row::Row;
 use crate::model::{Linear, Model};
-use crate::native;
-use crate::sample::Sample;
 
 /// A prediction of one burst, log2(ns).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -246,7 +246,7 @@ fn context(sample: &Sample) -> impl Hash + Eq + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::intf::burst_sample;
+    use crate::kernel::bpf::intf::burst_sample;
 
     const MS: u64 = 1_000_000;
 

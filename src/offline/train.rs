@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::{OfflineError, Source, newest};
-use crate::bpf::NR_CLASSES;
-use crate::features;
-use crate::fit::Row;
-use crate::gate::{self, ClassVerdict, Decision};
+use crate::kernel::bpf::NR_CLASSES;
+use crate::kernel::features;
+use crate::learn::gate::{self, ClassVerdict, Decision};
+use crate::learn::row::Row;
+use crate::model::file::{ModelFile, Origin};
 use crate::model::{Linear, Model};
-use crate::model_file::{ModelFile, Origin};
 use crate::recording::Recording;
 
 /// What training came to.
@@ -250,7 +250,7 @@ mod tests {
     fn constant_features_leave_the_mean() {
         let mut samples = samples(1_000);
         for sample in &mut samples {
-            sample.0.feature_q8 = [256; crate::bpf::NR_FEATURES];
+            sample.0.feature_q8 = [256; crate::kernel::bpf::NR_FEATURES];
             sample.0.avg_q16 = 30 << 16;
         }
         let training = train(&recording(samples), 1_000).expect("enough samples");

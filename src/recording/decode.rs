@@ -13,12 +13,12 @@ use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::file::serialized_reader::SerializedFileReader;
 
 use super::error::RecordingError;
+use super::format::{FORMAT, PREFIX, ROWS_MAX};
 use super::meta::Meta;
 use super::name::unescape;
-use super::read::ROWS_MAX;
-use super::schema::{Column, FORMAT, Kind, PREFIX, Row};
+use super::schema::{Column, Kind, Row};
 use super::write::GROUP_ROWS;
-use crate::features;
+use crate::kernel::features;
 
 /// Decode a file whose seal is whole. A panic of the Parquet library becomes an error here.
 pub(super) fn decode<R: Row>(

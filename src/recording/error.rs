@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::read::FILE_BYTES_MAX;
-use super::schema::FORMAT;
+use super::format::{FILE_BYTES_MAX, FORMAT};
 
 /// Each names the file, what was found there and what can be done.
 #[derive(Debug, thiserror::Error)]

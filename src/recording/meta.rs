@@ -1,8 +1,8 @@
 //! What a recording says about itself.
 
-use super::schema::PREFIX;
-use crate::features;
-use crate::host::Host;
+use super::format::PREFIX;
+use crate::kernel::features;
+use crate::kernel::host::Host;
 
 /// The same in all files of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]

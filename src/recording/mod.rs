@@ -1,6 +1,7 @@
 //! Recordings: the samples of a run as Parquet files, for training and for looking at later.
 //!
 //! ```text
+//! format    the format's name and limits
 //! schema    columns and units, generated from record.h
 //! meta      what a recording says about itself
 //! name      names of tasks as text
@@ -18,6 +19,7 @@
 
 mod decode;
 mod error;
+mod format;
 mod meta;
 mod name;
 pub mod read;
@@ -31,11 +33,11 @@ pub mod write;
 pub use error::RecordingError;
 pub use meta::Meta;
 pub use read::Recording;
-pub use recorder::{Recorder, RecorderConfig, RecorderHandle};
+pub use recorder::{Recorder, RecorderHandle};
 pub use schema::Loss;
 #[cfg(fuzzing)]
 pub use seal::reseal;
-pub use segments::StartError;
+pub use segments::{RecorderConfig, StartError};
 pub use tally::Tally;
 
 #[cfg(test)]

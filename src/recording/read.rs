@@ -8,17 +8,12 @@ use log::warn;
 
 use super::decode::decode;
 use super::error::RecordingError;
+use super::format::FILE_BYTES_MAX;
 use super::meta::Meta;
 use super::schema::{Loss, Row};
 use super::seal::{self, Broken};
 use super::write::{file_name, unfinished};
-use crate::sample::Sample;
-
-/// Rows that are read at most: 20 million samples take about 5 GB of memory.
-pub const ROWS_MAX: u64 = 20_000_000;
-
-/// Bytes that one file may have: several times what the recorder puts into one.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
+use crate::kernel::sample::Sample;
 
 /// CPU time of a burst above which the record is taken to be wrong: eleven days.
 const BURST_NS_MAX: u64 = 1_000_000_000_000_000;

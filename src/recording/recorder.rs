@@ -5,7 +5,6 @@
 //! crash costs the unfinished one and no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,13 +13,12 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{error, info, warn};
 
-use super::meta::Meta;
 use super::schema::Loss;
-use super::segments::{Failure, Segments, StartError};
+use super::segments::{Failure, RecorderConfig, Segments, StartError};
 use super::write::{CreateFile, create_private};
-use crate::clock::monotonic_ns;
-use crate::ringbuf::{Batch, Outlet};
-use crate::trainer::{FAULT_VARIABLE, panic_message};
+use crate::kernel::clock::monotonic_ns;
+use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
+use crate::kernel::ringbuf::{Batch, Outlet};
 
 /// Samples that may wait for the recorder: 15 MB of them, a minute's at the usual rate. Among busy tasks it may have to
 /// wait for the CPU for seconds.
@@ -37,32 +35,6 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a test's slow recorder takes for each message, until something is lost by that.
 const SLOWNESS: Duration = Duration::from_millis(250);
-
-/// What to record, and where to.
-#[derive(Debug, Clone)]
-pub struct RecorderConfig {
-    /// Folder, which is created if it is not there.
-    pub dir: PathBuf,
-    /// Bytes that the recording may take on the disk.
-    pub limit_bytes: u64,
-    /// Rows of samples after which a segment is complete.
-    pub segment_rows: u64,
-    /// Time after which it is.
-    pub segment_time: Duration,
-    pub meta: Meta,
-}
-
-impl RecorderConfig {
-    pub fn new(dir: &Path, limit_bytes: u64, meta: Meta) -> Self {
-        Self {
-            dir: dir.to_path_buf(),
-            limit_bytes,
-            segment_rows: 200_000,
-            segment_time: Duration::from_secs(60),
-            meta,
-        }
-    }
-}
 
 /// What has become of the samples that user space has read, since the start.
 #[derive(Debug, Default)]

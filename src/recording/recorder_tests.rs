@@ -12,8 +12,8 @@ use super::recorder::RecorderStatus;
 use super::tests::{meta, plain, sample};
 use super::write::{CreateFile, create_private};
 use super::*;
-use crate::ringbuf::Outlet;
-use crate::sample::Sample;
+use crate::kernel::ringbuf::Outlet;
+use crate::kernel::sample::Sample;
 
 /// The folder's path, in a folder that is removed with the test.
 fn folder() -> (tempfile::TempDir, PathBuf) {

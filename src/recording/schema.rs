@@ -7,18 +7,13 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::bpf::intf::{burst_sample, scx_ml_consts_FEATURE_ONE_Q8 as FEATURE_ONE_Q8};
-use crate::bpf::{NR_CLASSES, bytes_of};
-use crate::native::{self, Desc};
-use crate::sample::Sample;
+use crate::kernel::bpf::intf::{burst_sample, scx_ml_consts_FEATURE_ONE_Q8 as FEATURE_ONE_Q8};
+use crate::kernel::bpf::{NR_CLASSES, bytes_of};
+use crate::kernel::native::{self, Desc};
+use crate::kernel::sample::Sample;
 
+use super::format::{FORMAT, PREFIX};
 use super::meta::Meta;
-
-/// The format of the files, in `scx_ml.format`. Another number means that this reader cannot know what it reads.
-pub const FORMAT: &str = "1";
-
-/// What all keys of ours in a file's metadata begin with.
-pub(super) const PREFIX: &str = "scx_ml.";
 
 /// How a column is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,7 +307,7 @@ pub(super) fn metadata<R: Row>(meta: &Meta) -> Vec<KeyValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features;
+    use crate::kernel::features;
 
     #[test]
     fn the_columns_cover_every_byte_of_a_row() {

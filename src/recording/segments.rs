@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
+use super::meta::Meta;
 use super::read::holds_recording;
-use super::recorder::RecorderConfig;
 use super::schema::{Loss, Row};
 use super::write::{
     CreateFile, GROUP_ROWS, Writer, complete, file_name, unfinished, write_file_with,
 };
-use crate::sample::Sample;
+use crate::kernel::sample::Sample;
 
 /// What a segment takes beside its rows, at most: the metadata, and a file of losses.
 const SEGMENT_BYTES: u64 = 96 * 1024;
@@ -24,6 +24,32 @@ const GROUP_BYTES: u64 = 32 * 1024;
 
 /// A group smaller than this is not worth its overhead: then the limit counts as reached.
 const GROUP_ROWS_MIN: u64 = 512;
+
+/// What to record, and where to.
+#[derive(Debug, Clone)]
+pub struct RecorderConfig {
+    /// Folder, which is created if it is not there.
+    pub dir: PathBuf,
+    /// Bytes that the recording may take on the disk.
+    pub limit_bytes: u64,
+    /// Rows of samples after which a segment is complete.
+    pub segment_rows: u64,
+    /// Time after which it is.
+    pub segment_time: Duration,
+    pub meta: Meta,
+}
+
+impl RecorderConfig {
+    pub fn new(dir: &Path, limit_bytes: u64, meta: Meta) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            limit_bytes,
+            segment_rows: 200_000,
+            segment_time: Duration::from_secs(60),
+            meta,
+        }
+    }
+}
 
 /// Why a recording cannot begin.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::schema::Loss;
-use crate::bpf::intf::counters;
+use crate::kernel::bpf::intf::counters;
 
 /// Length of a stretch.
 const STRETCH: Duration = Duration::from_secs(1);

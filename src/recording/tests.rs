@@ -17,8 +17,8 @@ use super::schema::{Row, metadata, parquet_schema};
 use super::seal::{self, Sealing};
 use super::write::{Writer, file_name, write_file};
 use super::*;
-use crate::bpf::NR_CLASSES;
-use crate::sample::Sample;
+use crate::kernel::bpf::NR_CLASSES;
+use crate::kernel::sample::Sample;
 
 pub(super) fn meta() -> Meta {
     Meta::here("0.0.0 test", "learn", 1000, false)

@@ -3,9 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use scx_ml::explain::threads::Proc;
-use scx_ml::explain::{Explanation, Predicted, Prediction};
 use scx_ml::model::QUANTISATION_BOUND;
+use scx_ml::watch::explain::threads::Proc;
+use scx_ml::watch::explain::{Explanation, Predicted, Prediction};
 
 use crate::bad_days::refused;
 use crate::harness::{Running, SCX_ML, run, wait_for, without_rights};

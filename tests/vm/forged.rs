@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, query::MapInfoIter};
-use scx_ml::bpf::intf;
+use scx_ml::kernel::bpf::intf;
 use scx_ml::recording::Recording;
 
 use crate::harness::Running;

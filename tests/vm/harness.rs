@@ -9,9 +9,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use scx_ml::ask::{Connection, SOCKET};
-use scx_ml::queues::{QUEUES_TARGET, Queues};
-use scx_ml::stats::Metrics;
+use scx_ml::watch::ask::{Connection, SOCKET};
+use scx_ml::watch::queues::{QUEUES_TARGET, Queues};
+use scx_ml::watch::stats::Metrics;
 use scx_stats::prelude::StatsClient;
 use serde::de::DeserializeOwned;
 

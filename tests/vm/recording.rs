@@ -166,7 +166,7 @@ fn a_recorder_that_falls_behind_is_counted_and_nobody_waits_for_it() {
     let dir = parent.path().join("rec");
     let args = ["--record", arg(&dir), "--sample-rate", "100000"];
     let mut running = Running::start_with(&args, |command| {
-        command.env(scx_ml::trainer::FAULT_VARIABLE, "recorder-slow");
+        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "recorder-slow");
     });
     let load = many_bursts();
     let stats = running.stats_until(Duration::from_secs(180), |s| s.record_lost > 100);
@@ -184,7 +184,7 @@ fn a_recorder_that_panics_leaves_the_rest_running() {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = parent.path().join("rec");
     let mut running = Running::start_with(&["--record", arg(&dir)], |command| {
-        command.env(scx_ml::trainer::FAULT_VARIABLE, "recorder-panic");
+        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "recorder-panic");
     });
     let load = load::alternating(4);
     running.stats_until(Duration::from_secs(60), |s| {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use scx_ml::preflight::Kernel;
+use scx_ml::kernel::preflight::Kernel;
 use scx_utils::compat::malformed_scx_kfuncs;
 
 use crate::harness::{SCX_ML, run, state};

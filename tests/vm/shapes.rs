@@ -383,7 +383,10 @@ fn cpus_come_and_go_under_load_and_the_model_is_kept() {
     }
     let _all_on = machine::AllOn::again();
     let mut running = Running::start(&["--mode", "frozen"]);
-    let load = load::alternating(2 * machine::online().len());
+    // To be loaded on one CPU beside more than eight takes minutes when that is emulated.
+    let tasks = 2 * machine::online().len();
+    let load = load::alternating(tasks.min(8));
+    let more = load::alternating(tasks.saturating_sub(8));
     running.stats_until(Duration::from_secs(180), |s| s.predictions > 0);
 
     // As fast as the kernel does it: in the middle of restarts too.
@@ -393,12 +396,14 @@ fn cpus_come_and_go_under_load_and_the_model_is_kept() {
     }
     settled(&mut running);
 
-    // The last LLC, or where there is one only its last CPUs, but not many: to be loaded on one CPU beside the load of eight takes
-    // minutes when that is emulated. And back.
+    // The last LLC, or where there is one only all but the first CPU; and back.
     let llcs = machine::llcs();
-    let gone: Vec<usize> = match llcs.len() {
-        1 => switchable.iter().rev().take(3).copied().collect(),
-        n => llcs[n - 1].iter().copied().collect(),
+    let (gone, more): (Vec<usize>, _) = match llcs.len() {
+        1 => {
+            more.end();
+            (switchable.clone(), None)
+        }
+        n => (llcs[n - 1].iter().copied().collect(), Some(more)),
     };
     for on in [false, true] {
         for cpu in &gone {
@@ -409,6 +414,7 @@ fn cpus_come_and_go_under_load_and_the_model_is_kept() {
         println!("{} CPUs on {on}: idle {idle:.2?}", gone.len());
     }
     load.end();
+    more.map(Threads::end);
     running.assert_nothing_is_counted();
     running.stop();
 }
@@ -464,15 +470,18 @@ fn pinned_wakeups_run_on_every_cpu() {
             },
         );
     }
+    let counts = || -> Vec<u64> { counts.iter().map(|c| c.load(Ordering::Relaxed)).collect() };
+    let start = Instant::now();
     std::thread::sleep(Duration::from_secs(5));
+    // How fast they come, the host decides where it has fewer CPUs; none may be left behind.
+    wait_for(Duration::from_secs(55), || {
+        counts().iter().sum::<u64>() >= 40 * cpus.len() as u64
+    });
     threads.end();
-    let counts: Vec<u64> = counts.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-    println!("wake-ups by CPU in 5 s: {counts:?}");
+    let (counts, span) = (counts(), start.elapsed());
+    println!("wake-ups by CPU in {span:.1?}: {counts:?}");
     assert_eq!(wrong.load(Ordering::Relaxed), -1, "it ran elsewhere");
-    // How often, the host decides, eight CPUs of two; but none is left behind.
-    let mean = counts.iter().sum::<u64>() / counts.len() as u64;
-    let least = counts.iter().copied().min().unwrap_or(0);
-    assert!(least > 5 && 3 * least > mean, "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
     running.assert_nothing_is_counted();
     running.stop();
 }

@@ -228,7 +228,7 @@ fn a_stopped_process_delays_nobody_and_goes_on_later() {
 #[test]
 fn a_spinning_trainer_delays_nobody_and_does_not_keep_it_from_ending() {
     let running = Running::start_with(&[], |command| {
-        command.env(scx_ml::trainer::FAULT_VARIABLE, "trainer-spin");
+        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "trainer-spin");
     });
     let mut tortured = Tortured::watched(running, &machine::online());
     let load = load::alternating(4);
@@ -244,7 +244,7 @@ fn a_spinning_trainer_delays_nobody_and_does_not_keep_it_from_ending() {
 #[test]
 fn killed_in_the_middle_of_a_publication() {
     let running = Running::start_with(&["--refit-interval", "2"], |command| {
-        command.env(scx_ml::trainer::FAULT_VARIABLE, "publish-killed");
+        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "publish-killed");
     });
     let load = load::alternating(4);
     let watchdog = Watchdog::start();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use scx_ml::top::answer::{MODELS_TARGET, Models, TASKS_TARGET, Tasks};
+use scx_ml::watch::top::answer::{MODELS_TARGET, Models, TASKS_TARGET, Tasks};
 
 use crate::bad_days::refused;
 use crate::harness::{Running, SCX_ML, run, wait_for};

@@ -4,9 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use scx_ml::bpf::intf::policy_params;
-use scx_ml::clock::thread_cpu_ns;
-use scx_ml::native;
+use scx_ml::kernel::bpf::intf::policy_params;
+use scx_ml::kernel::clock::thread_cpu_ns;
+use scx_ml::kernel::native;
 
 use crate::engine::Engine;
 use crate::learn::{Learner, LearnerParams, Predictor};

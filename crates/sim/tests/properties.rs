@@ -3,10 +3,10 @@
 
 use clap::Parser;
 use proptest::prelude::*;
-use scx_ml::bpf::intf::burst_sample;
+use scx_ml::kernel::bpf::intf::burst_sample;
+use scx_ml::kernel::sample::Sample;
 use scx_ml::recording::Meta;
 use scx_ml::recording::write::{file_name, write_file};
-use scx_ml::sample::Sample;
 use scx_ml_sim::cli::{SimArgs, run};
 use scx_ml_sim::experiment::{PolicySpec, Scenario, WorkloadSpec};
 use scx_ml_sim::machine::{Costs, Machine, NO_TASK, State};

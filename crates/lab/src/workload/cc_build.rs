@@ -1,6 +1,6 @@
 //! `cc-build`: a parallel compile of generated C files.
 
-use super::{Context, Kind, Workload, bad, join, spawn};
+use super::kind::{Context, Kind, Workload, bad, join, spawn};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{stats, strict, sys};

@@ -1,6 +1,6 @@
 //! `command`: any program of the user's, with a regular expression for its metric.
 
-use super::{Context, Kind, Workload, bad};
+use super::kind::{Context, Kind, Workload, bad};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{strict, sys};

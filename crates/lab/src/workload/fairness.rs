@@ -1,6 +1,6 @@
 //! `fairness`: do tasks get the shares they are owed?
 
-use super::{Context, Kind, Phase, Workload, bad, join, spawn};
+use super::kind::{Context, Kind, Phase, Workload, bad, join, spawn};
 use crate::calibration::burn;
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};

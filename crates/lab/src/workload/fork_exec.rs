@@ -1,7 +1,7 @@
 //! `fork-exec`: starting small programs, as shells and build systems do all day.
 
+use super::kind::{Context, Kind, Phase, Workload, bad, join, spawn};
 use super::recorder::Recorder;
-use super::{Context, Kind, Phase, Workload, bad, join, spawn};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome, SavedHistogram, percentile_defs, percentiles_us};
 use crate::{strict, sys};

@@ -1,7 +1,7 @@
 //! `frames`: an animation beside a compile job.
 
+use super::kind::{Context, Kind, Phase, Workload, bad, join, spawn};
 use super::recorder::Recorder;
-use super::{Context, Kind, Phase, Workload, bad, join, spawn};
 use crate::calibration::burn;
 use crate::error::Result;
 use crate::metric::{Better, MetricDef, Outcome, SavedHistogram, percentile_defs, percentiles_us};

@@ -1,6 +1,6 @@
 //! `hackbench`: groups of senders and receivers that pass small messages, all to all within a group.
 
-use super::{Context, Kind, Workload, bad, spawn};
+use super::kind::{Context, Kind, Workload, bad, join, spawn};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{stats, strict, sys};
@@ -128,7 +128,7 @@ impl Params {
                 }
             }
             for h in handles {
-                super::join(h, KIND.name)?
+                join(h, KIND.name)?
                     .map_err(|e| LabError::workload(KIND.name, format!("a task failed: {e}")))?;
             }
             Ok(())

@@ -1,6 +1,6 @@
 //! `schbench`: the real one, where it is installed.
 
-use super::{Context, Kind, Workload};
+use super::kind::{Context, Kind, Workload};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome, percentile_defs};
 use crate::{strict, sys};

@@ -1,6 +1,6 @@
 //! `stress-ng`: throughput of stress-ng's stressors, from its own YAML report.
 
-use super::{Context, Kind, Workload, bad};
+use super::kind::{Context, Kind, Workload, bad};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{strict, sys};

@@ -1,7 +1,7 @@
 //! `timer`: how late a sleeping task wakes, as cyclictest measures it, beside a load.
 
+use super::kind::{Context, Kind, Phase, Workload, bad, join, spawn};
 use super::recorder::Recorder;
-use super::{Context, Kind, Phase, Workload, bad, join, spawn};
 use crate::calibration::burn;
 use crate::error::Result;
 use crate::metric::{Better, MetricDef, Outcome, SavedHistogram, percentile_defs, percentiles_us};

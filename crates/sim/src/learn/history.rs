@@ -1,11 +1,11 @@
 //! What is known about a task: `features.bpf.h`, as far as a simulation has it. Features of what it does not have (faults,
 //! block I/O, threads, age of an exec) keep one value and are dropped by the fit as constant.
 
-use scx_ml::bpf::FEATURE_SLOTS;
-use scx_ml::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
-use scx_ml::native;
+use scx_ml::kernel::bpf::FEATURE_SLOTS;
+use scx_ml::kernel::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
+use scx_ml::kernel::native;
 
-use super::Prediction;
+use super::prediction::Prediction;
 use crate::machine::{Task, Waker};
 
 /// Classes of system calls that features count.

@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use scx_ml::bpf::intf::{
+use scx_ml::kernel::bpf::intf::{
     self, burst_sample, sample_flags_SAMPLE_PREDICTED as PREDICTED,
     scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, scx_ml_consts_SAMPLE_WINDOW_NS, watch,
 };
-use scx_ml::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
-use scx_ml::learner::{self, LearnerConfig, LearnerStatus};
+use scx_ml::kernel::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
+use scx_ml::kernel::native;
+use scx_ml::kernel::sample::Sample;
+use scx_ml::learn::learner::{self, LearnerConfig, LearnerStatus};
+use scx_ml::learn::profile::Profiles;
 use scx_ml::model::Model;
-use scx_ml::native;
-use scx_ml::profile::Profiles;
-use scx_ml::publish::ModelSink;
-use scx_ml::sample::Sample;
+use scx_ml::model::sink::ModelSink;
 
-use super::Prediction;
 use super::history::{History, ProfileFacts, Surroundings, WakerFacts};
+use super::prediction::Prediction;
 use crate::machine::{Machine, TaskId, Waker};
 
 /// How the learner is set up; the defaults are those of `scx_ml`.

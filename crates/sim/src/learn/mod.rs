@@ -2,37 +2,18 @@
 
 mod history;
 mod learner;
+mod prediction;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use scx_ml::native;
+use scx_ml::kernel::native;
 
 pub use history::{History, Surroundings};
 pub use learner::{Learner, LearnerParams};
+pub use prediction::Prediction;
 
 use crate::machine::{Machine, TaskId};
 use crate::workload::sizes::normal;
-
-/// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Prediction {
-    pub pred_q16: i32,
-    /// To the 95 % quantile.
-    pub margin_q16: i32,
-    /// Down to the 5 % quantile.
-    pub long_margin_q16: i32,
-    /// Mean |error| about this task lately, Q8.
-    pub err_q8: i32,
-    /// Bursts that were surely long have proven to be.
-    pub long_proven: bool,
-}
-
-impl Prediction {
-    /// policy_is_sure()
-    pub fn is_sure(&self) -> bool {
-        native::is_sure(self.margin_q16, self.err_q8)
-    }
-}
 
 /// 1.0 in Q16.
 const ONE_Q16: f64 = 65536.0;

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use scx_ml::native;
+use scx_ml::kernel::native;
 
 use super::sizes::{Sizes, exponential};
 use super::{Load, Next, Order};

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use clap::ValueEnum;
-use scx_ml::sample::Sample;
+use scx_ml::kernel::sample::Sample;
 
 use super::{Load, Next, Order};
 use crate::machine::{TaskId, TaskSpec, Waker, nice_of_weight};

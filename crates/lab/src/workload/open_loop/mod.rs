@@ -3,7 +3,7 @@
 mod arrivals;
 mod pool;
 
-use super::{Context, Kind, Workload, bad, join, spawn};
+use super::kind::{Context, Kind, Workload, bad, join, spawn};
 use crate::calibration::burn;
 use crate::error::{LabError, Result};
 use crate::metric::{

@@ -1,5 +1,5 @@
 //! scx_ml itself: the structure of `main.bpf.c`, `queues.bpf.h`, `preempt.bpf.h` and `burst.bpf.h`, with every number
-//! computed by the kernel's own `policy.h` and `model.h` through [`scx_ml::native`].
+//! computed by the kernel's own `policy.h` and `model.h` through [`scx_ml::kernel::native`].
 //!
 //! Left out are pinned tasks, cgroups and other scheduling classes, which no workload here has. Loops over CPUs are done by
 //! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
@@ -9,8 +9,8 @@ mod placement;
 mod queues;
 pub mod rules;
 
-use scx_ml::bpf::intf::{self, policy_params};
-use scx_ml::native;
+use scx_ml::kernel::bpf::intf::{self, policy_params};
+use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
 use crate::learn::{Predictor, Surroundings};

@@ -1,7 +1,7 @@
 //! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h` and
 //! `preempt.bpf.h`.
 
-use scx_ml::native;
+use scx_ml::kernel::native;
 
 use super::Ml;
 use crate::machine::{Machine, TaskId};

@@ -1,0 +1,27 @@
+//! User space's end of the kernel half: what it sends and how that is read, its mathematics compiled for the host, and the
+//! machine that it runs on.
+//!
+//! ```text
+//! bpf         generated: the skeleton of src/bpf/main.bpf.c, the types of src/bpf/intf.h
+//! native      model.h and policy.h for the host, and the tables of record.h and intf.h
+//! ringbuf     drains the records to whoever wants them; sample is one of them, features what a model may use of it
+//! mode        what predictions are used for
+//! syscalls    classes of system calls;  topology  caches and CPUs
+//! preflight   whether this kernel can do it;  privileges  gives up what scheduling does not need
+//! host, clock the machine and its time
+//! fault       failures on purpose, and what a panic says
+//! ```
+
+pub mod bpf;
+pub mod clock;
+pub mod fault;
+pub mod features;
+pub mod host;
+pub mod mode;
+pub mod native;
+pub mod preflight;
+pub mod privileges;
+pub mod ringbuf;
+pub mod sample;
+pub mod syscalls;
+pub mod topology;

@@ -1,0 +1,149 @@
+//! A sample: the record of one burst. Pure decoding, no libbpf.
+
+use crate::kernel::bpf::intf::{
+    burst_sample, sample_flags_SAMPLE_FIRST, sample_flags_SAMPLE_PREDICTED,
+    sample_flags_SAMPLE_STEERED,
+};
+use crate::kernel::features::{Features, from_q8};
+
+/// A record that is not one.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a record of {found} bytes came through the ring buffer, {expected} were expected")]
+pub struct DecodeError {
+    found: usize,
+    expected: usize,
+}
+
+/// One burst, from wake-up to voluntary block, as `struct burst_sample` of `intf.h` holds it.
+#[derive(Clone, Copy)]
+pub struct Sample(pub burst_sample);
+
+impl Sample {
+    /// From the bytes of a ring buffer record. The record may be longer: the ring buffer rounds up to eight bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let expected = size_of::<burst_sample>();
+        if bytes.len() < expected || bytes.len() >= expected + 8 {
+            return Err(DecodeError {
+                found: bytes.len(),
+                expected,
+            });
+        }
+        // SAFETY: there are enough bytes, the type consists of integers for which every bit pattern is valid, and
+        // the read does not need alignment.
+        Ok(Self(unsafe {
+            bytes.as_ptr().cast::<burst_sample>().read_unaligned()
+        }))
+    }
+
+    /// log2 of the burst's CPU time in ns, what a model predicts. 0 for a burst too short to have been accounted.
+    pub fn log_burst(&self) -> f64 {
+        (self.0.burst_ns.max(1) as f64).log2()
+    }
+
+    /// The features at the wake-up.
+    pub fn features(&self) -> Features {
+        from_q8(&self.0.feature_q8)
+    }
+
+    /// What the task's moving average predicted at the wake-up, log2(ns).
+    pub fn avg_prediction(&self) -> f64 {
+        f64::from(self.0.avg_q16) / 65536.0
+    }
+
+    /// The generation of the model that predicted, and the prediction in log2(ns); None where no model was valid.
+    pub fn prediction(&self) -> Option<(u64, f64)> {
+        (self.0.flags & sample_flags_SAMPLE_PREDICTED != 0).then(|| {
+            (
+                self.0.model_generation,
+                f64::from(self.0.pred_q16) / 65536.0,
+            )
+        })
+    }
+
+    /// What the kernel's prediction plus its margin was, the burst's 95 % quantile, log2(ns).
+    pub fn quantile(&self) -> Option<f64> {
+        let margin = f64::from(self.0.margin_q16) / 65536.0;
+        self.prediction().map(|(_, value)| value + margin)
+    }
+
+    /// Class of the task, an index into [`crate::kernel::native::CLASSES`].
+    pub fn class(&self) -> usize {
+        self.0.class as usize
+    }
+
+    /// Whether the task's slice came from the prediction.
+    pub fn steered(&self) -> bool {
+        self.0.flags & sample_flags_SAMPLE_STEERED != 0
+    }
+
+    /// Whether this was the task's first burst.
+    pub fn first(&self) -> bool {
+        self.0.flags & sample_flags_SAMPLE_FIRST != 0
+    }
+
+    /// The task's name, at most 15 bytes; bytes that are not UTF-8 are replaced.
+    pub fn comm(&self) -> String {
+        let bytes: Vec<u8> = self
+            .0
+            .comm
+            .iter()
+            .map(|&c| c as u8)
+            .take_while(|&c| c != 0)
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::bpf::bytes_of;
+
+    fn raw() -> burst_sample {
+        burst_sample {
+            burst_ns: 1 << 20,
+            pred_q16: 21 << 16,
+            model_generation: 3,
+            flags: sample_flags_SAMPLE_PREDICTED,
+            avg_q16: (19 << 16) + (1 << 15),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_way_through_bytes() {
+        let mut record = raw();
+        for (to, from) in record.comm.iter_mut().zip(b"worker") {
+            *to = *from as _;
+        }
+        // SAFETY: burst_sample consists of integers, its padding is a field.
+        let sample = Sample::decode(unsafe { bytes_of(&record) }).expect("a whole record");
+
+        assert_eq!(sample.log_burst(), 20.0);
+        assert_eq!(sample.prediction(), Some((3, 21.0)));
+        assert_eq!(sample.avg_prediction(), 19.5);
+        assert_eq!(sample.comm(), "worker");
+        assert!(!sample.steered());
+    }
+
+    #[test]
+    fn a_record_of_the_wrong_size_is_refused() {
+        let size = size_of::<burst_sample>();
+        for len in [0, 1, size - 1, size + 8, 2 * size] {
+            let error = Sample::decode(&vec![0; len]).err().expect("wrong size");
+            assert_eq!(
+                error,
+                DecodeError {
+                    found: len,
+                    expected: size
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_model_there_is_no_prediction() {
+        let sample = Sample(burst_sample { flags: 0, ..raw() });
+        assert_eq!(sample.prediction(), None);
+    }
+}

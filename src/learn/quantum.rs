@@ -1,0 +1,262 @@
+//! The first quantum that the load asks for.
+//!
+//! Nothing tells some bursts apart before they run; what then decides is how long each may run before the next one gets
+//! its turn. Too short, and the many short ones are cut just before their end; too long, and they wait for the long ones
+//! to be found out. What is short, the lengths of the bursts of late tell.
+//!
+//! The policy is taken for a queue of two levels: each burst runs in the first, first come, first served, for at most the
+//! quantum, and what is left of it in the second, which shares what the first leaves. For Poisson arrivals of bursts S at
+//! load ρ (Pollaczek and Khinchine for the first level, with min(S, q) as its work; processor sharing for the second; cf.
+//! Kleinrock, Queueing Systems 2, section 4.7, foreground-background):
+//!
+//! ```text
+//!     W(q) = λ E[min(S,q)²] / 2 (1 - λ E[min(S,q)])      wait in the first level
+//!     T(s) = W(q) + s                                    if s ≤ q
+//!            W(q) + q + (s - q + n(q) g) / (1 - ρ)       else
+//! ```
+//!
+//! where n(q) bursts are met in the second level, each of which has a slice g: so even what needs a moment only waits for a
+//! round. The quantum is the one with the least mean of T(s) / s.
+
+use crate::kernel::native;
+use crate::learn::row::Row;
+
+/// The quanta to choose from. A switch must buy more than it costs (`preempt_after_ns`); and what is beyond a few ms is
+/// not an interactive answer any more.
+pub const QUANTUM_MIN_NS: u64 = 500_000;
+pub const QUANTUM_MAX_NS: u64 = 8_000_000;
+
+/// Bursts to have seen.
+const MIN_ROWS: usize = 200;
+
+/// Bins an octave, and the octaves that they cover; what is outside counts as at the edge.
+const BINS_PER_OCTAVE: usize = 16;
+const FIRST_OCTAVE: usize = 14;
+const LAST_OCTAVE: usize = 36;
+const BINS: usize = (LAST_OCTAVE - FIRST_OCTAVE) * BINS_PER_OCTAVE;
+
+/// The load that is reckoned with. Where less is to be done little waits, and the choice matters little; a saturated
+/// machine has no load in this sense.
+const LOAD: f64 = 0.8;
+
+/// What each of the others in the second level runs before a burst's turn comes. Found by simulation: with this, the quanta
+/// for smooth distributions (exponential, Pareto, a mode with half an octave of noise) come out where they serve best;
+/// with a tick's 4 ms they are nearly twice as long.
+const SLICE_NS: f64 = 500_000.0;
+
+/// Shorter bursts are work to be done, but no matter of slowdown: timers, interrupt threads, those who hand work on. There
+/// may be more of them than of all others, and cutting those for their sake would be a bad bargain.
+const COUNTED_FROM_NS: f64 = 100_000.0;
+
+/// A quantum is changed if another one is better by this share at least.
+const WORTH: f64 = 0.01;
+
+/// Beyond the burst that it is to cover, for switches and cold caches: as in policy_quantum_ns().
+const SPARE: f64 = 1.125;
+
+/// Time between two looks at the load, while no quantum is known and later.
+const FIRST_LOOK_NS: u64 = 1_000_000_000;
+const LOOK_NS: u64 = 5_000_000_000;
+
+/// The first quantum that the kernel was told, and when to look at it again.
+#[derive(Default)]
+pub struct FirstQuantum {
+    /// None: that of the base policy.
+    told_ns: Option<u64>,
+    next_look_ns: u64,
+}
+
+impl FirstQuantum {
+    /// What the kernel is to be told now, if it is time for a look and there is news. `freeze`: the first one stays.
+    pub fn look<'a>(
+        &mut self,
+        rows: impl ExactSizeIterator<Item = &'a Row>,
+        now_ns: u64,
+        freeze: bool,
+    ) -> Option<u64> {
+        if now_ns < self.next_look_ns || (freeze && self.told_ns.is_some()) {
+            return None;
+        }
+        let pause_ns = self.told_ns.map_or(FIRST_LOOK_NS, |_| LOOK_NS);
+        self.next_look_ns = now_ns.saturating_add(pause_ns);
+        let base_ns = native::policy_defaults().first_quantum_ns;
+        let found = first_quantum_ns(rows, self.told_ns.unwrap_or(base_ns))
+            .filter(|&found_ns| self.told_ns != Some(found_ns))?;
+        self.told_ns = Some(found);
+        Some(found)
+    }
+}
+
+/// The first quantum for a load of which `rows` are a sample, in ns; None where they are too few. It is `current_ns`
+/// unless another is clearly better.
+fn first_quantum_ns<'a>(
+    rows: impl ExactSizeIterator<Item = &'a Row>,
+    current_ns: u64,
+) -> Option<u64> {
+    if rows.len() < MIN_ROWS {
+        return None;
+    }
+    let load = Load::of(rows)?;
+    let (best_ns, least) = quanta()
+        .map(|q_ns| (q_ns, load.mean_slowdown(q_ns)))
+        .min_by(|a, b| a.1.total_cmp(&b.1))?;
+    if load.mean_slowdown(current_ns as f64 / SPARE) * (1.0 - WORTH) <= least {
+        return Some(current_ns);
+    }
+    Some(((best_ns * SPARE) as u64).clamp(QUANTUM_MIN_NS, QUANTUM_MAX_NS))
+}
+
+/// The quanta worth a look: each bin's upper end, where its bursts are just covered.
+fn quanta() -> impl Iterator<Item = f64> {
+    let bin_of = |ns: u64| ((ns as f64 / SPARE).log2() * BINS_PER_OCTAVE as f64).round() as usize;
+    (bin_of(QUANTUM_MIN_NS)..=bin_of(QUANTUM_MAX_NS))
+        // Not a hair below the end of a bin.
+        .map(|bin| (bin as f64 / BINS_PER_OCTAVE as f64).exp2() * 1.000_001)
+}
+
+/// A histogram of bursts: weight and upper end of each bin, shortest first.
+struct Load {
+    bins: Vec<(f64, f64)>,
+    /// Sum of the weights, and mean burst in ns.
+    weight: f64,
+    mean_ns: f64,
+}
+
+impl Load {
+    fn of<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<Self> {
+        let mut weights = [0.0; BINS];
+        for row in rows {
+            let bin = ((row.y - FIRST_OCTAVE as f64) * BINS_PER_OCTAVE as f64).max(0.0) as usize;
+            weights[bin.min(BINS - 1)] += row.weight;
+        }
+        let end_ns =
+            |bin: usize| (FIRST_OCTAVE as f64 + (bin + 1) as f64 / BINS_PER_OCTAVE as f64).exp2();
+        let bins: Vec<(f64, f64)> = (0..BINS)
+            .filter(|&bin| weights[bin] > 0.0)
+            .map(|bin| (weights[bin], end_ns(bin)))
+            .collect();
+        let weight: f64 = bins.iter().map(|b| b.0).sum();
+        let work: f64 = bins.iter().map(|b| b.0 * b.1).sum();
+        (weight > 0.0 && work.is_finite()).then(|| Self {
+            bins,
+            weight,
+            mean_ns: work / weight,
+        })
+    }
+
+    /// Mean of T(s) / s, see the module.
+    fn mean_slowdown(&self, q_ns: f64) -> f64 {
+        let mean = |f: &dyn Fn(f64) -> f64| {
+            self.bins.iter().map(|&(w, s_ns)| w * f(s_ns)).sum::<f64>() / self.weight
+        };
+        let rate = LOAD / self.mean_ns;
+        let first_load = rate * mean(&|s| s.min(q_ns));
+        let wait_ns = rate * mean(&|s| s.min(q_ns).powi(2)) / 2.0 / (1.0 - first_load);
+        // Of what the first level leaves, the second has this share to do.
+        let second_load = (LOAD - first_load) / (1.0 - first_load);
+        let met = second_load / (1.0 - second_load);
+        mean(&|s| {
+            if s < COUNTED_FROM_NS {
+                return 0.0;
+            }
+            let rest_ns = if s <= q_ns {
+                0.0
+            } else {
+                (s - q_ns + met * SLICE_NS) / (1.0 - LOAD)
+            };
+            (wait_ns + s.min(q_ns) + rest_ns) / s
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::bpf::NR_FEATURES;
+    use proptest::prelude::*;
+
+    fn row(burst_ms: f64, weight: f64) -> Row {
+        Row {
+            x: [0.0; NR_FEATURES],
+            y: (burst_ms * 1e6).log2(),
+            avg: 0.0,
+            weight,
+            class: 0,
+            end_ns: 0,
+        }
+    }
+
+    /// Of 1000 bursts, so many of each length in ms.
+    fn quantum_ms(mix: &[(usize, f64)]) -> f64 {
+        let rows: Vec<Row> = mix
+            .iter()
+            .flat_map(|&(n, ms)| std::iter::repeat_with(move || row(ms, 1.0)).take(n))
+            .collect();
+        first_quantum_ns(rows.iter(), 2_000_000).expect("enough rows") as f64 / 1e6
+    }
+
+    #[test]
+    fn the_short_mode_is_covered_and_not_much_more() {
+        for short_ms in [0.5, 1.0, 2.0, 5.0] {
+            let q = quantum_ms(&[(950, short_ms), (50, 40.0)]);
+            assert!((1.05..1.3).contains(&(q / short_ms)), "{short_ms}: {q}");
+        }
+    }
+
+    #[test]
+    fn what_is_short_depends_on_the_rest() {
+        // 5 ms are long beside 1 ms, and short beside 100.
+        assert!(quantum_ms(&[(950, 1.0), (50, 5.0)]) < 2.0);
+        assert!(quantum_ms(&[(950, 5.0), (50, 100.0)]) > 5.0);
+    }
+
+    #[test]
+    fn timeouts_and_interrupts_do_not_make_all_else_long() {
+        let q = quantum_ms(&[(2000, 0.02), (950, 1.0), (50, 40.0)]);
+        assert!((1.05..1.3).contains(&q), "{q}");
+    }
+
+    #[test]
+    fn bursts_of_one_length_are_not_cut() {
+        for ms in [1.0, 2.0, 5.0] {
+            assert!(quantum_ms(&[(1000, ms)]) > ms);
+        }
+    }
+
+    #[test]
+    fn a_quantum_that_serves_is_kept() {
+        // 1.2 ms would be a little better than 1.3: not worth a change.
+        let rows: Vec<Row> = (0..1000)
+            .map(|i| row(if i % 20 == 0 { 40.0 } else { 1.0 }, 1.0))
+            .collect();
+        assert_eq!(first_quantum_ns(rows.iter(), 1_300_000), Some(1_300_000));
+        assert_eq!(first_quantum_ns(rows[..100].iter(), 1_300_000), None);
+    }
+
+    #[test]
+    fn a_row_counts_by_its_weight() {
+        let rows: Vec<Row> = (0..400)
+            .map(|i| {
+                if i % 2 == 0 {
+                    row(0.5, 100.0)
+                } else {
+                    row(20.0, 1.0)
+                }
+            })
+            .collect();
+        let q_ns = first_quantum_ns(rows.iter(), 2_000_000).expect("enough rows");
+        assert!(q_ns < 700_000, "{q_ns}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_load_has_a_quantum_inside_the_bounds(
+            bursts in prop::collection::vec((-10.0f64..60.0, 0.0f64..1e6), 200..300),
+            current_ns in QUANTUM_MIN_NS..QUANTUM_MAX_NS,
+        ) {
+            let rows: Vec<Row> = bursts.iter().map(|&(y, w)| Row { y, ..row(1.0, w) }).collect();
+            let q_ns = first_quantum_ns(rows.iter(), current_ns);
+            prop_assert!(q_ns.is_none_or(|q| (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(&q)));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Watching the scheduler: what it counts, keeps and decides, for people and machines. All of it only reads.
+//!
+//! ```text
+//! stats        statistics on scx_stats' socket and as text;  openmetrics  the same for Prometheus
+//! latency      the kernel's histogram of wake-to-run latencies
+//! queues       the machine as the scheduler knows it, and what waits where
+//! observe      reads tasks, models and queues in the BPF maps for whoever asks on the socket
+//! ask          the client's end of the socket
+//! explain      why a task got its slice
+//! top          a dashboard
+//! units        numbers as people write them
+//! ```
+
+pub mod ask;
+pub mod explain;
+pub mod latency;
+pub mod observe;
+pub mod openmetrics;
+pub mod queues;
+pub mod stats;
+pub mod top;
+pub mod units;

@@ -1,0 +1,142 @@
+//! What the scheduler says of the machine as it knows it, and of what waits where by its own count: for whoever looks
+//! for a task that was forgotten, and for the tests, to which the counts must come out even.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::bpf::intf::{cpu_ctx, group_ctx, llc_ctx};
+
+/// What queues are asked for as.
+pub const QUEUES_TARGET: &str = "queues";
+
+/// The machine's CPUs and caches, the counts of what waits there, and the cgroups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    pub llcs: Vec<LlcQueues>,
+    /// By CPU id; ids without a CPU that is online too.
+    pub cpus: Vec<CpuQueues>,
+    pub groups: Vec<GroupLine>,
+}
+
+/// CPUs that share a last-level cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LlcQueues {
+    /// NUMA node, numbered densely.
+    pub node: u32,
+    /// As a walk along the ring meets them.
+    pub cpus: Vec<u32>,
+    /// Tasks in the fresh lanes of its CPUs, and in its fair lane.
+    pub fresh: u32,
+    pub fair: u32,
+}
+
+/// A CPU.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuQueues {
+    pub llc: u32,
+    /// Tasks in its fresh lane.
+    pub fresh: u32,
+    /// A higher class of tasks has it.
+    pub taken: bool,
+}
+
+/// A cgroup of the cpu controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupLine {
+    pub id: u64,
+    /// 0: a child of the root.
+    pub parent_id: u64,
+    pub weight: u32,
+    /// Weights of the runnable tasks and of the active groups directly below it.
+    pub active_sum: u64,
+    /// What it adds to its parent's sum: its weight while that is not 0.
+    pub added: u64,
+}
+
+impl Queues {
+    /// From the kernel's arrays, and its table of groups.
+    pub fn new(cpus: &[cpu_ctx], llcs: &[llc_ctx], groups: &[(u64, group_ctx)]) -> Self {
+        let mut groups: Vec<_> = groups
+            .iter()
+            .map(|(id, g)| GroupLine {
+                id: *id,
+                parent_id: g.parent_id,
+                weight: g.weight,
+                active_sum: g.active_sum,
+                added: g.added,
+            })
+            .collect();
+        groups.sort_unstable_by_key(|g| g.id);
+        Self {
+            llcs: llcs
+                .iter()
+                .map(|llc| LlcQueues {
+                    node: llc.node,
+                    cpus: ring(cpus, llc.first_cpu),
+                    fresh: llc.nr_fresh,
+                    fair: llc.nr_fair,
+                })
+                .collect(),
+            cpus: cpus
+                .iter()
+                .map(|cpu| CpuQueues {
+                    llc: cpu.llc,
+                    fresh: cpu.nr_fresh,
+                    taken: cpu.taken != 0,
+                })
+                .collect(),
+            groups,
+        }
+    }
+
+    /// Tasks that are counted as waiting, in all lanes that are counted.
+    pub fn waiting(&self) -> u64 {
+        let in_llcs = self
+            .llcs
+            .iter()
+            .map(|l| u64::from(l.fresh) + u64::from(l.fair));
+        in_llcs.sum()
+    }
+}
+
+/// The CPUs of a ring from one of them on. It cannot be longer than there are CPUs, whatever its links say.
+fn ring(cpus: &[cpu_ctx], first: u32) -> Vec<u32> {
+    let mut met = vec![first];
+    while met.len() <= cpus.len() {
+        match met.last().and_then(|&cpu| cpus.get(cpu as usize)) {
+            Some(cpu) if cpu.next_in_llc != first => met.push(cpu.next_in_llc),
+            _ => break,
+        }
+    }
+    met
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpus_of_an_llc_are_those_of_its_ring() {
+        let cpus = [2, 3, 0, 1].map(|next_in_llc| cpu_ctx {
+            next_in_llc,
+            ..Default::default()
+        });
+        let llcs = [0, 1].map(|first_cpu| llc_ctx {
+            first_cpu,
+            nr_fair: 1 + first_cpu,
+            ..Default::default()
+        });
+        let queues = Queues::new(&cpus, &llcs, &[]);
+        assert_eq!(queues.llcs[0].cpus, [0, 2]);
+        assert_eq!(queues.llcs[1].cpus, [1, 3]);
+        assert_eq!(queues.waiting(), 3);
+    }
+
+    #[test]
+    fn a_ring_that_does_not_close_ends() {
+        let cpus = [1, 1].map(|next_in_llc| cpu_ctx {
+            next_in_llc,
+            ..Default::default()
+        });
+        assert!(ring(&cpus, 0).len() <= 3);
+    }
+}

@@ -1,0 +1,447 @@
+//! Statistics: what the kernel part counts and the learner has done, over scx_stats' socket and as text.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use scx_stats::prelude::*;
+use scx_stats_derive::{Stats, stat_doc};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::bpf::intf::{counters, watch};
+use crate::kernel::features;
+use crate::kernel::native;
+use crate::kernel::ringbuf::DrainCounters;
+use crate::learn::learner::LearnerStatus;
+use crate::recording::recorder::RecorderStatus;
+use crate::watch::latency::{self, Histogram};
+use crate::watch::units;
+
+/// Defines [`Metrics`] from the kernel's counters, each with the name and description of `intf.h` (a test compares
+/// the two lists), and the fields of user space.
+macro_rules! metrics {
+    ($($counter:ident: $counter_desc:tt,)* ; $($field:ident: $type:ty = $desc:tt,)*) => {
+        /// One reading. Counters cover the time since the reading before; the rest is as it is now.
+        #[stat_doc]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Stats)]
+        #[stat(top)]
+        pub struct Metrics {
+            $(#[stat(desc = $counter_desc)] pub $counter: u64,)*
+            $(#[stat(desc = $desc)] pub $field: $type,)*
+        }
+
+        /// Name and description of each of the kernel's counters.
+        pub const COUNTERS: &[(&str, &str)] = &[$((stringify!($counter), $counter_desc),)*];
+
+        impl Metrics {
+            fn set_counters(&mut self, c: &counters) {
+                $(self.$counter = c.$counter;)*
+            }
+
+            /// Name, description and value of each of the kernel's counters.
+            pub fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($counter), $counter_desc, self.$counter),)*].into_iter()
+            }
+
+            /// What was counted since `before`; readings of a restarted scheduler start anew.
+            fn counters_since(&mut self, before: &Self) {
+                $(self.$counter = self.$counter.checked_sub(before.$counter).unwrap_or(self.$counter);)*
+            }
+        }
+    };
+}
+
+metrics! {
+    bursts: "bursts ended, the scheduler's own threads left out",
+    kept: "samples put into the ring buffer",
+    dropped: "samples lost because the ring buffer was full",
+    sampled_out: "bursts that sampling left out",
+    excluded: "bursts of the scheduler's own threads",
+    slices_predicted: "slices that came from a prediction",
+    slices_average: "slices from the moving average, where no model predicts or that is surer",
+    slices_base: "slices from the base policy",
+    predictions: "predictions made at a wake-up",
+    no_model: "wake-ups for which no valid model was published",
+    clamped_min: "predicted slices raised to the shortest allowed",
+    clamped_max: "predicted slices cut to the longest allowed",
+    fallback: "wake-ups with a prediction that the watch did not let steer",
+    judged: "bursts for which both predictors were judged",
+    err_model_q8: "sum of |predicted - actual| log2 burst of the model",
+    err_avg_q8: "sum of |predicted - actual| log2 burst of the moving average",
+    direct_idle: "wake-ups sent straight to an idle CPU",
+    queued_fresh: "tasks queued in the lane of fresh wake-ups",
+    queued_fair: "tasks queued in the fair lane",
+    queued_pinned: "tasks queued for one CPU only",
+    kept_running: "slices renewed in place because nothing more urgent waited",
+    preempt_kicks: "running tasks asked to make room for a fresh wake-up",
+    tick_preempts: "running tasks ended at a tick, past their first quantum",
+    timers_set: "timers set for the end of a first quantum",
+    timer_preempts: "running tasks asked to make room at the end of their first quantum",
+    fair_turns: "turns given to the fair lane because it had waited long enough",
+    neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
+    llc_steals: "tasks taken from another LLC's queues",
+    reliefs: "tasks taken because their own CPUs did not come to take them",
+    evenings: "tasks taken from an LLC where more wait per CPU",
+    reenqueued: "tasks taken back from a CPU that a higher class took over",
+    no_task_ctx: "events of a task without a context, handled by default settings",
+    wait_ns: "time tasks were runnable but did not run",
+    waits: "times a task waited",
+    ;
+    mode: String = "learn, shadow, frozen or base",
+    uptime_s: f64 = "seconds since the scheduler was attached",
+    span_s: f64 = "seconds that the counters cover: those since the reading before",
+    latencies_log2: Vec<u64> = "wake-to-run latencies: how many took 2^i to below 2^(i+1) ns, from i = 0 on",
+    latency_ns: u64 = "all of those latencies together, nanoseconds",
+    wakeups: u64 = "wake-ups that ended with the task on a CPU: the sum of those",
+    latency_p50_us: f64 = "half of them took less, microseconds",
+    latency_p99_us: f64 = "99 % of them took less, microseconds",
+    received: u64 = "samples that user space has read, since the start",
+    channel_dropped: u64 = "samples lost because the learner was behind, since the start",
+    undecodable: u64 = "records that were no samples, since the start",
+    recorded: u64 = "samples in the recording (--record), since the start",
+    record_lost: u64 = "samples that are not in it: recorder behind, limit or disk; since the start",
+    trainer_dead: u64 = "1: the trainer has ended with an error, base policy only",
+    window: u64 = "samples in the window",
+    models_fitted: u64 = "fits, since the start",
+    models_failed: u64 = "fits that failed, since the start",
+    models_published: u64 = "new models published, since the start",
+    models_kept: u64 = "times that the published model was confirmed, since the start",
+    models_withdrawn: u64 = "models withdrawn because the moving average was better, since the start",
+    drifts: u64 = "times that the model's error rose and a fit was brought forward, since the start",
+    generation: u64 = "generation of the published model, 0 for none",
+    model_samples: u64 = "samples that the published model was fitted on",
+    first_quantum_ns: u64 = "first quantum that the load asks for, nanoseconds; 0: not known yet",
+    fit_us: u64 = "CPU time that the last fit and judgement took, microseconds",
+    profiles: u64 = "profiles in the process database",
+    profiles_told: u64 = "profiles that the kernel uses",
+    gate_model: f64 = "mean |error| on newer samples at the last fit of what is published now, octaves",
+    gate_avg: f64 = "the moving average's mean |error| on the same, octaves",
+    parity_checked: u64 = "predictions of the kernel that were recomputed, since the start",
+    parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
+    parity_max: f64 = "largest difference, octaves",
+    in_fallback: String = "classes of tasks whose model the kernel does not use at the moment",
+    fallbacks: u64 = "times that the kernel fell back from a model to the moving average, since the start",
+    returns: u64 = "times that it returned to the model, since the start",
+    error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
+    error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
+}
+
+/// What a reading is made of.
+pub struct Sources<'a> {
+    pub mode: &'static str,
+    pub uptime_s: f64,
+    pub counters: &'a counters,
+    pub latencies: Histogram,
+    pub drain: &'a DrainCounters,
+    pub learner: &'a LearnerStatus,
+    /// By class.
+    pub watches: &'a [watch],
+    /// None: nothing is recorded.
+    pub recorder: Option<&'a RecorderStatus>,
+}
+
+impl Metrics {
+    /// A reading of everything since the start.
+    pub fn read(from: Sources) -> Self {
+        let learner = from.learner;
+        let mut metrics = Self {
+            mode: from.mode.to_string(),
+            uptime_s: from.uptime_s,
+            span_s: from.uptime_s,
+            latencies_log2: from.latencies.counts,
+            latency_ns: from.latencies.sum_ns,
+            received: from.drain.received.load(Ordering::Relaxed),
+            channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
+            undecodable: from.drain.undecodable.load(Ordering::Relaxed),
+            recorded: from
+                .recorder
+                .map_or(0, |r| r.recorded.load(Ordering::Relaxed)),
+            record_lost: from.recorder.map_or(0, RecorderStatus::lost),
+            trainer_dead: u64::from(learner.dead),
+            window: learner.window as u64,
+            models_fitted: learner.fits,
+            models_failed: learner.fits_failed,
+            models_published: learner.published,
+            models_kept: learner.kept,
+            models_withdrawn: learner.withdrawn,
+            drifts: learner.drifts,
+            generation: learner.generation,
+            model_samples: learner.model_samples as u64,
+            first_quantum_ns: learner.first_quantum_ns,
+            fit_us: learner.fit_us,
+            profiles: learner.profiles as u64,
+            profiles_told: learner.profiles_told as u64,
+            gate_model: learner.gate_model,
+            gate_avg: learner.gate_avg,
+            parity_checked: learner.parity.checked,
+            parity_errors: learner.parity.errors,
+            parity_max: learner.parity.max,
+            in_fallback: in_fallback(from.watches),
+            fallbacks: from.watches.iter().map(|w| u64::from(w.fallbacks)).sum(),
+            returns: from.watches.iter().map(|w| u64::from(w.returns)).sum(),
+            ..Default::default()
+        };
+        metrics.set_counters(from.counters);
+        metrics.judge();
+        metrics
+    }
+
+    /// The counters less those of `before`, and the errors and latencies of that time. A scheduler that was restarted
+    /// since counts from zero.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut delta = self.clone();
+        delta.counters_since(before);
+        if self.uptime_s >= before.uptime_s {
+            delta.span_s = self.uptime_s - before.uptime_s;
+            delta.latency_ns = self.latency_ns.saturating_sub(before.latency_ns);
+            for (count, before) in delta.latencies_log2.iter_mut().zip(&before.latencies_log2) {
+                *count = count.saturating_sub(*before);
+            }
+        }
+        delta.judge();
+        delta
+    }
+
+    /// Mean errors from the sums, quantiles from the histogram.
+    fn judge(&mut self) {
+        let mean = |sum_q8: u64| {
+            if self.judged == 0 {
+                0.0
+            } else {
+                sum_q8 as f64 / 256.0 / self.judged as f64
+            }
+        };
+        (self.error_model, self.error_avg) = (mean(self.err_model_q8), mean(self.err_avg_q8));
+        self.wakeups = latency::total(&self.latencies_log2);
+        let quantile_us = |q| self.latency_quantile_ns(q).unwrap_or(0.0) / 1000.0;
+        (self.latency_p50_us, self.latency_p99_us) = (quantile_us(0.5), quantile_us(0.99));
+    }
+
+    /// Wake-to-run latency that a share `q` of the wake-ups stayed below, ns; None without any.
+    pub fn latency_quantile_ns(&self, q: f64) -> Option<f64> {
+        latency::quantile_ns(&self.latencies_log2, q)
+    }
+
+    /// Slices granted.
+    pub fn slices(&self) -> u64 {
+        self.slices_predicted + self.slices_average + self.slices_base
+    }
+
+    /// Share of the slices that came from a prediction, in percent.
+    pub fn predicted_share(&self) -> f64 {
+        percent(self.slices_predicted, self.slices())
+    }
+
+    /// Four lines for a person, five while recording.
+    pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
+        writeln!(
+            w,
+            "[scx_ml {}] bursts {}, samples kept {}, sampled out {}, lost {} (ring buffer {}, channel {})",
+            self.mode,
+            self.bursts,
+            self.kept,
+            self.sampled_out,
+            self.dropped + self.channel_dropped,
+            self.dropped,
+            self.channel_dropped,
+        )?;
+        let model = match self.generation {
+            _ if self.trainer_dead != 0 => "the trainer is dead, no model".to_string(),
+            0 => "no model".to_string(),
+            g if self.in_fallback.is_empty() => {
+                format!("model {g} of {} samples", self.model_samples)
+            }
+            g => format!(
+                "model {g} of {} samples, moving average for {}",
+                self.model_samples, self.in_fallback
+            ),
+        };
+        writeln!(
+            w,
+            "  {model}; fitted {}, published {}, confirmed {}, withdrawn {}, drifts {}; window {}, last fit {:.1} ms; first \
+             quantum {:.2} ms",
+            self.models_fitted,
+            self.models_published,
+            self.models_kept,
+            self.models_withdrawn,
+            self.drifts,
+            self.window,
+            self.fit_us as f64 / 1000.0,
+            if self.first_quantum_ns > 0 {
+                self.first_quantum_ns
+            } else {
+                native::policy_defaults().first_quantum_ns
+            } as f64
+                / 1e6,
+        )?;
+        writeln!(
+            w,
+            "  slices predicted {:.1} % of {}, by moving average {:.1} %; |error| model {} moving average {} octaves; fresh {}, fair {}, idle {}, \
+             preempted {}, mean wait {} us",
+            self.predicted_share(),
+            self.slices(),
+            percent(self.slices_average, self.slices()),
+            error_text(self.judged, self.error_model),
+            error_text(self.judged, self.error_avg),
+            self.queued_fresh,
+            self.queued_fair,
+            self.direct_idle,
+            self.preempt_kicks + self.tick_preempts,
+            self.wait_ns / self.waits.max(1) / 1000,
+        )?;
+        let latency = |q| {
+            self.latency_quantile_ns(q)
+                .map_or("-".into(), |ns| units::duration(ns as u64))
+        };
+        writeln!(
+            w,
+            "  wake-to-run p50 {}, p90 {}, p99 {}, p99.9 {} of {} wake-ups",
+            latency(0.5),
+            latency(0.9),
+            latency(0.99),
+            latency(0.999),
+            self.wakeups,
+        )?;
+        if self.recorded + self.record_lost > 0 {
+            writeln!(
+                w,
+                "  recorded {}, not recorded {}",
+                self.recorded, self.record_lost
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of the classes in fallback.
+fn in_fallback(watches: &[watch]) -> String {
+    let names: Vec<&str> = watches
+        .iter()
+        .enumerate()
+        .filter(|(_, w)| w.fallback != 0)
+        .map(|(class, _)| features::class_name(class))
+        .collect();
+    names.join(" ")
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        100.0 * part as f64 / whole as f64
+    }
+}
+
+fn error_text(judged: u64, error: f64) -> String {
+    if judged == 0 {
+        "-".into()
+    } else {
+        format!("{error:.3}")
+    }
+}
+
+/// The stats server's side: each client sees what happened since it last asked.
+pub fn server_data() -> StatsServerData<(), Metrics> {
+    let open: Box<dyn StatsOpener<(), Metrics>> = Box::new(move |(req_ch, res_ch)| {
+        req_ch.send(())?;
+        let mut before = res_ch.recv()?;
+        let read: Box<dyn StatsReader<(), Metrics>> = Box::new(move |_args, (req_ch, res_ch)| {
+            req_ch.send(())?;
+            let now = res_ch.recv()?;
+            let delta = now.since(&before);
+            before = now;
+            delta.to_json()
+        });
+        Ok(read)
+    });
+
+    StatsServerData::new()
+        .add_meta(Metrics::meta())
+        .add_ops("top", StatsOps { open, close: None })
+}
+
+/// The client's side: print readings until `shutdown`.
+pub fn monitor(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
+    scx_utils::monitor_stats::<Metrics>(
+        &[],
+        interval,
+        || shutdown.load(Ordering::Relaxed),
+        |metrics| metrics.format(&mut std::io::stdout()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_are_those_of_the_kernel_part() {
+        let kernel: Vec<_> = crate::kernel::native::COUNTERS
+            .iter()
+            .map(|c| (c.name, c.description))
+            .collect();
+        assert_eq!(COUNTERS, kernel);
+    }
+
+    #[test]
+    fn errors_are_means_over_the_time_between_two_readings() {
+        let before = Metrics {
+            judged: 10,
+            err_model_q8: 10 * 256,
+            err_avg_q8: 20 * 256,
+            ..Default::default()
+        };
+        let now = Metrics {
+            judged: 14,
+            err_model_q8: 12 * 256,
+            err_avg_q8: 24 * 256,
+            models_fitted: 3,
+            ..Default::default()
+        };
+        let delta = now.since(&before);
+        assert_eq!((delta.error_model, delta.error_avg), (0.5, 1.0));
+        assert_eq!((delta.judged, delta.models_fitted), (4, 3));
+    }
+
+    #[test]
+    fn a_restarted_scheduler_counts_from_zero() {
+        let before = Metrics {
+            bursts: 100,
+            ..Default::default()
+        };
+        let now = Metrics {
+            bursts: 7,
+            ..Default::default()
+        };
+        assert_eq!(now.since(&before).bursts, 7);
+    }
+
+    #[test]
+    fn latencies_are_those_between_two_readings() {
+        let reading = |uptime_s, count| {
+            let mut metrics = Metrics {
+                uptime_s,
+                latencies_log2: vec![0; latency::BUCKETS],
+                ..Default::default()
+            };
+            metrics.latencies_log2[10] = count;
+            metrics
+        };
+        let delta = reading(7.0, 30).since(&reading(5.0, 20));
+        assert_eq!((delta.wakeups, delta.span_s), (10, 2.0));
+        assert!((1.024..2.048).contains(&delta.latency_p50_us));
+        let restarted = reading(1.0, 3).since(&reading(5.0, 20));
+        assert_eq!((restarted.wakeups, restarted.span_s), (3, 0.0));
+    }
+
+    #[test]
+    fn a_reading_without_bursts_can_be_printed() {
+        let mut text = vec![];
+        Metrics::default().format(&mut text).expect("printed");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("no model"), "{text}");
+        assert!(!text.contains("NaN"), "{text}");
+    }
+}
