@@ -72,10 +72,10 @@ static struct model *published_model(struct cpu_ctx *here, u64 *generation, u64 
 }
 
 /*
- * Predict the burst that begins from its features. Returns what steers it. Leaves model_generation 0 where there is no
- * valid model.
+ * Predict the burst that begins from its features, into f; not known where there is no valid model, which leaves
+ * model_generation 0, or where the watch does not trust it.
  */
-static enum steering predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, s32 *long_margin_q16)
+static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct forecast *f)
 {
 	struct linear *linear;
 	struct watch *w;
@@ -90,7 +90,7 @@ static enum steering predict_burst(struct task_ctx *tctx, struct model *m, u64 g
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
 	w = watch_of(class);
 	tctx->margin_q16 = watched_margin_q16(linear->margin_q16, w ? READ_ONCE(w->margin_shift_q16) : 0);
-	*long_margin_q16 = linear->long_margin_q16;
+	f->long_margin_q16 = linear->long_margin_q16;
 
 	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
 	barrier();
@@ -103,47 +103,46 @@ static enum steering predict_burst(struct task_ctx *tctx, struct model *m, u64 g
 	if (w && READ_ONCE(w->fallback)) {
 		tctx->sample_flags |= SAMPLE_FALLBACK;
 		COUNT(fallback);
-		return STEERING_AVERAGE;
+		return;
 	}
-	return STEERING_MODEL;
+	f->pred_q16 = tctx->pred_q16;
+	f->margin_q16 = tctx->margin_q16;
+	f->err_q8 = tctx->err_model_q8;
+	f->known = true;
+	return;
 
 no_model:
 	COUNT(no_model);
-	return STEERING_AVERAGE;
 }
 
-/*
- * What a burst is steered by: the model; where there is none to trust, or it is not sure of this task while the task's
- * moving average is, that; else nothing.
- */
+/* Decide what the burst that begins is steered by, and what it may run before others take its place. */
 static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 {
 	struct policy_params pp = policy_params();
+	struct forecast average = {
+		.pred_q16 = kind_burst_q8(tctx) << 8,
+		.margin_q16 = tctx->err_kind_q8 << 9,
+		.long_margin_q16 = tctx->err_kind_q8 << 9,
+		.err_q8 = tctx->err_kind_q8,
+		/* Before its first error there is nothing known of it. */
+		.known = tctx->judged_kind > 0,
+	};
+	struct forecast forecast = {};
 	bool proven_long = false;
-	s32 long_margin_q16 = 0, err_q8 = 0, avg_margin_q16 = tctx->err_kind_q8 << 9;
-	/* Before its first error there is nothing known of it. */
-	bool avg_known = tctx->judged_kind > 0,
-	     avg_sure = avg_known && policy_is_sure(avg_margin_q16, tctx->err_kind_q8);
 
-	tctx->steering = predict_burst(tctx, m, generation, &long_margin_q16);
-	if (tctx->steering == STEERING_MODEL && avg_sure && !policy_is_sure(tctx->margin_q16, tctx->err_model_q8))
-		tctx->steering = STEERING_AVERAGE;
-	if (tctx->steering == STEERING_MODEL) {
-		tctx->steer_q16 = tctx->pred_q16;
-		tctx->steer_margin_q16 = tctx->margin_q16;
-		err_q8 = tctx->err_model_q8;
-	} else if (avg_known) {
-		tctx->steer_q16 = kind_burst_q8(tctx) << 8;
-		tctx->steer_margin_q16 = avg_margin_q16;
-		long_margin_q16 = avg_margin_q16;
-		err_q8 = tctx->err_kind_q8;
-	} else {
-		tctx->steering = STEERING_NONE;
+	predict_burst(tctx, m, generation, &forecast);
+	tctx->steering = policy_steering(&forecast, &average);
+	if (tctx->steering == STEERING_AVERAGE)
+		forecast = average;
+	if (tctx->steering) {
+		tctx->steer_q16 = forecast.pred_q16;
+		tctx->steer_margin_q16 = forecast.margin_q16;
 	}
 	if (mode != MODE_LEARN)
 		tctx->steering = STEERING_NONE;
-	tctx->sure = tctx->steering && policy_is_sure(tctx->steer_margin_q16, err_q8);
-	tctx->sure_long = tctx->steering && policy_sure_long(&pp, tctx->steer_q16, long_margin_q16, err_q8);
+	tctx->sure = tctx->steering && policy_forecast_is_sure(&forecast);
+	tctx->sure_long =
+		tctx->steering && policy_sure_long(&pp, tctx->steer_q16, forecast.long_margin_q16, forecast.err_q8);
 	if (tctx->sure_long) {
 		struct watch *w = watch_of(tctx->class);
 

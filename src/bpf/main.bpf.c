@@ -5,9 +5,10 @@
  *   intf.h, record.h   shared with user space      task.bpf.h       state and counters
  *   model.h            prediction, integer maths   features.bpf.h   what is known about a task
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
- *   queues.bpf.h       lanes, placement            samples.bpf.h    records to user space
- *   preempt.bpf.h      who makes room, and when    group.bpf.h      nice and cgroup weights
- *   relief.bpf.h       whom nobody serves          latency.bpf.h    from wake-up to running
+ *   decide.h           what is done by them        samples.bpf.h    records to user space
+ *   queues.bpf.h       lanes, placement            group.bpf.h      nice and cgroup weights
+ *   preempt.bpf.h      who makes room, and when    latency.bpf.h    from wake-up to running
+ *   relief.bpf.h       whom nobody serves
  */
 #include "preempt.bpf.h"
 #include "relief.bpf.h"
@@ -60,10 +61,10 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	s32 cpu = scx_bpf_task_cpu(p), idle_cpu, victim = -1, at = cpu;
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	bool pinned = is_pinned(p), woken = enq_flags & SCX_ENQ_WAKEUP;
 	u64 now_ns = scx_bpf_now(), key, slice_ns, vlag;
+	enum policy_queue queue;
 	struct llc_ctx *lctx;
-	bool pinned = is_pinned(p);
-	u32 lane;
 
 	lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	if (!tctx || !cctx || !lctx) {
@@ -79,27 +80,28 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
-	lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock), vlag);
-	/* The trainer's work can wait: it must not delay what it learns from. Those who feed it are not nice, and quick. */
-	if (is_own_task(p) && p->scx.weight < 100)
-		lane = LANE_FAIR;
-	tctx->lane = lane;
+	/* Of our own threads the trainer is nice; those who feed it are not, and quick. */
+	tctx->lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock),
+				 vlag, is_own_task(p) && p->scx.weight < 100);
+	queue = policy_queue(tctx->lane, pinned);
 
-	slice_ns = grant_slice(p, tctx, lane, waiting_per_cpu(lctx, cctx->nr_waiting));
+	slice_ns = grant_slice(p, tctx, tctx->lane, waiting_per_cpu(lctx, cctx->nr_waiting));
 	if (pinned)
 		COUNT(queued_pinned);
-	if (lane == LANE_FAIR) {
+	if (queue != QUEUE_FRESH) {
 		key = reach_key(lctx, fair_key(p, tctx, tctx->vruntime), waiting_per_cpu(lctx, cctx->nr_waiting),
 				now_ns);
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
-		if (pinned)
+		if (queue == QUEUE_PINNED)
 			cctx->maybe_pinned = 1;
 		else
 			count_fair(tctx, cctx->llc);
-		scx_bpf_dsq_insert_vtime(p, pinned ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns, key, enq_flags);
+		scx_bpf_dsq_insert_vtime(p, queue == QUEUE_PINNED ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns,
+					 key, enq_flags);
 	} else {
-		victim = find_preemptible(p, cpu, pinned, (enq_flags & SCX_ENQ_WAKEUP) && bpf_in_interrupt(), now_ns);
+		victim = find_preemptible(p, cpu, pinned,
+					  woken && bpf_in_interrupt() ? OCCASION_INTERRUPT : OCCASION_WAKEUP, now_ns);
 		at = victim >= 0 ? victim : serving_cpu(p, cpu, pinned);
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		key = now_ns + tctx->deadline_after_ns;
@@ -112,15 +114,20 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	 * Only now look for an idle CPU: one that went idle before the insertion has not seen the task, and one that
 	 * goes idle after it will.
 	 */
-	idle_cpu =
-		claim_idle_cpu(p, cpu, pinned, (enq_flags & SCX_ENQ_WAKEUP) && __COMPAT_is_enq_cpu_selected(enq_flags));
-	if (idle_cpu >= 0) {
+	idle_cpu = claim_idle_cpu(p, cpu, pinned, woken && __COMPAT_is_enq_cpu_selected(enq_flags));
+	switch (policy_call(idle_cpu >= 0, victim >= 0, queue)) {
+	case CALL_IDLE:
 		scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
-	} else if (victim >= 0) {
+		break;
+	case CALL_VICTIM:
 		COUNT(preempt_kicks);
 		scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
-	} else if (lane == LANE_FRESH) {
+		break;
+	case CALL_TIMER:
 		set_quantum_timer(at, now_ns);
+		break;
+	case CALL_NOBODY:
+		break;
 	}
 }
 
@@ -142,10 +149,57 @@ static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
 /* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in the fair lane of its queues. */
 static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc, bool pinned_wait)
 {
-	u64 key = running_key(prev, tctx);
-	u64 pinned = pinned_wait ? head_key(pinned_dsq(cpu)) : ~0ULL, shared = head_key(fair_dsq(llc));
+	return policy_goes_on(running_key(prev, tctx), head_key(fair_dsq(llc)),
+			      pinned_wait ? head_key(pinned_dsq(cpu)) : POLICY_NO_KEY);
+}
 
-	return (pinned == ~0ULL || policy_vdiff(key, pinned) < 0) && (shared == ~0ULL || policy_vdiff(key, shared) < 0);
+/* What ops.dispatch knows of the CPU that looks for a task. */
+struct dispatch {
+	s32 cpu;
+	u32 llc;
+	struct cpu_ctx *cctx;
+	struct llc_ctx *lctx;
+	struct task_struct *prev;
+	struct task_ctx *prev_ctx; /* looked up when it is first asked for */
+	u64 now_ns;
+	u32 nr_fresh;
+	u32 per_cpu; /* tasks that wait, per CPU */
+	bool pinned_wait;
+};
+
+/* Try one step of policy_serve. Return true if cpu has a task to run now. From ops.dispatch only. */
+static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bool overdue)
+{
+	switch (step) {
+	case SERVE_FRESH:
+	case SERVE_FRESH_AFTER_ALL:
+		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh);
+	case SERVE_PREV_BY_KEY:
+		d->prev_ctx = task_ctx_of(d->prev);
+		if (!d->prev_ctx || !prev_is_next(d->prev, d->prev_ctx, d->cpu, d->llc, d->pinned_wait))
+			return false;
+		d->cctx->fair_turn_ns = d->now_ns;
+		keep_running(d->prev, d->prev_ctx, d->per_cpu);
+		return true;
+	case SERVE_FAIR:
+		if (!take_fair(d->cpu, d->llc, d->pinned_wait))
+			return false;
+		d->cctx->fair_turn_ns = d->now_ns;
+		if (overdue) {
+			d->cctx->protect_until_ns = d->now_ns + first_quantum_ns();
+			COUNT(fair_turns);
+		}
+		return true;
+	case SERVE_PREV:
+		keep_running(d->prev, d->prev_ctx ?: task_ctx_of(d->prev), d->per_cpu);
+		return true;
+	case SERVE_FRESH_OF_LLC:
+		return take_llcs_fresh(d->cctx, d->lctx);
+	case SERVE_OTHER_LLCS:
+		return steal_from_llcs(d->llc, d->lctx);
+	default:
+		return false;
+	}
 }
 
 /*
@@ -154,71 +208,45 @@ static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cp
  */
 void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 {
-	bool prev_runnable = prev && (prev->scx.flags & SCX_TASK_QUEUED);
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct task_ctx *tctx = NULL;
-	struct llc_ctx *lctx;
-	u64 now_ns = scx_bpf_now();
-	u32 llc, per_cpu, nr_fresh;
+	struct policy_params pp = policy_params();
+	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
+	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
 	s32 nr_fair, nr_pinned = 0;
-	bool overdue;
+	u32 step;
 
-	if (!cctx)
+	if (!d.cctx)
 		return;
-	llc = cctx->llc;
-	lctx = llc_ctx_of(llc);
-	if (!lctx)
+	d.llc = d.cctx->llc;
+	d.lctx = llc_ctx_of(d.llc);
+	if (!d.lctx)
 		return;
 
 	/* Queued there and looked at here under the same rq lock: the hint cannot miss anybody. */
-	if (cctx->maybe_pinned) {
+	if (d.cctx->maybe_pinned) {
 		nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
-		cctx->maybe_pinned = nr_pinned > 0;
+		d.cctx->maybe_pinned = nr_pinned > 0;
 	}
-	nr_fair = nr_pinned + (READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(llc)) : 0);
-	nr_fresh = READ_ONCE(cctx->nr_fresh);
-	cctx->nr_waiting = nr_fair + nr_fresh;
-	per_cpu = waiting_per_cpu(lctx, nr_fair) + nr_fresh;
+	d.pinned_wait = nr_pinned > 0;
+	nr_fair = nr_pinned + (READ_ONCE(d.lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(d.llc)) : 0);
+	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
+	d.cctx->nr_waiting = nr_fair + d.nr_fresh;
+	d.per_cpu = waiting_per_cpu(d.lctx, nr_fair) + d.nr_fresh;
 
-	if (relieve_others(cpu, cctx, lctx, llc, nr_pinned > 0, now_ns))
+	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.pinned_wait, d.now_ns))
 		return;
-	if (nr_fair <= 0) {
-		cctx->fair_turn_ns = now_ns;
-		cctx->fair_behind = 0;
+	s.fair_waits = nr_fair > 0;
+	if (!s.fair_waits) {
+		d.cctx->fair_turn_ns = d.now_ns;
+		d.cctx->fair_behind = 0;
 	}
-	overdue = now_ns - cctx->fair_turn_ns > params.fair_interval_ns >> (cctx->fair_behind ? RELIEF_TURNS_SHIFT : 0);
-	if (overdue)
-		cctx->fair_behind = fair_is_behind(cpu, llc, nr_pinned > 0, now_ns);
+	s.overdue = policy_fair_overdue(&pp, d.cctx->fair_turn_ns, d.cctx->fair_behind, d.now_ns);
+	if (s.overdue)
+		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.pinned_wait, d.now_ns);
 
-	/* Fresh wake-ups first, unless the fair lane has waited for long. */
-	if (!overdue && take_fresh(cpu, cctx, lctx, nr_fresh))
-		return;
-
-	if (prev_runnable)
-		tctx = task_ctx_of(prev);
-	if (nr_fair > 0) {
-		if (tctx && prev_is_next(prev, tctx, cpu, llc, nr_pinned > 0)) {
-			cctx->fair_turn_ns = now_ns;
-			keep_running(prev, tctx, per_cpu);
+#pragma unroll
+	for (step = 0; step < NR_SERVE; step++)
+		if (policy_serves(&s, step) && serve(&d, step, s.overdue))
 			return;
-		}
-		if (take_fair(cpu, llc, nr_pinned > 0)) {
-			cctx->fair_turn_ns = now_ns;
-			if (overdue) {
-				cctx->protect_until_ns = now_ns + first_quantum_ns();
-				COUNT(fair_turns);
-			}
-			return;
-		}
-	}
-
-	/* What waits in the fair lane may run elsewhere only. */
-	if (overdue && take_fresh(cpu, cctx, lctx, nr_fresh))
-		return;
-	if (prev_runnable)
-		keep_running(prev, tctx, per_cpu);
-	else if (!take_llcs_fresh(cctx, lctx))
-		steal_from_llcs(llc, lctx);
 }
 
 /* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
@@ -241,7 +269,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *tctx = task_ctx_of(p);
-	u64 now_ns = scx_bpf_now();
+	u64 now_ns = scx_bpf_now(), before, vclock;
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 
 	if (!tctx || !lctx)
@@ -268,15 +296,17 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
-	cctx->quantum_ns = tctx->sure_long ? 0 : tctx->quantum_ns;
+	cctx->quantum_ns = policy_protected_ns(tctx->quantum_ns, tctx->sure_long);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
 	cctx->wakes_made = 0;
 	if (READ_ONCE(cctx->nr_fresh))
 		set_quantum_timer(cpu, now_ns);
 
-	/* The first of the fair lane has the least virtual time there: the clock does not lag behind it. */
-	if (tctx->lane == LANE_FAIR && policy_vdiff(tctx->vruntime, lctx->vclock) > 0)
-		lctx->vclock = tctx->vruntime;
+	before = lctx->vclock;
+	vclock = policy_clock_at_run(tctx->lane, tctx->vruntime, before);
+	/* Others move it, too: where it stays, nothing is written. */
+	if (vclock != before)
+		lctx->vclock = vclock;
 }
 
 /* p stops running; runnable says whether it would go on. Same context as ops.running. */
@@ -336,9 +366,9 @@ static bool yields_to_fair(struct task_struct *p, u32 llc)
 	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL, *tctx = task_ctx_of(p);
 	struct policy_params pp = policy_params();
 
-	return fctx && tctx && tctx->lane == LANE_FAIR &&
-	       policy_yields_at_tick(&pp, burst_used_ns(p, tctx), running_key(p, tctx), burst_used_ns(first, fctx),
-				     first->scx.dsq_vtime);
+	return fctx && tctx &&
+	       policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
+				     burst_used_ns(first, fctx), first->scx.dsq_vtime);
 }
 
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
@@ -354,7 +384,8 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
 	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
 
-	if ((nr_fresh > 0 && preemptible(cpu, scx_bpf_now())) || (nr_fair > 0 && yields_to_fair(p, cctx->llc))) {
+	if ((nr_fresh > 0 && !room_in_ns(cpu, OCCASION_TICK, scx_bpf_now())) ||
+	    (nr_fair > 0 && yields_to_fair(p, cctx->llc))) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The policy's mathematics: virtual time, lanes, keys and slices.
+ * The policy's mathematics: virtual time, lanes, keys and slices. What is done by them is decided in decide.h.
  *
  * Pure integer C without helpers, maps or division, compiled for BPF and for the host (see model.h). docs/policy.md
  * explains the policy; in short:
@@ -93,11 +93,11 @@ static inline u64 policy_vclock_step(u64 vused, s64 ahead, u32 nr_active)
 
 /*
  * Which lane a task belongs to. quantum_ns: its first quantum; burst_ns: CPU time since it woke; ahead: its virtual time
- * beyond the clock's.
+ * beyond the clock's. background: it is the trainer, whose work can wait: it must not delay what it learns from.
  */
-static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
+static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag, bool background)
 {
-	return burst_ns < quantum_ns && ahead < (s64)vlag ? LANE_FRESH : LANE_FAIR;
+	return burst_ns < quantum_ns && ahead < (s64)vlag && !background ? LANE_FRESH : LANE_FAIR;
 }
 
 /*
@@ -242,17 +242,6 @@ static inline u64 policy_fair_key(const struct policy_params *pp, u64 vruntime, 
 	u64 key = vruntime + policy_virtual_ns(policy_request_ns(pp, keep, pred_q16), inv_weight_q16);
 
 	return keep ? key - policy_virtual_ns(burst_ns, inv_weight_q16) : key;
-}
-
-/*
- * Whether a tick takes the CPU from what runs in the fair lane for what stands first in it: a young burst, within the lag
- * bound, need not wait for the slice of an old one to end if its deadline has become the earlier of the two. Slices among the
- * old stay long: switching between them wins nobody anything.
- */
-static inline bool policy_yields_at_tick(const struct policy_params *pp, u64 burst_ns, u64 key, u64 first_burst_ns,
-					 u64 first_key)
-{
-	return burst_ns > pp->lag_ns && first_burst_ns <= pp->lag_ns && policy_vdiff(first_key, key) < 0;
 }
 
 /*

@@ -4,7 +4,7 @@
  *
  * Problem: a slice ends at a tick, up to 4 ms late at 250 Hz; a fresh wake-up that comes while another is still inside
  * its first quantum would wait that long for a long burst to be found out.
- * How: a wake-up that finds nobody to preempt sets a timer for the end of the first quantum of what runs. There is one
+ * How: decide.h says who makes room, and when. A wake-up that finds nobody to preempt sets a timer for the end of the first quantum of what runs. There is one
  * timer a CPU; it is set at most once a quantum however often the CPU switches, and only while somebody waits: when it
  * fires too early, because another task runs by then, it sets itself again.
  */
@@ -25,80 +25,52 @@ struct {
 	__type(value, struct quantum_timer);
 } quantum_timers SEC(".maps");
 
-/*
- * Time until a fresh wake-up may take the place of what runs on cpu: that must be past its first quantum, and have been
- * there for a moment, so that a switch buys more than it costs. 0: now; ~0: there is nothing to preempt. Reads another
- * CPU's state without a lock: a wrong guess costs one needless switch.
- */
-static u64 preemptible_in_ns(s32 cpu, u64 now_ns)
+/* What runs on cctx's CPU, as it is seen now. */
+static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 {
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	return (struct occupant){
+		.run_start_ns = READ_ONCE(cctx->run_start_ns),
+		.burst_before_ns = cctx->burst_before_ns,
+		.quantum_ns = cctx->quantum_ns,
+		.protect_until_ns = cctx->protect_until_ns,
+		.woke_ns = READ_ONCE(cctx->woke_ns),
+	};
+}
+
+/* Time until what runs on cpu makes room for a fresh wake-up, see policy_room_in_ns(). */
+static u64 room_in_ns(s32 cpu, enum occasion occasion, u64 now_ns)
+{
 	struct policy_params pp = policy_params();
-	u64 start_ns;
-
-	if (!cctx)
-		return ~0ULL;
-	start_ns = READ_ONCE(cctx->run_start_ns);
-	if (!start_ns)
-		return ~0ULL;
-	return saturating_sub(policy_preemptible_at_ns(&pp, start_ns, cctx->burst_before_ns, cctx->quantum_ns,
-						       cctx->protect_until_ns),
-			      now_ns);
-}
-
-static inline bool preemptible(s32 cpu, u64 now_ns)
-{
-	return preemptible_in_ns(cpu, now_ns) == 0;
-}
-
-/*
- * Whether what runs on cpu has woken others lately, since it was put there. Who waits then is likely to wait for what it makes,
- * and for more of that: it makes room at a tick only. A pipe that is filled is read in one go; message by message, each costs
- * two switches. Whom an interrupt has woken does not wait for it, and preempts it as any other.
- */
-#define PRODUCES_NS (8 * SCX_ML_NSEC_PER_MSEC)
-
-static inline bool produces(s32 cpu, u64 now_ns)
-{
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 woke_ns;
+	struct occupant o;
 
 	if (!cctx)
-		return false;
-	woke_ns = READ_ONCE(cctx->woke_ns);
-	return (s64)(woke_ns - READ_ONCE(cctx->run_start_ns)) >= 0 && (s64)(now_ns - woke_ns) < (s64)PRODUCES_NS;
+		return POLICY_NEVER_NS;
+	o = occupant_of(cctx);
+	return policy_room_in_ns(&pp, &o, occasion, now_ns);
 }
-
-/* Whether what runs on cpu makes room now for a fresh wake-up; by_irq: one by an interrupt. */
-static inline bool makes_room(s32 cpu, bool by_irq, u64 now_ns)
-{
-	return preemptible(cpu, now_ns) && (by_irq || !produces(cpu, now_ns));
-}
-
-/* CPUs of the LLC to look at for one to preempt, beside the task's own. */
-#define PREEMPT_SCAN_MAX 4
 
 /*
  * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
- * where there is none. by_irq: an interrupt has woken it.
+ * where there is none.
  */
-static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, bool by_irq, u64 now_ns)
+static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, enum occasion occasion, u64 now_ns)
 {
 	struct cpu_ctx *octx;
 	u32 i, other = cpu;
 
-	if (makes_room(cpu, by_irq, now_ns))
+	if (!room_in_ns(cpu, occasion, now_ns))
 		return cpu;
 	if (pinned || nr_cpus == 1)
 		return -EBUSY;
-	bpf_for (i, 0, PREEMPT_SCAN_MAX) {
+	bpf_for (i, 0, POLICY_SCAN_MAX) {
 		octx = cpu_ctx_of(other);
 		if (!octx)
 			break;
 		other = octx->next_in_llc;
 		if (other == cpu)
 			break;
-		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && makes_room(other, by_irq, now_ns))
+		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && !room_in_ns(other, occasion, now_ns))
 			return other;
 	}
 	return -EBUSY;
@@ -114,7 +86,7 @@ static s32 serving_cpu(struct task_struct *p, s32 cpu, bool pinned)
 
 	if (!octx || !READ_ONCE(octx->taken) || pinned)
 		return cpu;
-	bpf_for (i, 0, PREEMPT_SCAN_MAX) {
+	bpf_for (i, 0, POLICY_SCAN_MAX) {
 		other = octx->next_in_llc;
 		octx = cpu_ctx_of(other);
 		if (!octx || other == cpu)
@@ -128,11 +100,11 @@ static s32 serving_cpu(struct task_struct *p, s32 cpu, bool pinned)
 /* See to it that what runs on cpu ends with its first quantum if somebody fresh waits. Any context but NMI. */
 static void set_quantum_timer(s32 cpu, u64 now_ns)
 {
-	u64 in_ns = preemptible_in_ns(cpu, now_ns), fires_ns = now_ns + in_ns;
+	u64 in_ns = room_in_ns(cpu, OCCASION_TIMER, now_ns), fires_ns = now_ns + in_ns;
 	struct quantum_timer *t;
 	u32 key = cpu;
 
-	if (in_ns == ~0ULL || produces(cpu, now_ns))
+	if (in_ns == POLICY_NEVER_NS)
 		return;
 	t = bpf_map_lookup_elem(&quantum_timers, &key);
 	if (!t || (t->fires_ns > now_ns && t->fires_ns <= fires_ns))
@@ -149,9 +121,9 @@ static int quantum_ended(void *map, u32 *key, struct quantum_timer *t)
 	u64 now_ns = scx_bpf_now();
 
 	t->fires_ns = 0;
-	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0 || produces(cpu, now_ns))
+	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0)
 		return 0;
-	if (preemptible(cpu, now_ns)) {
+	if (!room_in_ns(cpu, OCCASION_TIMER, now_ns)) {
 		COUNT(timer_preempts);
 		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 	} else {

@@ -55,12 +55,12 @@ static s32 create_queues(void)
 	return 0;
 }
 
-/* Key of the first task in a DSQ; U64_MAX when it is empty. Lock-free: the head may be gone a moment later. */
+/* Key of the first task in a DSQ; POLICY_NO_KEY when it is empty. Lock-free: the head may be gone a moment later. */
 static u64 head_key(u64 dsq)
 {
 	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
 
-	return p ? p->scx.dsq_vtime : ~0ULL;
+	return p ? p->scx.dsq_vtime : POLICY_NO_KEY;
 }
 
 /*
@@ -70,7 +70,7 @@ static u64 head_key(u64 dsq)
 static bool take_fair(s32 cpu, u32 llc, bool pinned_wait)
 {
 	if (pinned_wait) {
-		if (policy_vdiff(head_key(fair_dsq(llc)), head_key(pinned_dsq(cpu))) < 0 &&
+		if (policy_shared_first(head_key(fair_dsq(llc)), head_key(pinned_dsq(cpu))) &&
 		    scx_bpf_dsq_move_to_local(fair_dsq(llc), 0))
 			return true;
 		if (scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))
@@ -167,7 +167,8 @@ static bool take_neighbours_fresh(u32 other, u32 nr)
 static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 nr_own)
 {
 	return (nr_own && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
-	       (READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus > 1));
+	       (READ_ONCE(lctx->nr_fresh) && lctx->nr_cpus > POLICY_FRESH_NEIGHBOURS &&
+		take_neighbours_fresh(cctx->next_in_llc, POLICY_FRESH_NEIGHBOURS));
 }
 
 /* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle. From ops.dispatch of cpu only. */
@@ -209,33 +210,23 @@ static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
 	return false;
 }
 
-/* How often the speed of an LLC's clock is looked at; what is older than a few of those says nothing. */
-#define CLOCK_LOOK_NS (256 * SCX_ML_NSEC_PER_MSEC)
-
-/*
- * key, but not later than the clock of llc will be in POLICY_REACH_NS. policy_reach() takes what runs for tasks of weight 100.
- * Where heavier ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside
- * four of nice -20, one of nice 19 some minutes. So its speed is measured, and the nearer of the two counts.
- */
+/* key, but not later than the clock of an LLC, for whose CPUs nr_waiting wait each, reaches within POLICY_REACH_NS. */
 static u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
 {
-	u64 since_ns = now_ns - READ_ONCE(lctx->clock_seen_ns), vclock = lctx->vclock, reach;
+	u64 vclock = lctx->vclock;
+	struct clock_pace pace = {
+		.seen = READ_ONCE(lctx->clock_seen),
+		.seen_ns = READ_ONCE(lctx->clock_seen_ns),
+		.reach = READ_ONCE(lctx->clock_reach),
+	};
 
 	/* Whoever races here stores much the same. */
-	if ((s64)since_ns > (s64)CLOCK_LOOK_NS) {
-		u64 moved = vclock - READ_ONCE(lctx->clock_seen);
-
-		WRITE_ONCE(lctx->clock_seen, vclock);
-		WRITE_ONCE(lctx->clock_seen_ns, now_ns);
-		reach = 0;
-		if (since_ns < 4 * CLOCK_LOOK_NS && moved < POLICY_REACH_NS)
-			reach = moved * (POLICY_REACH_NS / SCX_ML_NSEC_PER_USEC) / (since_ns / SCX_ML_NSEC_PER_USEC) +
-				1;
-		WRITE_ONCE(lctx->clock_reach, reach);
+	if (policy_look_at_clock(&pace, vclock, now_ns)) {
+		WRITE_ONCE(lctx->clock_seen, pace.seen);
+		WRITE_ONCE(lctx->clock_seen_ns, pace.seen_ns);
+		WRITE_ONCE(lctx->clock_reach, pace.reach);
 	}
-	key = policy_reach(key, vclock, nr_waiting);
-	reach = READ_ONCE(lctx->clock_reach);
-	return reach && policy_vdiff(key, vclock + reach) > 0 ? vclock + reach : key;
+	return policy_measured_reach(key, vclock, nr_waiting, pace.reach);
 }
 
 /*
@@ -261,37 +252,27 @@ static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struc
 static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u32 nr_waiting)
 {
 	struct policy_params pp = policy_params();
-	u64 slice_ns;
+	u64 left_ns = 0;
 
-	if (tctx->steering) {
-		slice_ns = policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx));
-		if (slice_ns) {
-			tctx->slice_source = tctx->steering == STEERING_MODEL ? SLICE_PREDICTED : SLICE_AVERAGE;
-			if (slice_ns < pp.slice_min_ns) {
-				tctx->slice_source = SLICE_RAISED;
-				COUNT(clamped_min);
-			} else if (slice_ns > pp.slice_max_ns) {
-				tctx->slice_source = SLICE_CUT;
-				COUNT(clamped_max);
-			}
-			if (tctx->steering == STEERING_MODEL)
-				COUNT(slices_predicted);
-			else
-				COUNT(slices_average);
-			tctx->steered = tctx->steering == STEERING_MODEL;
-			slice_ns = policy_clamp_slice(&pp, slice_ns);
-			goto granted;
-		}
-	}
-	COUNT(slices_base);
-	tctx->slice_source = tctx->steering ? SLICE_OUTLIVED : SLICE_BASE;
-	tctx->steered = false;
-	slice_ns = policy_base_slice_ns(&pp, lane, nr_waiting);
-granted:
-	tctx->granted_ns = slice_ns;
+	if (tctx->steering)
+		left_ns = policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx));
+	tctx->slice_source = policy_slice_source(&pp, tctx->steering, left_ns);
+	tctx->granted_ns = policy_slice_ns(&pp, left_ns, lane, nr_waiting);
+	tctx->steered = left_ns && tctx->steering == STEERING_MODEL;
 	if (!tctx->slice_ns)
-		tctx->slice_ns = slice_ns;
-	return slice_ns;
+		tctx->slice_ns = tctx->granted_ns;
+
+	if (!left_ns)
+		COUNT(slices_base);
+	else if (tctx->steered)
+		COUNT(slices_predicted);
+	else
+		COUNT(slices_average);
+	if (tctx->slice_source == SLICE_RAISED)
+		COUNT(clamped_min);
+	else if (tctx->slice_source == SLICE_CUT)
+		COUNT(clamped_max);
+	return tctx->granted_ns;
 }
 
 /* Waiting tasks per CPU of an LLC, rounded down. */

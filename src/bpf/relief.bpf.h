@@ -19,23 +19,18 @@
 
 #include "queues.bpf.h"
 
-#define RELIEF_FRESH_NS (100 * SCX_ML_NSEC_PER_MSEC)
-#define RELIEF_FAIR_NS (500 * SCX_ML_NSEC_PER_MSEC)
-
-/* Turns of fair lanes that are behind come eight times as often: their interval, shifted by so much. */
-#define RELIEF_TURNS_SHIFT 3
-
-/* The shortest time between two tasks that are moved to an LLC because more wait elsewhere, and where it only turns. */
-#define EVEN_MIN_NS (4 * SCX_ML_NSEC_PER_MSEC)
-#define EVEN_TURN_NS (200 * SCX_ML_NSEC_PER_MSEC)
-
-/* How long the first task of a DSQ has been waiting; 0: there is none. */
-static u64 head_waits_ns(u64 dsq, u64 now_ns)
+/* How long p, which is queued, has been waiting; 0: not at all, or there is none. */
+static u64 waits_ns(struct task_struct *p, u64 now_ns)
 {
-	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
 	struct task_ctx *tctx = p ? task_ctx_of(p) : NULL;
 
 	return tctx && tctx->queued_ns ? saturating_sub(now_ns, tctx->queued_ns) : 0;
+}
+
+/* Whether the first task of a DSQ, which is a lane of this kind, has been waiting for too long. */
+static bool head_is_forgotten(u64 dsq, enum policy_lane lane, u64 now_ns)
+{
+	return policy_is_forgotten(lane, waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns));
 }
 
 /*
@@ -44,8 +39,8 @@ static u64 head_waits_ns(u64 dsq, u64 now_ns)
  */
 static bool fair_is_behind(s32 cpu, u32 llc, bool pinned_wait, u64 now_ns)
 {
-	return head_waits_ns(fair_dsq(llc), now_ns) > RELIEF_FAIR_NS ||
-	       (pinned_wait && head_waits_ns(pinned_dsq(cpu), now_ns) > RELIEF_FAIR_NS);
+	return head_is_forgotten(fair_dsq(llc), LANE_FAIR, now_ns) ||
+	       (pinned_wait && head_is_forgotten(pinned_dsq(cpu), LANE_FAIR, now_ns));
 }
 
 /* Take one from the fresh lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
@@ -58,7 +53,7 @@ static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
 
 		if (!octx)
 			break;
-		if (READ_ONCE(octx->nr_fresh) && head_waits_ns(fresh_dsq(other), now_ns) > RELIEF_FRESH_NS &&
+		if (READ_ONCE(octx->nr_fresh) && head_is_forgotten(fresh_dsq(other), LANE_FRESH, now_ns) &&
 		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
 			COUNT(reliefs);
 			return true;
@@ -68,18 +63,13 @@ static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
 	return false;
 }
 
-/*
- * Whether more tasks wait per CPU of `there` than of `here`, so that here should have one of them. Where that makes the
- * difference no smaller, only its sign, they take turns with it, or somebody would have the smaller share for ever.
- */
+/* Whether an LLC should have one of the tasks that wait in the fair lane of another. Notes that it takes one. */
 static bool should_even(struct llc_ctx *here, const struct llc_ctx *there, u64 now_ns)
 {
-	u64 since_ns = now_ns - READ_ONCE(here->evened_ns);
-	/* Both times all CPUs of both: what a task that moves changes the difference by. */
-	s64 step = here->nr_cpus + there->nr_cpus;
-	s64 more = (s64)READ_ONCE(there->nr_fair) * here->nr_cpus - (s64)READ_ONCE(here->nr_fair) * there->nr_cpus;
+	struct fair_load waits_here = {.nr_waiting = READ_ONCE(here->nr_fair), .nr_cpus = here->nr_cpus};
+	struct fair_load waits_there = {.nr_waiting = READ_ONCE(there->nr_fair), .nr_cpus = there->nr_cpus};
 
-	if (since_ns < EVEN_MIN_NS || 2 * more < step || (more < step && since_ns < EVEN_TURN_NS))
+	if (!policy_evens(&waits_here, &waits_there, now_ns - READ_ONCE(here->evened_ns)))
 		return false;
 	WRITE_ONCE(here->evened_ns, now_ns);
 	return true;
@@ -102,8 +92,7 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 		return true;
 	if (!READ_ONCE(vctx->nr_fair))
 		return false;
-	if (head_waits_ns(fair_dsq(victim), now_ns) > RELIEF_FAIR_NS &&
-	    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+	if (head_is_forgotten(fair_dsq(victim), LANE_FAIR, now_ns) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
 		COUNT(reliefs);
 		return true;
 	}
@@ -114,12 +103,6 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 	return false;
 }
 
-/*
- * How many of those that stand last are looked at. Behind one that the clock has left alone others stand who came later, a score
- * of them among three hundred tasks.
- */
-#define RELIEF_LAST 128
-
 /* Put one of the last of a fair lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
 static void relieve_last(u64 dsq, u64 now_ns)
 {
@@ -129,13 +112,12 @@ static void relieve_last(u64 dsq, u64 now_ns)
 
 	/* Not bpf_for_each() with a counter: that the verifier would follow round by round. */
 	bpf_iter_scx_dsq_new(&last, dsq, SCX_DSQ_ITER_REV);
-	bpf_for (i, 0, RELIEF_LAST) {
+	bpf_for (i, 0, POLICY_LAST_MAX) {
 		struct task_struct *p = bpf_iter_scx_dsq_next(&last);
-		struct task_ctx *tctx = p ? task_ctx_of(p) : NULL;
 
 		if (!p)
 			break;
-		if (tctx && tctx->queued_ns && (s64)(now_ns - tctx->queued_ns) > (s64)POLICY_REACH_NS) {
+		if (policy_is_stuck(waits_ns(p, now_ns))) {
 			scx_bpf_dsq_move_set_vtime(&last, first_key - 1);
 			if (scx_bpf_dsq_move_vtime(&last, p, dsq, 0))
 				COUNT(reliefs);
@@ -148,7 +130,9 @@ static void relieve_last(u64 dsq, u64 now_ns)
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
 static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool pinned_wait, u64 now_ns)
 {
-	if (now_ns - cctx->looked_ns < params.fair_interval_ns)
+	struct policy_params pp = policy_params();
+
+	if (!policy_relief_due(&pp, cctx->looked_ns, now_ns))
 		return false;
 	cctx->looked_ns = now_ns;
 	if (READ_ONCE(lctx->nr_fair))

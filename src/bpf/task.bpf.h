@@ -8,7 +8,7 @@
 #include <scx/common.bpf.h>
 #include "intf.h"
 #include "model.h"
-#include "policy.h"
+#include "decide.h"
 
 /* Set by user space before loading. */
 const volatile struct policy_params params = POLICY_DEFAULTS;

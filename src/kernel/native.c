@@ -6,7 +6,7 @@
  */
 #include <stdbool.h>
 #include <stddef.h>
-#include "policy.h"
+#include "decide.h"
 
 struct desc {
 	const char *name;
@@ -122,7 +122,7 @@ u64 native_vclock_step(u64 vused, s64 ahead, u32 nr_active)
 
 u32 native_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag)
 {
-	return policy_lane(quantum_ns, burst_ns, ahead, vlag);
+	return policy_lane(quantum_ns, burst_ns, ahead, vlag, false);
 }
 
 u64 native_quantum_ns(const struct policy_params *pp, bool predicted, s32 pred_q16, s32 margin_q16, bool proven_long)
@@ -209,7 +209,7 @@ u32 native_burst_kind(u32 waker_pid)
 
 bool native_yields_at_tick(const struct policy_params *pp, u64 burst_ns, u64 key, u64 first_burst_ns, u64 first_key)
 {
-	return policy_yields_at_tick(pp, burst_ns, key, first_burst_ns, first_key);
+	return policy_yields_at_tick(pp, LANE_FAIR, burst_ns, key, first_burst_ns, first_key);
 }
 
 u64 native_reach(u64 key, u64 vclock, u32 nr_waiting)
