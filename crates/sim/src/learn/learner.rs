@@ -330,7 +330,7 @@ impl Learner {
             0
         };
         begun.generation = model.generation;
-        begun.pred_q16 = native::predict_q16(linear, &begun.features);
+        begun.pred_q16 = native::linear_predict_q16(linear, &begun.features);
         begun.margin_q16 = native::watched_margin_q16(linear.margin_q16, shift_q16);
         self.histories[t as usize].pred_q8 = begun.pred_q16 >> 8;
         self.predictions += 1;

@@ -19,6 +19,6 @@ pub struct Prediction {
 impl Prediction {
     /// policy_is_sure()
     pub fn is_sure(&self) -> bool {
-        native::is_sure(self.margin_q16, self.err_q8)
+        native::policy_is_sure(self.margin_q16, self.err_q8)
     }
 }

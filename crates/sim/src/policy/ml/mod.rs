@@ -155,14 +155,14 @@ impl Ml {
         ctx.steer_q16 = p.pred_q16;
         ctx.steer_margin_q16 = p.margin_q16;
         let err_q8 = if rules.task_trust { p.err_q8 } else { 0 };
-        ctx.sure = native::is_sure(p.margin_q16, err_q8);
+        ctx.sure = native::policy_is_sure(p.margin_q16, err_q8);
         let sure_long =
-            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
+            rules.sure_long && native::policy_sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
         let proven_long = sure_long && (p.long_proven || !rules.long_proof);
         ctx.yields = sure_long;
         // Without a rule of its own, a burst is taken for one whose prediction is not sure.
         let own = rules.own_quantum && ctx.sure;
-        ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
+        ctx.quantum_ns = native::policy_quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
         self.counters.sure_long += u64::from(sure_long);
         self.counters.own_quanta += u64::from(longer);
@@ -179,8 +179,8 @@ impl Ml {
             ctx.vruntime = ctx.vruntime.wrapping_add(to.wrapping_sub(from));
             ctx.llc = llc;
         }
-        let vlag = native::virtual_ns(lag_ns, ctx.inv_weight_q16);
-        ctx.vruntime = native::bound_vruntime(ctx.vruntime, to, vlag, woken);
+        let vlag = native::policy_virtual_ns(lag_ns, ctx.inv_weight_q16);
+        ctx.vruntime = native::policy_bound_vruntime(ctx.vruntime, to, vlag, woken);
     }
 
     /// grant_slice().
@@ -188,19 +188,20 @@ impl Ml {
         let used_ns = m.burst_used_ns(t);
         let ctx = self.ctx(t);
         if ctx.steering {
-            let left_ns = native::quantile_left_ns(ctx.steer_q16, ctx.steer_margin_q16, used_ns);
+            let left_ns =
+                native::policy_quantile_left_ns(ctx.steer_q16, ctx.steer_margin_q16, used_ns);
             if left_ns > 0 {
                 self.counters.slices_steered += 1;
-                m.task_mut(t).slice_ns = native::clamp_slice(&self.pp, left_ns);
+                m.task_mut(t).slice_ns = native::policy_clamp_slice(&self.pp, left_ns);
                 return;
             }
         }
-        m.task_mut(t).slice_ns = native::base_slice_ns(&self.pp, lane, nr_waiting);
+        m.task_mut(t).slice_ns = native::policy_base_slice_ns(&self.pp, lane, nr_waiting);
     }
 
     /// waiting_per_cpu().
     fn waiting_per_cpu(m: &Machine, nr_waiting: u32) -> u32 {
-        let recip = native::recip_q16(m.topology.per_llc());
+        let recip = native::policy_recip_q16(m.topology.per_llc());
         ((u64::from(nr_waiting) * u64::from(recip)) >> 16) as u32
     }
 
@@ -211,7 +212,7 @@ impl Ml {
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
         let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;
-            native::fair_key(
+            native::policy_fair_key(
                 &self.pp, vruntime, weight, burst_ns, sure, pred_q16, margin_q16,
             )
         };
@@ -219,7 +220,7 @@ impl Ml {
             FairOrder::Kept => key(used_ns, ctx.sure),
             // As if it had used nothing, the deadline is where the task stands now.
             FairOrder::Moving => {
-                let left_ns = native::quantile_left_ns(pred_q16, margin_q16, used_ns);
+                let left_ns = native::policy_quantile_left_ns(pred_q16, margin_q16, used_ns);
                 key(0, ctx.sure && left_ns > 0)
             }
         }
@@ -231,9 +232,9 @@ impl Ml {
         let llc = m.topology.llc_of(cpu);
         self.join_llc(m, t, llc);
         let ctx = self.ctx(t);
-        let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
+        let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
-        let lane = native::lane(ctx.quantum_ns, m.burst_used_ns(t), ahead, vlag);
+        let lane = native::policy_lane(ctx.quantum_ns, m.burst_used_ns(t), ahead, vlag);
         let vruntime = ctx.vruntime;
         self.ctx_mut(t).lane = lane;
         let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
@@ -242,13 +243,14 @@ impl Ml {
         let mut victim = None;
         if lane == FAIR {
             let vclock = self.vclocks[llc as usize];
-            let key = native::reach(self.fair_key(m, t, vruntime), vclock, nr_waiting);
+            let key = native::policy_reach(self.fair_key(m, t, vruntime), vclock, nr_waiting);
             self.counters.queued_fair += 1;
             self.fair[llc as usize].insert(t, key);
         } else {
             victim = self.find_preemptible(m, cpu);
             let ctx = self.ctx(t);
-            let key = m.now_ns + native::fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
+            let key =
+                m.now_ns + native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
             self.counters.queued_fresh += 1;
             let at = victim.unwrap_or(cpu);
             self.fresh[at as usize].insert(t, key);
@@ -272,7 +274,7 @@ impl Ml {
     fn running_key(&self, m: &Machine, t: TaskId) -> u64 {
         let ctx = self.ctx(t);
         let used_ns = m.exec_ns(t) - ctx.exec_at_run_ns;
-        let vused = native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        let vused = native::policy_virtual_ns(used_ns, ctx.inv_weight_q16);
         self.fair_key(m, t, ctx.vruntime + vused)
     }
 
@@ -282,7 +284,7 @@ impl Ml {
             return false;
         };
         self.ctx(t).lane == FAIR
-            && native::yields_at_tick(
+            && native::policy_yields_at_tick(
                 &self.pp,
                 m.burst_used_ns(t),
                 self.running_key(m, t),
@@ -435,13 +437,13 @@ impl Policy for Ml {
         c.run_start_ns = 0;
         let nr_waiting = c.nr_waiting;
         let ctx = self.ctx_mut(t);
-        let vused = native::virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
+        let vused = native::policy_virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
         let (fair, vruntime) = (ctx.lane == FAIR, ctx.vruntime);
         let vclock = &mut self.vclocks[llc as usize];
         let ahead = vdiff(vruntime, *vclock);
-        *vclock += native::vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
+        *vclock += native::policy_vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
         if fair {
             self.cpus[cpu as usize].fair_turn_ns = m.now_ns;
         }

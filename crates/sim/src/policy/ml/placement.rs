@@ -16,7 +16,7 @@ impl Ml {
     fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
         let c = &self.cpus[cpu as usize];
         let start_ns = c.run_start_ns.checked_sub(1)?;
-        Some(native::preemptible_at_ns(
+        Some(native::policy_preemptible_at_ns(
             &self.pp,
             start_ns,
             c.burst_before_ns,
