@@ -1,8 +1,11 @@
-//! Compiles the BPF scheduler and its skeleton, and the pure-integer headers once more for the host.
+//! Compiles the BPF scheduler and its skeleton, and makes the shared headers Rust: see the modules in build/.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
+
+#[path = "build/bindings.rs"]
+mod bindings;
 
 fn main() {
     if let Err(e) = build() {
@@ -16,15 +19,17 @@ fn main() {
 fn build() -> anyhow::Result<()> {
     scx_cargo::BpfBuilder::new()
         .context("cannot use the clang named by BPF_CLANG; scx_ml needs clang 18 or newer")?
-        .enable_intf("src/bpf/intf.h", "bpf_intf.rs")
         .enable_skel("src/bpf/main.bpf.c", "bpf")
         .build()?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    bindings::generate(&out)?;
 
     println!("cargo:rerun-if-changed=src/kernel/native.c");
     cc::Build::new()
         .file("src/kernel/native.c")
-        .include(Path::new("src/bpf"))
-        .flag("-std=gnu11")
+        .file(out.join(bindings::WRAPPERS))
+        .includes([".", "src/bpf"])
+        .flags(["-std=gnu11", "-fwrapv"])
         .warnings(true)
         .try_compile("scx_ml_native")?;
     Ok(())

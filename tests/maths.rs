@@ -68,7 +68,7 @@ proptest! {
 
     #[test]
     fn virtual_time_never_overflows(ns in any::<u64>(), inv in any::<u64>()) {
-        prop_assert!(virtual_ns(ns, inv) <= 1 << 47);
+        prop_assert!(policy_virtual_ns(ns, inv) <= 1 << 47);
     }
 
     #[test]
@@ -77,20 +77,20 @@ proptest! {
     ) {
         let pp = params();
         let range = pp.slice_min_ns..=pp.slice_max_ns;
-        prop_assert!(range.contains(&base_slice_ns(&pp, lane, nr_waiting)));
-        prop_assert!(range.contains(&clamp_slice(&pp, slice)));
+        prop_assert!(range.contains(&policy_base_slice_ns(&pp, lane, nr_waiting)));
+        prop_assert!(range.contains(&policy_clamp_slice(&pp, slice)));
     }
 
     #[test]
     fn whatever_a_model_says_requests_are_bounded_by_the_lag(pred in any::<i32>(), predicted: bool) {
         let pp = params();
-        let request = request_ns(&pp, predicted, pred);
+        let request = policy_request_ns(&pp, predicted, pred);
         prop_assert!(request >= 1 && request <= pp.lag_ns);
     }
 
     #[test]
     fn whatever_a_model_says_the_quantile_is_finite(pred in any::<i32>(), margin in any::<i32>(), burst in any::<u64>()) {
-        prop_assert!(quantile_left_ns(pred, margin, burst) <= 1 << 40);
+        prop_assert!(policy_quantile_left_ns(pred, margin, burst) <= 1 << 40);
     }
 
     #[test]
@@ -99,7 +99,7 @@ proptest! {
     ) {
         for (woken, credit) in [(false, lag as i64), (true, lag as i64 / 4)] {
             let bound = |off: i64| {
-                bound_vruntime(clock.wrapping_add_signed(off), clock, lag, woken).wrapping_sub(clock) as i64
+                policy_bound_vruntime(clock.wrapping_add_signed(off), clock, lag, woken).wrapping_sub(clock) as i64
             };
             prop_assert!((-credit..=lag as i64).contains(&bound(a)));
             prop_assert!((a <= b) == (bound(a) <= bound(b)) || bound(a) == bound(b));
@@ -108,7 +108,7 @@ proptest! {
 
     #[test]
     fn the_reciprocal_table_divides(n in 1u32..=64) {
-        prop_assert!((f64::from(recip_q16(n)) - 65536.0 / f64::from(n)).abs() <= 0.5);
+        prop_assert!((f64::from(policy_recip_q16(n)) - 65536.0 / f64::from(n)).abs() <= 0.5);
     }
 }
 
@@ -122,48 +122,51 @@ fn log2_meets_at_powers_of_two() {
 
 #[test]
 fn many_waiters_share_by_powers_of_two() {
-    assert_eq!(recip_q16(65), 65536 / 128);
-    assert_eq!(recip_q16(128), 65536 / 128);
-    assert_eq!(recip_q16(129), 65536 / 256);
-    assert_eq!(recip_q16(u32::MAX), 1);
+    assert_eq!(policy_recip_q16(65), 65536 / 128);
+    assert_eq!(policy_recip_q16(128), 65536 / 128);
+    assert_eq!(policy_recip_q16(129), 65536 / 256);
+    assert_eq!(policy_recip_q16(u32::MAX), 1);
 }
 
 #[test]
 fn a_fresh_wake_up_within_its_share_goes_first() {
     let pp = params();
     let lag = pp.lag_ns;
-    assert_eq!(lane(pp.first_quantum_ns, 0, 0, lag), FRESH);
+    assert_eq!(policy_lane(pp.first_quantum_ns, 0, 0, lag, false), FRESH);
     assert_eq!(
-        lane(pp.first_quantum_ns, pp.first_quantum_ns, 0, lag),
+        policy_lane(pp.first_quantum_ns, pp.first_quantum_ns, 0, lag, false),
         FAIR,
         "used up"
     );
     assert_eq!(
-        lane(pp.first_quantum_ns, 0, lag as i64, lag),
+        policy_lane(pp.first_quantum_ns, 0, lag as i64, lag, false),
         FAIR,
         "had its share"
     );
-    assert_eq!(lane(0, 0, 0, lag), FAIR, "surely long");
+    assert_eq!(policy_lane(0, 0, 0, lag, false), FAIR, "surely long");
+    let trainer = policy_lane(pp.first_quantum_ns, 0, 0, lag, true);
+    assert_eq!(trainer, FAIR, "the trainer");
 }
 
 #[test]
 fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
     let pp = params();
     let octave = 1 << 16;
-    assert!(sure_long(&pp, log2_q16_of(40e6), 2 * octave, 0));
-    assert!(!sure_long(&pp, log2_q16_of(40e6), 5 * octave, 0));
-    assert!(!sure_long(&pp, log2_q16_of(1e6), 0, 0));
+    assert!(policy_sure_long(&pp, log2_q16_of(40e6), 2 * octave, 0));
+    assert!(!policy_sure_long(&pp, log2_q16_of(40e6), 5 * octave, 0));
+    assert!(!policy_sure_long(&pp, log2_q16_of(1e6), 0, 0));
 }
 
 #[test]
 fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
     let pp = params();
-    let own = |pred_ns: f64, margin| quantum_ns(&pp, true, log2_q16_of(pred_ns), margin, false);
+    let own =
+        |pred_ns: f64, margin| policy_quantum_ns(&pp, true, log2_q16_of(pred_ns), margin, false);
     assert_eq!(
-        quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
+        policy_quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
         pp.first_quantum_ns
     );
-    assert_eq!(quantum_ns(&pp, true, 0, 0, true), 0, "surely long");
+    assert_eq!(policy_quantum_ns(&pp, true, 0, 0, true), 0, "surely long");
     let three_ms = own(3e6, 0) as f64;
     assert!((three_ms / 3.375e6 - 1.0).abs() < 0.01, "{three_ms}");
     assert_eq!(own(0.1e6, 0), pp.first_quantum_ns, "never less");
@@ -173,13 +176,17 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
         "too long to hold up others"
     );
     assert_eq!(
-        quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
+        policy_quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
         pp.first_quantum_ns,
         "not sure"
     );
-    assert!(is_sure(1 << 16, 128) && !is_sure((1 << 16) + 1, 0) && !is_sure(0, 129));
     assert!(
-        !sure_long(&pp, log2_q16_of(40e6), 0, 257),
+        policy_is_sure(1 << 16, 128)
+            && !policy_is_sure((1 << 16) + 1, 0)
+            && !policy_is_sure(0, 129)
+    );
+    assert!(
+        !policy_sure_long(&pp, log2_q16_of(40e6), 0, 257),
         "wrong about this task"
     );
 }
@@ -188,13 +195,13 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
 fn what_runs_is_preemptible_after_its_quantum_a_moment_and_its_protection() {
     let pp = params();
     let q = pp.first_quantum_ns;
-    assert_eq!(preemptible_at_ns(&pp, 1_000, 0, q, 0), 1_000 + q);
+    assert_eq!(policy_preemptible_at_ns(&pp, 1_000, 0, q, 0), 1_000 + q);
     assert_eq!(
-        preemptible_at_ns(&pp, 1_000, q + 5, q, 0),
+        policy_preemptible_at_ns(&pp, 1_000, q + 5, q, 0),
         1_000 + pp.preempt_after_ns
     );
     assert_eq!(
-        preemptible_at_ns(&pp, 1_000, 0, q, 1_000_000_000),
+        policy_preemptible_at_ns(&pp, 1_000, 0, q, 1_000_000_000),
         1_000_000_000
     );
 }
@@ -204,8 +211,8 @@ fn a_sure_deadline_stays_until_the_burst_outlives_its_quantile() {
     let pp = params();
     let one = 1 << 16;
     let key = |used_ns: u64, margin: i32| {
-        let sure = is_sure(margin, 0);
-        fair_key(
+        let sure = policy_is_sure(margin, 0);
+        policy_fair_key(
             &pp,
             1 << 40 | used_ns,
             one,
@@ -228,57 +235,43 @@ fn a_sure_deadline_stays_until_the_burst_outlives_its_quantile() {
 #[test]
 fn only_what_outlasts_the_first_quantum_stands_back_in_the_fresh_lane() {
     let pp = params();
-    assert_eq!(fresh_delay_ns(&pp, false, log2_q16_of(10e6)), 0);
-    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(0.5e6)), 0);
-    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(8e6)), 1 << 23);
-    assert_eq!(fresh_delay_ns(&pp, true, log2_q16_of(1e9)), pp.lag_ns);
+    assert_eq!(policy_fresh_delay_ns(&pp, false, log2_q16_of(10e6)), 0);
+    assert_eq!(policy_fresh_delay_ns(&pp, true, log2_q16_of(0.5e6)), 0);
+    assert_eq!(policy_fresh_delay_ns(&pp, true, log2_q16_of(8e6)), 1 << 23);
+    assert_eq!(
+        policy_fresh_delay_ns(&pp, true, log2_q16_of(1e9)),
+        pp.lag_ns
+    );
 }
 
 #[test]
 fn nice_zero_pays_its_run_time_and_a_tenth_of_the_weight_ten_times_it() {
-    assert_eq!(virtual_ns(1_000_000, 1 << 16), 1_000_000);
-    assert_eq!(virtual_ns(1_000_000, 10 << 16), 10_000_000);
+    assert_eq!(policy_virtual_ns(1_000_000, 1 << 16), 1_000_000);
+    assert_eq!(policy_virtual_ns(1_000_000, 10 << 16), 10_000_000);
 }
 
 #[test]
 fn the_virtual_clock_moves_by_the_mean_of_the_active_tasks() {
     let far = 1 << 40;
-    assert_eq!(vclock_step(1 << 20, far, 1), 1 << 20);
-    assert_eq!(vclock_step(1 << 20, far, 4), 1 << 18);
-    assert_eq!(vclock_step(0, far, 3), 0);
+    assert_eq!(policy_vclock_step(1 << 20, far, 1), 1 << 20);
+    assert_eq!(policy_vclock_step(1 << 20, far, 4), 1 << 18);
+    assert_eq!(policy_vclock_step(0, far, 3), 0);
 }
 
 #[test]
 fn what_is_used_up_to_the_clock_does_not_move_it() {
     for behind in [i64::MIN, -(1 << 20), 0] {
-        assert_eq!(vclock_step(1 << 20, behind, 1), 0);
+        assert_eq!(policy_vclock_step(1 << 20, behind, 1), 0);
     }
-    assert_eq!(vclock_step(1 << 20, 1 << 18, 1), 1 << 18);
-}
-
-#[test]
-fn only_an_old_burst_yields_at_a_tick_and_only_to_a_young_one_that_is_due_before_it() {
-    let pp = policy_defaults();
-    let (young, old) = (pp.lag_ns, pp.lag_ns + 1);
-    for (running, first, first_key, expected) in [
-        (old, young, 99, true),
-        (old, young, 100, false),
-        (old, old, 99, false),
-        (young, young, 99, false),
-    ] {
-        assert_eq!(
-            yields_at_tick(&pp, running, 100, first, first_key),
-            expected
-        );
-    }
+    assert_eq!(policy_vclock_step(1 << 20, 1 << 18, 1), 1 << 18);
 }
 
 #[test]
 fn a_slice_covers_what_is_left_of_the_quantile() {
     let pred = (20.0 * 65536.0) as i32;
-    assert_eq!(quantile_left_ns(pred, 1 << 16, 0), 1 << 21);
-    assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 20), 1 << 20);
-    assert_eq!(quantile_left_ns(pred, 1 << 16, 1 << 21), 0);
+    assert_eq!(policy_quantile_left_ns(pred, 1 << 16, 0), 1 << 21);
+    assert_eq!(policy_quantile_left_ns(pred, 1 << 16, 1 << 20), 1 << 20);
+    assert_eq!(policy_quantile_left_ns(pred, 1 << 16, 1 << 21), 0);
 }
 
 /// A watch that has seen `n` bursts of these errors, in octaves.
@@ -372,10 +365,10 @@ fn trust_is_earned_by_the_first_hit_and_lost_by_a_miss() {
     // The prior is an octave: 256. Halved by the first hit, it is enough to be sure.
     let hit = task_error_q8(256, 0, 0);
     assert_eq!(hit, 128);
-    assert!(is_sure(0, hit));
+    assert!(policy_is_sure(0, hit));
     let missed = task_error_q8(hit, 1, -5 * 256);
     assert_eq!(missed, 128 + (1280 - 128) / 4);
-    assert!(!is_sure(0, missed));
+    assert!(!policy_is_sure(0, missed));
     assert_eq!(task_error_q8(256, 0, 300), task_error_q8(256, 0, -300));
 }
 
@@ -414,11 +407,11 @@ fn surely_long_bursts_are_proven_by_many_and_unproven_by_few() {
 fn nobody_is_queued_beyond_what_the_clock_reaches_in_two_seconds() {
     let vclock = u64::MAX - 1_000_000;
     for waiting in [0u32, 1, 10, 500, 50_000] {
-        let far = reach(vclock.wrapping_add(1 << 40), vclock, waiting).wrapping_sub(vclock);
+        let far = policy_reach(vclock.wrapping_add(1 << 40), vclock, waiting).wrapping_sub(vclock);
         let exact = 2e9 / f64::from(waiting + 1);
         assert!(far as f64 <= exact * 1.01, "{waiting}: {far}");
         assert!(far as f64 >= exact * 0.49, "{waiting}: {far}");
         let near = vclock.wrapping_sub(20_000_000);
-        assert_eq!(reach(near, vclock, waiting), near);
+        assert_eq!(policy_reach(near, vclock, waiting), near);
     }
 }

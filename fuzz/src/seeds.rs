@@ -7,7 +7,7 @@ use scx_ml::learn::row::Row;
 use scx_ml::learn::gate;
 use scx_ml::model::Model;
 use scx_ml::model::file::{ModelFile, Origin};
-use scx_ml::kernel::native::name_key;
+use scx_ml::kernel::native::name_key_of;
 use scx_ml::learn::profile::Profiles;
 use scx_ml::recording::{Meta, write};
 use scx_ml::kernel::sample::Sample;
@@ -22,7 +22,7 @@ fn sample(i: u64) -> Sample {
         end_ns: i * 1_000_000 + (2 << octave),
         burst_ns: (1 << octave) + i * 37 % 997,
         repeat: 1,
-        name_key: name_key("worker"),
+        name_key: name_key_of("worker"),
         avg_q16: 16 << 16,
         ..Default::default()
     };

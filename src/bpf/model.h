@@ -120,13 +120,12 @@ static inline s64 clamp_s64(s64 x, s64 lo, s64 hi)
 }
 
 /*
- * Predicted log2(burst in ns) in Q16 from features in Q8. Range [0, LOG2_MAX_Q8 << 8]. feature_q8 has FEATURE_SLOTS
- * entries.
+ * Predicted log2(burst in ns) in Q16 from features in Q8. Range [0, LOG2_MAX_Q8 << 8].
  *
  * The sum is exact in s64, whatever the coefficients: |coef| is at most 2^31, |feature| 2^15, so each of the 2^4 products
  * stays below 2^46, and the intercept is limited. User space publishes none beyond COEF_LIMIT_Q16.
  */
-static inline s32 linear_predict_q16(const struct linear *m, const s16 *feature_q8)
+static inline s32 linear_predict_q16(const struct linear *m, const s16 feature_q8[FEATURE_SLOTS])
 {
 	const s64 intercept_max_q24 = 1LL << 40;
 	s64 sum_q24 = clamp_s64(m->intercept_q24, -intercept_max_q24, intercept_max_q24);

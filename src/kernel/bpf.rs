@@ -6,7 +6,7 @@ pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
 
-/// Structs and constants that C and Rust share.
+/// Structs and constants that C and Rust share. All zeroes by default.
 #[allow(
     non_upper_case_globals,
     non_camel_case_types,
@@ -60,30 +60,3 @@ impl intf::watch {
         (octaves(self.err_model_q8), octaves(self.err_avg_q8))
     }
 }
-
-/// Default for C structs that consist of integers only: all zero.
-macro_rules! zero_by_default {
-    ($($name:ident),*) => {$(
-        impl Default for intf::$name {
-            fn default() -> Self {
-                // SAFETY: integers only, for which all bits zero is a value.
-                unsafe { std::mem::zeroed() }
-            }
-        }
-    )*};
-}
-
-zero_by_default!(
-    burst_sample,
-    counters,
-    cpu_ctx,
-    group_ctx,
-    latencies,
-    linear,
-    llc_ctx,
-    model,
-    outcome,
-    policy_params,
-    task_ctx,
-    watch
-);

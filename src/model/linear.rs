@@ -216,7 +216,7 @@ mod tests {
             let m = linear(intercept, coef);
             let q = m.quantise().expect("within limits");
             let (slots, x) = both(&x);
-            let kernel = f64::from(native::predict_q16(&q, &slots)) / 65536.0;
+            let kernel = f64::from(native::linear_predict_q16(&q, &slots)) / 65536.0;
             let float = m.predict(&x);
             prop_assert!((kernel - float).abs() <= QUANTISATION_BOUND, "{kernel} against {float}");
         }
@@ -229,7 +229,7 @@ mod tests {
             // SAFETY: struct linear consists of integers, for which every bit pattern is a value.
             let q = unsafe { bytes.as_ptr().cast::<intf::linear>().read_unaligned() };
             let slots = std::array::from_fn(|i| x[i]);
-            let p = native::predict_q16(&q, &slots);
+            let p = native::linear_predict_q16(&q, &slots);
             prop_assert!((0..=40 << 16).contains(&p));
         }
     }

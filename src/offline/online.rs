@@ -90,7 +90,7 @@ impl Press {
         }
         let mut slots = [0; FEATURE_SLOTS];
         slots[..NR_FEATURES].copy_from_slice(&record.feature_q8);
-        record.pred_q16 = native::predict_q16(&q.linear[row_class], &slots);
+        record.pred_q16 = native::linear_predict_q16(&q.linear[row_class], &slots);
         record.model_generation = q.generation;
         record.flags |= PREDICTED;
         Prediction::with_margin(f64::from(record.pred_q16) / 65536.0, linear.margin)

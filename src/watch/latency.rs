@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn the_kernels_buckets_are_powers_of_two() {
         for (i, ns) in [(0, 0), (0, 1), (1, 2), (1, 3), (10, 1024), (63, u64::MAX)] {
-            assert_eq!(native::ilog2(ns), i, "{ns} ns");
+            assert_eq!(native::ilog2_u64(ns), i, "{ns} ns");
         }
     }
 

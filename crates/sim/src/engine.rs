@@ -186,7 +186,7 @@ impl Engine {
             c.tick_at_ns = next_tick_ns;
         }
         if alarm || tick {
-            self.policy.tick(&mut self.machine, cpu, t);
+            self.policy.tick(&mut self.machine, cpu, t, tick);
         }
         if self.machine.task(t).slice_ns == 0 {
             self.reschedule(cpu);

@@ -79,7 +79,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 17] = [
+pub const SETTINGS: [&str; 20] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -97,6 +97,9 @@ pub const SETTINGS: [&str; 17] = [
     "stand_in",
     "watched_quantile",
     "llc_counts",
+    "producers",
+    "relief",
+    "measured_reach",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -227,6 +230,9 @@ impl PolicySpec {
                 "stand_in" => learner.stand_in = switch()?,
                 "watched_quantile" => learner.watched_quantile = switch()?,
                 "llc_counts" => rules.llc_counts = switch()?,
+                "producers" => rules.producers = switch()?,
+                "relief" => rules.relief = switch()?,
+                "measured_reach" => rules.measured_reach = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

@@ -26,7 +26,7 @@ const POLICIES: [&str; 11] = [
     "ml-oracle",
     "ml-noise:2",
     "ml-avg",
-    "ml-learn+refit_ms=200+timer=off+own_quantum=off+sure_long=off+task_trust=off+fair_order=moving+stand_in=off+watched_quantile=off",
+    "ml-learn+refit_ms=200+timer=off+own_quantum=off+sure_long=off+task_trust=off+fair_order=moving+stand_in=off+watched_quantile=off+producers=off+relief=off+measured_reach=off",
 ];
 
 fn spec(policy: &str) -> PolicySpec {
@@ -280,6 +280,53 @@ fn equal_hogs_get_equal_shares_and_nice_ones_theirs() {
             );
         }
     }
+}
+
+/// What the first policy of a report says of itself.
+fn note(args: &[&str], name: &str) -> f64 {
+    let json: serde_json::Value = serde_json::from_str(&report(args)).expect("JSON");
+    json["policies"][0]["notes"]
+        .as_array()
+        .and_then(|notes| notes.iter().find(|n| n[0] == name))
+        .and_then(|n| n[1].as_f64())
+        .expect("a note")
+}
+
+/// A messenger that takes a millisecond for each worker that it wakes: whoever is woken first would preempt it.
+#[test]
+fn who_wakes_others_is_preempted_at_ticks_only() {
+    let of = |policy, what| {
+        let args = "--seconds 10 --warmup 1 --cpus 2 --workload schbench --wake-us 1000 --json";
+        let args: Vec<&str> = args.split(' ').chain(["--policies", policy]).collect();
+        note(&args, what)
+    };
+    let (with, without) = ("ml-base", "ml-base+producers=off");
+    assert!(of(with, "preempt_kicks") < 0.6 * of(without, "preempt_kicks"));
+    assert!(of(with, "quantum_preempts") > 100.0 + of(without, "quantum_preempts"));
+}
+
+#[test]
+fn caches_even_out_what_waits_on_a_machine_that_never_runs_dry() {
+    let evenings = |policy| {
+        let args = "--seconds 20 --warmup 1 --cpus 8 --llcs 4 --load 1.1 --json";
+        let args: Vec<&str> = args.split(' ').chain(["--policies", policy]).collect();
+        note(&args, "evenings")
+    };
+    assert!(evenings("ml-base") > 100.0);
+    assert_eq!(evenings("ml-base+relief=off"), 0.0);
+}
+
+/// Beside four of nice -20, one of nice 19 is due in minutes.
+#[test]
+fn nobody_waits_for_much_longer_than_two_seconds() {
+    let reliefs = |policy| {
+        let hogs = ["--workload", "hogs", "--nice=-20,-20,-20,-20,19"];
+        let args = "--hogs-per-cpu 5 --seconds 60 --warmup 1 --json --policies";
+        let args: Vec<&str> = args.split(' ').chain([policy]).chain(hogs).collect();
+        note(&args, "reliefs")
+    };
+    assert!((20.0..=30.0).contains(&reliefs("ml-base")));
+    assert_eq!(reliefs("ml-base+relief=off"), 0.0);
 }
 
 #[test]

@@ -73,7 +73,9 @@ impl Profiles {
         for profile in file.profiles.into_iter().take(CAPACITY) {
             profile.check().map_err(damaged)?;
             for name in std::iter::once(&profile.name).chain(&profile.waker) {
-                profiles.names.insert(native::name_key(name), name.clone());
+                profiles
+                    .names
+                    .insert(native::name_key_of(name), name.clone());
             }
             profiles.profiles.insert(profile.key(), profile);
         }

@@ -85,8 +85,8 @@ impl Profile {
     }
 
     fn key(&self) -> u32 {
-        let waker = self.waker.as_deref().map_or(0, native::name_key);
-        native::profile_key(native::name_key(&self.name), waker, self.stage)
+        let waker = self.waker.as_deref().map_or(0, native::name_key_of);
+        native::profile_key(native::name_key_of(&self.name), waker, self.stage)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -112,7 +112,7 @@ pub struct Profiles {
     profiles: HashMap<u32, Profile>,
     /// What the kernel has been told.
     told: HashMap<u32, i32>,
-    /// Names by [`native::name_key`]: a record has its waker's key only.
+    /// Names by [`native::name_key_of`]: a record has its waker's key only.
     names: HashMap<u32, String>,
 }
 
@@ -227,11 +227,11 @@ pub(crate) mod tests {
     pub fn sample(name: &str, waker: &str, seen: u32, log_burst: u32) -> Sample {
         let mut record = burst_sample {
             burst_ns: 1 << log_burst,
-            name_key: native::name_key(name),
+            name_key: native::name_key_of(name),
             waker_name_key: if waker.is_empty() {
                 0
             } else {
-                native::name_key(waker)
+                native::name_key_of(waker)
             },
             bursts_before: seen,
             ..Default::default()
@@ -246,9 +246,9 @@ pub(crate) mod tests {
         let waker = if waker.is_empty() {
             0
         } else {
-            native::name_key(waker)
+            native::name_key_of(waker)
         };
-        native::profile_key(native::name_key(name), waker, seen)
+        native::profile_key(native::name_key_of(name), waker, seen)
     }
 
     pub fn observe(profiles: &mut Profiles, times: usize, sample: Sample) {
@@ -312,14 +312,11 @@ pub(crate) mod tests {
         // 16 bytes of comm as two little-endian words.
         let lo = u64::from_le_bytes(*b"kworker/");
         let hi = u64::from_le_bytes(*b"0:1\0\0\0\0\0");
+        assert_eq!(native::name_key_of("kworker/0:1"), native::name_key(lo, hi));
+        assert_ne!(native::name_key_of("a"), native::name_key_of("b"));
         assert_eq!(
-            native::name_key("kworker/0:1"),
-            native::name_key_words(lo, hi)
-        );
-        assert_ne!(native::name_key("a"), native::name_key("b"));
-        assert_eq!(
-            native::name_key("123456789012345"),
-            native::name_key("1234567890123456")
+            native::name_key_of("123456789012345"),
+            native::name_key_of("1234567890123456")
         );
     }
 }

@@ -106,10 +106,10 @@ impl Observed {
         let pp = &self.params;
         let granted = self.ctx.granted_ns;
         let lane = u32::from(self.ctx.lane);
-        if lane == LANE_FRESH && granted == native::base_slice_ns(pp, LANE_FRESH, 0) {
+        if lane == LANE_FRESH && granted == native::policy_base_slice_ns(pp, LANE_FRESH, 0) {
             return "the first quantum".into();
         }
-        let longest = native::base_slice_ns(pp, LANE_FAIR, 0);
+        let longest = native::policy_base_slice_ns(pp, LANE_FAIR, 0);
         if granted == longest {
             return "the longest: nobody waited".into();
         }
@@ -201,8 +201,8 @@ impl Observed {
         }
         let outlived = u32::from(ctx.slice_source) == SLICE_OUTLIVED;
         let sure = ctx.sure != 0 && !outlived;
-        let request = native::request_ns(pp, sure, ctx.steer_q16);
-        let virtual_request = native::virtual_ns(request, ctx.inv_weight_q16);
+        let request = native::policy_request_ns(pp, sure, ctx.steer_q16);
+        let virtual_request = native::policy_virtual_ns(request, ctx.inv_weight_q16);
         // Whatever the bytes: a sum that wraps is as good as any.
         let own = signed_duration(after.wrapping_sub(virtual_request as i64));
         let virtual_request = duration(virtual_request);

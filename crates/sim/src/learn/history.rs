@@ -87,7 +87,7 @@ impl History {
     /// init_history(), with the prior for a task whose parent is not known.
     pub fn new(task: &Task) -> Self {
         Self {
-            name_key: native::name_key(&task.name),
+            name_key: native::name_key_of(&task.name),
             log_burst_q8: PRIOR_BURST_Q8 as i32,
             weight: task.weight,
             // Not to be trusted before it has shown itself.

@@ -294,11 +294,16 @@ impl Learner {
             long_proven: native::watch_long_proven(watch),
             ..a
         });
-        if by_model.is_some_and(|m| m.is_sure() || !average.is_some_and(|a| a.is_sure())) {
-            return by_model;
+        let forecast =
+            |p: Option<Prediction>| p.map_or(intf::forecast::default(), |p| p.forecast());
+        match native::policy_steering(&forecast(by_model), &forecast(average)) {
+            intf::steering_STEERING_MODEL => by_model,
+            intf::steering_STEERING_AVERAGE => {
+                self.stood_in += 1;
+                average
+            }
+            _ => None,
         }
-        self.stood_in += u64::from(average.is_some());
-        average
     }
 
     /// end_burst() of one that was surely long.
@@ -330,7 +335,7 @@ impl Learner {
             0
         };
         begun.generation = model.generation;
-        begun.pred_q16 = native::predict_q16(linear, &begun.features);
+        begun.pred_q16 = native::linear_predict_q16(linear, &begun.features);
         begun.margin_q16 = native::watched_margin_q16(linear.margin_q16, shift_q16);
         self.histories[t as usize].pred_q8 = begun.pred_q16 >> 8;
         self.predictions += 1;

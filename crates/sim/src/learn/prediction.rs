@@ -1,6 +1,6 @@
 //! A predicted burst.
 
-use scx_ml::kernel::native;
+use scx_ml::kernel::bpf::intf::forecast;
 
 /// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,14 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// policy_is_sure()
-    pub fn is_sure(&self) -> bool {
-        native::is_sure(self.margin_q16, self.err_q8)
+    /// The same for decide.h.
+    pub fn forecast(&self) -> forecast {
+        forecast {
+            pred_q16: self.pred_q16,
+            margin_q16: self.margin_q16,
+            long_margin_q16: self.long_margin_q16,
+            err_q8: self.err_q8,
+            known: 1,
+        }
     }
 }

@@ -339,7 +339,7 @@ impl Policy for Eevdf {
         }
     }
 
-    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, _ticked: bool) {
         let reached = self.update_current(m, cpu);
         self.balance(m, cpu);
         if reached && !self.queues[cpu as usize].waiting.is_empty() {

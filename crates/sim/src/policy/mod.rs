@@ -48,8 +48,9 @@ pub trait Policy {
     /// A running task's burst goes on with more work. No real scheduler is told; an oracle needs to know.
     fn extended(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
 
-    /// A tick, or an alarm that the policy set, on a CPU that runs `t`. To end its slice, set it to 0.
-    fn tick(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
+    /// A tick, or an alarm that the policy set, on a CPU that runs `t`; `ticked`: not the alarm alone. To end its slice, set
+    /// it to 0.
+    fn tick(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId, _ticked: bool) {}
 
     /// What is worth saying about the run: name and value.
     fn notes(&self) -> Vec<(String, f64)> {

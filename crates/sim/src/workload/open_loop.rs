@@ -189,11 +189,11 @@ impl OpenLoop {
         let shown = usize::from(shown);
         match self.p.reveal {
             Reveal::Name => Waker::Outside {
-                name_key: native::name_key(WAKER_NAMES[shown]),
+                name_key: native::name_key_of(WAKER_NAMES[shown]),
                 log_burst_q8: WAKER_BURSTS_Q8[0],
             },
             Reveal::Burst => Waker::Outside {
-                name_key: native::name_key(GENERATOR_NAME),
+                name_key: native::name_key_of(GENERATOR_NAME),
                 log_burst_q8: WAKER_BURSTS_Q8[shown],
             },
             Reveal::None | Reveal::Syscall => Waker::Nobody,

@@ -27,7 +27,7 @@ proptest! {
             (linear.feature[i], linear.coef_q16[i]) = (index as u8, q16(coef));
         }
         o.ctx.feature_q8.copy_from_slice(&x);
-        o.ctx.pred_q16 = native::predict_q16(linear, &o.ctx.feature_q8);
+        o.ctx.pred_q16 = native::linear_predict_q16(linear, &o.ctx.feature_q8);
         let p = prediction(&o);
         prop_assert!(p.agrees, "{p:?}");
         let sizes: Vec<f64> = p.terms.iter().map(|t| t.contribution.abs()).collect();

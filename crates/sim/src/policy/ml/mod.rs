@@ -1,5 +1,6 @@
-//! scx_ml itself: the structure of `main.bpf.c`, `queues.bpf.h`, `preempt.bpf.h` and `burst.bpf.h`, with every number
-//! computed by the kernel's own `policy.h` and `model.h` through [`scx_ml::kernel::native`].
+//! scx_ml itself: every decision is made by the kernel's own `decide.h`, every number computed by its `policy.h` and
+//! `model.h`, through [`scx_ml::kernel::native`]. What is written here is what surrounds them in `main.bpf.c`,
+//! `queues.bpf.h`, `preempt.bpf.h`, `relief.bpf.h` and `burst.bpf.h`: state, queues, and walks over CPUs.
 //!
 //! Left out are pinned tasks, cgroups and other scheduling classes, which no workload here has. Loops over CPUs are done by
 //! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
@@ -7,15 +8,17 @@
 
 mod placement;
 mod queues;
+mod relief;
 pub mod rules;
 
-use scx_ml::kernel::bpf::intf::{self, policy_params};
+use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant, policy_params, serving};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
 use crate::learn::{Predictor, Surroundings};
-use crate::machine::{FOREVER_NS, Machine, State, TaskId};
+use crate::machine::{FOREVER_NS, Machine, State, TaskId, Waker};
 use crate::topology::{CpuId, CpuSet};
+use placement::{TICK, TIMER};
 use queues::Dsq;
 use rules::{FairOrder, Rules};
 
@@ -23,11 +26,19 @@ const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 const FAIR: u32 = intf::policy_lane_LANE_FAIR;
 const NONE: u32 = intf::policy_lane_LANE_NONE;
 
-/// INV_WEIGHT_ONE_Q16 of policy.h.
-const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
+const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
+
+/// POLICY_NO_KEY and POLICY_NEVER_NS of decide.h.
+const NO_KEY: u64 = u64::MAX;
+const NEVER_NS: u64 = u64::MAX;
 
 /// Virtual clocks start here, so that a task behind one has a key above 0.
 const VCLOCK_START: u64 = 1 << 60;
+
+/// The time as the policy has it, where 0 stands for never: the simulation begins at 0.
+fn clock_ns(m: &Machine) -> u64 {
+    m.now_ns + 1
+}
 
 /// The parts of struct task_ctx that schedule.
 #[derive(Debug, Clone)]
@@ -37,6 +48,8 @@ struct TaskCtx {
     llc: u32,
     lane: u32,
     exec_at_run_ns: u64,
+    /// Since when it could run and does not; 0: it runs or is blocked.
+    queued_ns: u64,
     steering: bool,
     /// The prediction is sure: it may order.
     sure: bool,
@@ -51,14 +64,20 @@ struct TaskCtx {
 /// struct cpu_ctx.
 #[derive(Debug, Clone, Default)]
 struct CpuCtx {
-    /// 0: nothing runs here. Times are shifted by one, because the simulation begins at 0.
-    run_start_ns: u64,
-    burst_before_ns: u64,
-    /// First quantum of the task that runs.
-    quantum_ns: u64,
-    protect_until_ns: u64,
+    runs: occupant,
     fair_turn_ns: u64,
+    fair_behind: bool,
     nr_waiting: u32,
+    looked_ns: u64,
+    looked_llc: u32,
+}
+
+/// struct llc_ctx.
+#[derive(Debug, Clone, Default)]
+struct LlcCtx {
+    vclock: u64,
+    pace: clock_pace,
+    evened_ns: u64,
 }
 
 /// What happened, as the kernel's counters tell.
@@ -74,6 +93,8 @@ struct Counters {
     fair_yields: u64,
     neighbour_steals: u64,
     llc_steals: u64,
+    reliefs: u64,
+    evenings: u64,
     slices_steered: u64,
     sure_long: u64,
     own_quanta: u64,
@@ -86,7 +107,7 @@ pub struct Ml {
     predictor: Predictor,
     tasks: Vec<TaskCtx>,
     cpus: Vec<CpuCtx>,
-    vclocks: Vec<u64>,
+    llcs: Vec<LlcCtx>,
     fresh: Vec<Dsq>,
     fair: Vec<Dsq>,
     /// CPUs whose fresh lanes are not empty.
@@ -94,11 +115,6 @@ pub struct Ml {
     /// Tasks in all queues.
     waiting: u32,
     counters: Counters,
-}
-
-/// a - b in virtual time (policy_vdiff()).
-fn vdiff(a: u64, b: u64) -> i64 {
-    a.wrapping_sub(b) as i64
 }
 
 impl Ml {
@@ -110,8 +126,21 @@ impl Ml {
             rules,
             predictor,
             tasks: vec![],
-            cpus: vec![CpuCtx::default(); cpus],
-            vclocks: vec![VCLOCK_START; llcs],
+            cpus: vec![
+                CpuCtx {
+                    fair_turn_ns: clock_ns(m),
+                    looked_ns: clock_ns(m),
+                    ..Default::default()
+                };
+                cpus
+            ],
+            llcs: vec![
+                LlcCtx {
+                    vclock: VCLOCK_START,
+                    ..Default::default()
+                };
+                llcs
+            ],
             fresh: vec![Dsq::default(); cpus],
             fair: vec![Dsq::default(); llcs],
             fresh_waiting: CpuSet::empty(),
@@ -134,9 +163,9 @@ impl Ml {
         let c = &self.cpus[cpu as usize];
         let around = Surroundings {
             nr_waiting: c.nr_waiting,
-            cpu_load_ns: match c.run_start_ns {
+            cpu_load_ns: match c.runs.run_start_ns {
                 0 => 0,
-                since => c.burst_before_ns + (m.now_ns + 1).saturating_sub(since),
+                since => c.runs.burst_before_ns + clock_ns(m).saturating_sub(since),
             },
         };
         let steering = self.predictor.wake(m, t, &around);
@@ -155,14 +184,14 @@ impl Ml {
         ctx.steer_q16 = p.pred_q16;
         ctx.steer_margin_q16 = p.margin_q16;
         let err_q8 = if rules.task_trust { p.err_q8 } else { 0 };
-        ctx.sure = native::is_sure(p.margin_q16, err_q8);
+        ctx.sure = native::policy_is_sure(p.margin_q16, err_q8);
         let sure_long =
-            rules.sure_long && native::sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
+            rules.sure_long && native::policy_sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
         let proven_long = sure_long && (p.long_proven || !rules.long_proof);
         ctx.yields = sure_long;
         // Without a rule of its own, a burst is taken for one whose prediction is not sure.
         let own = rules.own_quantum && ctx.sure;
-        ctx.quantum_ns = native::quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
+        ctx.quantum_ns = native::policy_quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
         self.counters.sure_long += u64::from(sure_long);
         self.counters.own_quanta += u64::from(longer);
@@ -171,36 +200,34 @@ impl Ml {
     /// join_llc().
     fn join_llc(&mut self, m: &Machine, t: TaskId, llc: u32) {
         let woken = m.burst_used_ns(t) == 0;
-        let to = self.vclocks[llc as usize];
-        let from = self.vclocks[self.ctx(t).llc as usize];
+        let to = self.llcs[llc as usize].vclock;
+        let from = self.llcs[self.ctx(t).llc as usize].vclock;
         let lag_ns = self.pp.lag_ns;
         let ctx = self.ctx_mut(t);
         if ctx.llc != llc {
             ctx.vruntime = ctx.vruntime.wrapping_add(to.wrapping_sub(from));
             ctx.llc = llc;
         }
-        let vlag = native::virtual_ns(lag_ns, ctx.inv_weight_q16);
-        ctx.vruntime = native::bound_vruntime(ctx.vruntime, to, vlag, woken);
+        let vlag = native::policy_virtual_ns(lag_ns, ctx.inv_weight_q16);
+        ctx.vruntime = native::policy_bound_vruntime(ctx.vruntime, to, vlag, woken);
     }
 
     /// grant_slice().
     fn grant_slice(&mut self, m: &mut Machine, t: TaskId, lane: u32, nr_waiting: u32) {
         let used_ns = m.burst_used_ns(t);
         let ctx = self.ctx(t);
-        if ctx.steering {
-            let left_ns = native::quantile_left_ns(ctx.steer_q16, ctx.steer_margin_q16, used_ns);
-            if left_ns > 0 {
-                self.counters.slices_steered += 1;
-                m.task_mut(t).slice_ns = native::clamp_slice(&self.pp, left_ns);
-                return;
-            }
-        }
-        m.task_mut(t).slice_ns = native::base_slice_ns(&self.pp, lane, nr_waiting);
+        let left_ns = if ctx.steering {
+            native::policy_quantile_left_ns(ctx.steer_q16, ctx.steer_margin_q16, used_ns)
+        } else {
+            0
+        };
+        self.counters.slices_steered += u64::from(left_ns > 0);
+        m.task_mut(t).slice_ns = native::policy_slice_ns(&self.pp, left_ns, lane, nr_waiting);
     }
 
     /// waiting_per_cpu().
     fn waiting_per_cpu(m: &Machine, nr_waiting: u32) -> u32 {
-        let recip = native::recip_q16(m.topology.per_llc());
+        let recip = native::policy_recip_q16(m.topology.per_llc());
         ((u64::from(nr_waiting) * u64::from(recip)) >> 16) as u32
     }
 
@@ -211,7 +238,7 @@ impl Ml {
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
         let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;
-            native::fair_key(
+            native::policy_fair_key(
                 &self.pp, vruntime, weight, burst_ns, sure, pred_q16, margin_q16,
             )
         };
@@ -219,10 +246,19 @@ impl Ml {
             FairOrder::Kept => key(used_ns, ctx.sure),
             // As if it had used nothing, the deadline is where the task stands now.
             FairOrder::Moving => {
-                let left_ns = native::quantile_left_ns(pred_q16, margin_q16, used_ns);
+                let left_ns = native::policy_quantile_left_ns(pred_q16, margin_q16, used_ns);
                 key(0, ctx.sure && left_ns > 0)
             }
         }
+    }
+
+    /// reach_key().
+    fn reach_key(&mut self, m: &Machine, llc: u32, key: u64, nr_waiting: u32) -> u64 {
+        let to = &mut self.llcs[llc as usize];
+        if self.rules.measured_reach {
+            native::policy_look_at_clock(&mut to.pace, to.vclock, clock_ns(m));
+        }
+        native::policy_measured_reach(key, to.vclock, nr_waiting, to.pace.reach)
     }
 
     /// ops.enqueue. `woken`: ops.select_cpu has just found no idle CPU.
@@ -231,40 +267,46 @@ impl Ml {
         let llc = m.topology.llc_of(cpu);
         self.join_llc(m, t, llc);
         let ctx = self.ctx(t);
-        let vlag = native::virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
-        let ahead = vdiff(ctx.vruntime, self.vclocks[llc as usize]);
-        let lane = native::lane(ctx.quantum_ns, m.burst_used_ns(t), ahead, vlag);
+        let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
+        let ahead = native::policy_vdiff(ctx.vruntime, self.llcs[llc as usize].vclock);
+        let used_ns = m.burst_used_ns(t);
+        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, false);
+        let queue = native::policy_queue(lane, false);
         let vruntime = ctx.vruntime;
         self.ctx_mut(t).lane = lane;
         let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
         self.grant_slice(m, t, lane, nr_waiting);
 
-        let mut victim = None;
-        if lane == FAIR {
-            let vclock = self.vclocks[llc as usize];
-            let key = native::reach(self.fair_key(m, t, vruntime), vclock, nr_waiting);
+        let (mut victim, mut at) = (None, cpu);
+        if queue == intf::policy_queue_QUEUE_FRESH {
+            victim = self.find_preemptible(m, cpu, Self::occasion_of(m, t, woken));
+            at = victim.unwrap_or(cpu);
+            let ctx = self.ctx(t);
+            let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
+            self.counters.queued_fresh += 1;
+            self.fresh[at as usize].insert(t, m.now_ns + delay_ns);
+            self.fresh_waiting.insert(at);
+        } else {
+            let key = self.fair_key(m, t, vruntime);
+            let key = self.reach_key(m, llc, key, nr_waiting);
             self.counters.queued_fair += 1;
             self.fair[llc as usize].insert(t, key);
-        } else {
-            victim = self.find_preemptible(m, cpu);
-            let ctx = self.ctx(t);
-            let key = m.now_ns + native::fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
-            self.counters.queued_fresh += 1;
-            let at = victim.unwrap_or(cpu);
-            self.fresh[at as usize].insert(t, key);
-            self.fresh_waiting.insert(at);
         }
         self.waiting += 1;
 
         // ops.select_cpu looked for an idle CPU at the same moment; only a task that did not wake may find one now.
         let idle = if woken { None } else { m.claim_idle(cpu) };
-        if let Some(idle) = idle {
-            m.resched(idle);
-        } else if let Some(victim) = victim {
-            self.counters.preempt_kicks += 1;
-            m.resched(victim);
-        } else if lane == FRESH {
-            self.set_quantum_timer(m, cpu);
+        match (
+            native::policy_call(idle.is_some(), victim.is_some(), queue),
+            idle.or(victim),
+        ) {
+            (intf::policy_call_CALL_IDLE, Some(idle)) => m.resched(idle),
+            (intf::policy_call_CALL_VICTIM, Some(victim)) => {
+                self.counters.preempt_kicks += 1;
+                m.resched(victim);
+            }
+            (intf::policy_call_CALL_TIMER, _) => self.set_quantum_timer(m, at),
+            _ => {}
         }
     }
 
@@ -272,7 +314,7 @@ impl Ml {
     fn running_key(&self, m: &Machine, t: TaskId) -> u64 {
         let ctx = self.ctx(t);
         let used_ns = m.exec_ns(t) - ctx.exec_at_run_ns;
-        let vused = native::virtual_ns(used_ns, ctx.inv_weight_q16);
+        let vused = native::policy_virtual_ns(used_ns, ctx.inv_weight_q16);
         self.fair_key(m, t, ctx.vruntime + vused)
     }
 
@@ -281,21 +323,20 @@ impl Ml {
         let Some((first, first_key)) = self.fair[llc as usize].head() else {
             return false;
         };
-        self.ctx(t).lane == FAIR
-            && native::yields_at_tick(
-                &self.pp,
-                m.burst_used_ns(t),
-                self.running_key(m, t),
-                m.burst_used_ns(first),
-                first_key,
-            )
+        native::policy_yields_at_tick(
+            &self.pp,
+            self.ctx(t).lane,
+            m.burst_used_ns(t),
+            self.running_key(m, t),
+            m.burst_used_ns(first),
+            first_key,
+        )
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
     fn prev_is_next(&self, m: &Machine, prev: TaskId, llc: u32) -> bool {
-        let key = self.running_key(m, prev);
-        let head = self.fair[llc as usize].head_key();
-        head == u64::MAX || vdiff(key, head) < 0
+        let shared_key = self.fair[llc as usize].head_key();
+        native::policy_goes_on(self.running_key(m, prev), shared_key, NO_KEY)
     }
 
     /// keep_running().
@@ -308,52 +349,71 @@ impl Ml {
     /// ops.dispatch.
     fn dispatch(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
         let llc = m.topology.llc_of(cpu);
-        let now_ns = m.now_ns;
         let nr_fair = self.fair[llc as usize].len();
         let nr_fresh = self.fresh[cpu as usize].len();
         let per_cpu = Self::waiting_per_cpu(m, nr_fair) + nr_fresh;
-        let (first_quantum_ns, fair_interval_ns) =
-            (self.pp.first_quantum_ns, self.pp.fair_interval_ns);
-        let c = &mut self.cpus[cpu as usize];
-        c.nr_waiting = nr_fair + nr_fresh;
-        if nr_fair == 0 {
-            c.fair_turn_ns = now_ns;
-        }
-        let overdue = now_ns - c.fair_turn_ns > fair_interval_ns;
-
-        if !overdue && let Some(t) = self.take_fresh(m, cpu, llc) {
+        self.cpus[cpu as usize].nr_waiting = nr_fair + nr_fresh;
+        if let Some(t) = self.relieve_others(m, cpu, llc) {
             return Pick::Run(t);
         }
-        if nr_fair > 0 {
-            if let Some(prev) = prev
-                && self.prev_is_next(m, prev, llc)
-            {
-                self.cpus[cpu as usize].fair_turn_ns = now_ns;
-                return self.keep_running(m, prev, per_cpu);
+        let c = &mut self.cpus[cpu as usize];
+        if nr_fair == 0 {
+            c.fair_turn_ns = clock_ns(m);
+            c.fair_behind = false;
+        }
+        let overdue =
+            native::policy_fair_overdue(&self.pp, c.fair_turn_ns, c.fair_behind, clock_ns(m));
+        if overdue {
+            self.cpus[cpu as usize].fair_behind = self.fair_is_behind(m, llc);
+        }
+        let known = serving {
+            fair_waits: (nr_fair > 0).into(),
+            overdue: overdue.into(),
+            prev_runs: prev.is_some().into(),
+        };
+        (0..intf::policy_serve_NR_SERVE)
+            .filter(|&step| native::policy_serves(&known, step))
+            .find_map(|step| self.serve(m, cpu, prev, step, overdue, per_cpu))
+            .unwrap_or(Pick::Idle)
+    }
+
+    /// serve(): a step of policy_serve.
+    fn serve(
+        &mut self,
+        m: &mut Machine,
+        cpu: CpuId,
+        prev: Option<TaskId>,
+        step: u32,
+        overdue: bool,
+        per_cpu: u32,
+    ) -> Option<Pick> {
+        let llc = m.topology.llc_of(cpu);
+        match step {
+            intf::policy_serve_SERVE_FRESH | intf::policy_serve_SERVE_FRESH_AFTER_ALL => {
+                self.take_fresh(m, cpu, llc).map(Pick::Run)
             }
-            if let Some(t) = self.pop_fair(llc) {
+            intf::policy_serve_SERVE_PREV_BY_KEY => {
+                let prev = prev.filter(|&prev| self.prev_is_next(m, prev, llc))?;
+                self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
+                Some(self.keep_running(m, prev, per_cpu))
+            }
+            intf::policy_serve_SERVE_FAIR => {
+                let t = self.pop_fair(llc)?;
                 let c = &mut self.cpus[cpu as usize];
-                c.fair_turn_ns = now_ns;
+                c.fair_turn_ns = clock_ns(m);
                 if overdue {
-                    c.protect_until_ns = now_ns + first_quantum_ns;
+                    c.runs.protect_until_ns = clock_ns(m) + self.pp.first_quantum_ns;
                     self.counters.fair_turns += 1;
                 }
-                return Pick::Run(t);
+                Some(Pick::Run(t))
             }
-        }
-        if overdue && let Some(t) = self.take_fresh(m, cpu, llc) {
-            return Pick::Run(t);
-        }
-        if let Some(prev) = prev {
-            return self.keep_running(m, prev, per_cpu);
-        }
-        let cpus = m.topology.cpus();
-        match self
-            .take_neighbours_fresh(m, cpu, llc, cpus)
-            .or_else(|| self.steal_from_llcs(m, cpu, llc))
-        {
-            Some(t) => Pick::Run(t),
-            None => Pick::Idle,
+            intf::policy_serve_SERVE_PREV => prev.map(|prev| self.keep_running(m, prev, per_cpu)),
+            intf::policy_serve_SERVE_FRESH_OF_LLC => {
+                let cpus = m.topology.cpus();
+                self.take_neighbours_fresh(m, cpu, llc, cpus).map(Pick::Run)
+            }
+            intf::policy_serve_SERVE_OTHER_LLCS => self.steal_from_llcs(m, cpu, llc).map(Pick::Run),
+            _ => None,
         }
     }
 
@@ -367,11 +427,12 @@ impl Policy for Ml {
     fn add_task(&mut self, m: &Machine, t: TaskId) {
         let llc = m.topology.llc_of(m.task(t).cpu);
         self.tasks.push(TaskCtx {
-            vruntime: self.vclocks[llc as usize],
+            vruntime: self.llcs[llc as usize].vclock,
             inv_weight_q16: 100 * INV_WEIGHT_ONE_Q16 / u64::from(m.task(t).weight),
             llc,
             lane: NONE,
             exec_at_run_ns: 0,
+            queued_ns: 0,
             steering: false,
             sure: false,
             steer_q16: 0,
@@ -384,6 +445,12 @@ impl Policy for Ml {
 
     /// ops.select_cpu, and ops.enqueue where that finds no idle CPU.
     fn wake(&mut self, m: &mut Machine, t: TaskId) {
+        if let Waker::Task(waker) = m.task(t).waker
+            && m.task(waker).state == State::Running
+        {
+            self.cpus[m.task(waker).cpu as usize].runs.woke_ns = clock_ns(m);
+        }
+        self.ctx_mut(t).queued_ns = clock_ns(m);
         self.begin_burst(m, t);
         let near = m.task(t).cpu;
         if let Some(cpu) = m.claim_idle(near) {
@@ -410,40 +477,42 @@ impl Policy for Ml {
         self.join_llc(m, t, llc);
         let (exec_ns, used_ns) = (m.exec_ns(t), m.task(t).used_ns);
         self.ctx_mut(t).exec_at_run_ns = exec_ns;
-        let ctx = self.ctx(t);
-        let quantum_ns = if ctx.yields { 0 } else { ctx.quantum_ns };
-        let c = &mut self.cpus[cpu as usize];
-        c.quantum_ns = quantum_ns;
-        c.burst_before_ns = used_ns;
-        c.run_start_ns = m.now_ns + 1;
+        let ctx = self.ctx_mut(t);
+        ctx.queued_ns = 0;
+        let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.yields);
+        let runs = &mut self.cpus[cpu as usize].runs;
+        runs.quantum_ns = quantum_ns;
+        runs.burst_before_ns = used_ns;
+        runs.run_start_ns = clock_ns(m);
         // The engine has forgotten the alarm of what ran before, where the kernel's timer goes on and sets itself anew.
         if self.has_fresh(cpu) {
             self.set_quantum_timer(m, cpu);
         }
         let ctx = &self.tasks[t as usize];
-        let vclock = &mut self.vclocks[llc as usize];
-        if ctx.lane == FAIR && vdiff(ctx.vruntime, *vclock) > 0 {
-            *vclock = ctx.vruntime;
-        }
+        let vclock = &mut self.llcs[llc as usize].vclock;
+        *vclock = native::policy_clock_at_run(ctx.lane, ctx.vruntime, *vclock);
     }
 
     /// ops.stopping.
-    fn stopped(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, _runnable: bool) {
+    fn stopped(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, runnable: bool) {
         let exec_ns = m.exec_ns(t);
         let llc = m.topology.llc_of(cpu);
         let c = &mut self.cpus[cpu as usize];
-        c.run_start_ns = 0;
+        c.runs.run_start_ns = 0;
         let nr_waiting = c.nr_waiting;
         let ctx = self.ctx_mut(t);
-        let vused = native::virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
+        let vused = native::policy_virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
         let (fair, vruntime) = (ctx.lane == FAIR, ctx.vruntime);
-        let vclock = &mut self.vclocks[llc as usize];
-        let ahead = vdiff(vruntime, *vclock);
-        *vclock += native::vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
+        let vclock = &mut self.llcs[llc as usize].vclock;
+        let ahead = native::policy_vdiff(vruntime, *vclock);
+        *vclock += native::policy_vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
         if fair {
-            self.cpus[cpu as usize].fair_turn_ns = m.now_ns;
+            self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
+        }
+        if runnable {
+            self.ctx_mut(t).queued_ns = clock_ns(m);
         }
     }
 
@@ -457,17 +526,20 @@ impl Policy for Ml {
         self.predictor.blocked(m, t, burst_ns);
     }
 
-    /// ops.tick, and quantum_ended().
-    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+    /// ops.tick, and where no tick has come but the alarm, quantum_ended().
+    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, ticked: bool) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
         if self.has_fresh(cpu) {
-            if self.preemptible(m, cpu) {
+            if self.room_in_ns(m, cpu, if ticked { TICK } else { TIMER }) == 0 {
                 m.task_mut(t).slice_ns = 0;
                 self.counters.quantum_preempts += 1;
             } else if m.cpu(cpu).alarm_ns == FOREVER_NS {
                 self.set_quantum_timer(m, cpu);
             }
+        }
+        if !ticked {
+            return;
         }
         if self.yields_to_fair(m, t, llc) {
             m.task_mut(t).slice_ns = 0;
@@ -493,6 +565,8 @@ impl Policy for Ml {
             ("fair_yields", c.fair_yields),
             ("neighbour_steals", c.neighbour_steals),
             ("llc_steals", c.llc_steals),
+            ("reliefs", c.reliefs),
+            ("evenings", c.evenings),
             ("slices_steered", c.slices_steered),
             ("sure_long", c.sure_long),
             ("own_quanta", c.own_quanta),

@@ -1,39 +1,44 @@
 //! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h` and
 //! `preempt.bpf.h`.
 
+use scx_ml::kernel::bpf::intf;
 use scx_ml::kernel::native;
 
-use super::Ml;
-use crate::machine::{Machine, TaskId};
+use super::{Ml, NEVER_NS, clock_ns};
+use crate::machine::{Machine, TaskId, Waker};
 use crate::topology::CpuId;
 
-/// CPUs that take_fresh() of queues.bpf.h looks at beside its own, and PREEMPT_SCAN_MAX of preempt.bpf.h.
-const NEIGHBOURS_BUSY: u32 = 1;
-const PREEMPT_SCAN_MAX: u32 = 4;
+pub(super) const TIMER: u32 = intf::occasion_OCCASION_TIMER;
+pub(super) const TICK: u32 = intf::occasion_OCCASION_TICK;
 
 impl Ml {
-    /// When what runs on a CPU can be preempted at the earliest, or None if nothing runs there.
-    fn preemptible_at_ns(&self, cpu: CpuId) -> Option<u64> {
-        let c = &self.cpus[cpu as usize];
-        let start_ns = c.run_start_ns.checked_sub(1)?;
-        Some(native::preemptible_at_ns(
-            &self.pp,
-            start_ns,
-            c.burst_before_ns,
-            c.quantum_ns,
-            c.protect_until_ns,
-        ))
+    /// The occasion on which room is asked for; without the rule about those who wake others, as if there were none.
+    fn occasion(&self, occasion: u32) -> u32 {
+        if self.rules.producers { occasion } else { TICK }
     }
 
-    /// preemptible().
-    pub(super) fn preemptible(&self, m: &Machine, cpu: CpuId) -> bool {
-        self.preemptible_at_ns(cpu)
-            .is_some_and(|at_ns| m.now_ns >= at_ns)
+    /// The occasion of a task that is to wait in the fresh lane: one that woke, or whose slice ended.
+    pub(super) fn occasion_of(m: &Machine, t: TaskId, woken: bool) -> u32 {
+        match m.task(t).waker {
+            Waker::Nobody if woken => intf::occasion_OCCASION_INTERRUPT,
+            _ => intf::occasion_OCCASION_WAKEUP,
+        }
+    }
+
+    /// room_in_ns().
+    pub(super) fn room_in_ns(&self, m: &Machine, cpu: CpuId, occasion: u32) -> u64 {
+        let runs = &self.cpus[cpu as usize].runs;
+        native::policy_room_in_ns(&self.pp, runs, self.occasion(occasion), clock_ns(m))
     }
 
     /// find_preemptible().
-    pub(super) fn find_preemptible(&self, m: &mut Machine, cpu: CpuId) -> Option<CpuId> {
-        if self.preemptible(m, cpu) {
+    pub(super) fn find_preemptible(
+        &self,
+        m: &mut Machine,
+        cpu: CpuId,
+        occasion: u32,
+    ) -> Option<CpuId> {
+        if self.room_in_ns(m, cpu, occasion) == 0 {
             return Some(cpu);
         }
         let llc = m.topology.llc_of(cpu);
@@ -43,10 +48,10 @@ impl Ml {
         } else {
             (0, m.topology.cpus())
         };
-        for i in 1..=PREEMPT_SCAN_MAX.min(nr - 1) {
+        for i in 1..=intf::POLICY_SCAN_MAX.min(nr - 1) {
             m.counts.looks += 1;
             let other = first + (cpu - first + i) % nr;
-            if m.topology.llc_of(other) == llc && self.preemptible(m, other) {
+            if m.topology.llc_of(other) == llc && self.room_in_ns(m, other, occasion) == 0 {
                 return Some(other);
             }
         }
@@ -58,16 +63,19 @@ impl Ml {
         if !self.rules.timer {
             return;
         }
-        if let Some(at_ns) = self.preemptible_at_ns(cpu) {
-            let c = &mut m.cpus[cpu as usize];
-            if at_ns < c.alarm_ns {
-                c.alarm_ns = at_ns;
-                m.rearm(cpu);
-            }
+        let in_ns = self.room_in_ns(m, cpu, TIMER);
+        if in_ns == NEVER_NS {
+            return;
+        }
+        let at_ns = m.now_ns + in_ns;
+        let c = &mut m.cpus[cpu as usize];
+        if at_ns < c.alarm_ns {
+            c.alarm_ns = at_ns;
+            m.rearm(cpu);
         }
     }
 
-    fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {
+    pub(super) fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {
         let queue = &mut self.fresh[cpu as usize];
         let t = queue.pop()?;
         if queue.is_empty() {
@@ -129,7 +137,7 @@ impl Ml {
         if let Some(t) = self.pop_fresh(cpu) {
             return Some(t);
         }
-        self.take_neighbours_fresh(m, cpu, llc, NEIGHBOURS_BUSY)
+        self.take_neighbours_fresh(m, cpu, llc, intf::POLICY_FRESH_NEIGHBOURS)
     }
 
     /// steal_from_llcs().
@@ -149,15 +157,28 @@ impl Ml {
             m.counts.looks += u64::from(llcs - 1) * per_llc;
             return None;
         }
-        for i in 1..llcs {
-            let victim = (llc + i) % llcs;
-            m.counts.looks += 1;
-            let found = self
-                .take_neighbours_fresh(m, cpu, victim, cpus)
-                .or_else(|| self.pop_fair(victim));
-            if found.is_some() {
-                self.counters.llc_steals += 1;
-                return found;
+        let topology = m.topology;
+        let node_of = |llc: u32| topology.node_around(topology.llc(llc).start);
+        let near = node_of(llc);
+        let near_first: &[bool] = if near.len() < cpus as usize {
+            &[true, false]
+        } else {
+            &[true]
+        };
+        for &is_near in near_first {
+            for i in 1..llcs {
+                let victim = (llc + i) % llcs;
+                if (node_of(victim) == near) != is_near {
+                    continue;
+                }
+                m.counts.looks += 1;
+                let found = self
+                    .take_neighbours_fresh(m, cpu, victim, cpus)
+                    .or_else(|| self.pop_fair(victim));
+                if found.is_some() {
+                    self.counters.llc_steals += 1;
+                    return found;
+                }
             }
         }
         None

@@ -1,25 +1,25 @@
 //! Dispatch queues, as the kernel's ordered DSQs: by key, first in first out among equals.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 use crate::machine::TaskId;
 
 /// An ordered queue. Keys do not wrap: virtual clocks start far from either end.
 #[derive(Debug, Clone, Default)]
 pub struct Dsq {
-    heap: BinaryHeap<Reverse<(u64, u64, TaskId)>>,
+    /// By key, then by the order of insertion.
+    tasks: BTreeMap<(u64, u64), TaskId>,
     order: u64,
 }
 
 impl Dsq {
     pub fn insert(&mut self, t: TaskId, key: u64) {
         self.order += 1;
-        self.heap.push(Reverse((key, self.order, t)));
+        self.tasks.insert((key, self.order), t);
     }
 
     pub fn pop(&mut self) -> Option<TaskId> {
-        self.heap.pop().map(|Reverse((.., t))| t)
+        self.tasks.pop_first().map(|(_, t)| t)
     }
 
     /// Key of the first; u64::MAX when empty.
@@ -29,14 +29,26 @@ impl Dsq {
 
     /// The first task and its key.
     pub fn head(&self) -> Option<(TaskId, u64)> {
-        self.heap.peek().map(|Reverse((key, _, t))| (*t, *key))
+        self.tasks.first_key_value().map(|(&(key, _), &t)| (t, key))
+    }
+
+    /// Of the last `nr` tasks, the last one for which `is_it` holds, is put before the first. Whether there was one.
+    pub fn put_first(&mut self, nr: usize, is_it: impl Fn(TaskId) -> bool) -> bool {
+        let found = self.tasks.iter().rev().take(nr).find(|(_, t)| is_it(**t));
+        let Some((&place, &t)) = found else {
+            return false;
+        };
+        let key = self.head_key() - 1;
+        self.tasks.remove(&place);
+        self.insert(t, key);
+        true
     }
 
     pub fn len(&self) -> u32 {
-        self.heap.len() as u32
+        self.tasks.len() as u32
     }
 
     pub fn is_empty(&self) -> bool {
-        self.heap.is_empty()
+        self.tasks.is_empty()
     }
 }

@@ -42,6 +42,13 @@ pub struct Rules {
     /// not 0 only. Off: over all CPUs of the machine. It finds the same, but at an LLC's last CPUs, whose next ones by id
     /// are another's; what changes is how many queues are looked into.
     pub llc_counts: bool,
+    /// What has lately woken others makes room at a tick only, but for whom an interrupt woke. Off: like everybody.
+    pub producers: bool,
+    /// A CPU looks after those whose CPUs do not come to take them, and LLCs even out what waits there. Off: neither.
+    pub relief: bool,
+    /// How far a key may be from the virtual clock follows the clock's measured speed. Off: what it would be if all had
+    /// weight 100.
+    pub measured_reach: bool,
 }
 
 impl Default for Rules {
@@ -55,6 +62,9 @@ impl Default for Rules {
             learned_quantum: true,
             long_proof: true,
             llc_counts: true,
+            producers: true,
+            relief: true,
+            measured_reach: true,
         }
     }
 }

@@ -1,0 +1,110 @@
+//! The shared headers as Rust: structs and constants, and the functions that are pure mathematics, which are called rather
+//! than written a second time. Their signatures are those of the C text, by bindgen.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use quote::ToTokens;
+use syn::{FnArg, ForeignItem, ForeignItemFn, Item, PointerMutability, ReturnType, Safety, Type};
+
+const HEADER: &str = "src/kernel/native.h";
+
+/// Name, in OUT_DIR, of the C file that makes the headers' static inline functions symbols.
+pub const WRAPPERS: &str = "native_functions.c";
+
+/// Write `bpf_intf.rs`, `native_functions.rs` and [`WRAPPERS`] into `out`.
+///
+/// # Errors
+/// When clang cannot read the headers, or when one of their functions is none that safe code can call.
+pub fn generate(out: &Path) -> Result<()> {
+    let bindings = bindgen::Builder::default()
+        .header(HEADER)
+        .clang_args(["-Isrc/bpf", "-std=gnu11"])
+        // Not what the compiler's own headers define.
+        .allowlist_file("src/.*")
+        .derive_default(true)
+        // `const s16 x[64]` is a pointer to 64 of them, not to any number.
+        .array_pointers_in_arguments(true)
+        .wrap_static_fns(true)
+        .wrap_static_fns_path(out.join(WRAPPERS))
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
+        .generate()
+        .with_context(|| format!("bindgen cannot read {HEADER}"))?;
+
+    let (functions, types): (Vec<_>, Vec<_>) = syn::parse_file(&bindings.to_string())?
+        .items
+        .into_iter()
+        .partition(|item| matches!(item, Item::ForeignMod(_)));
+    let functions = functions
+        .into_iter()
+        .map(|item| made_safe(item, &types))
+        .collect::<Result<Vec<_>>>()?;
+    write(&out.join("bpf_intf.rs"), types)?;
+    write(&out.join("native_functions.rs"), functions)
+}
+
+fn write(path: &Path, items: Vec<Item>) -> Result<()> {
+    let mut file: syn::File = syn::parse_quote!();
+    file.items = items;
+    std::fs::write(path, prettyplease::unparse(&file))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// An `extern` block with its functions declared safe and taking references.
+fn made_safe(mut item: Item, types: &[Item]) -> Result<Item> {
+    if let Item::ForeignMod(block) = &mut item {
+        for item in &mut block.items {
+            match item {
+                ForeignItem::Fn(function) => make_safe(function, types)?,
+                other => bail!("{HEADER} declares what is no function: {}", text(other)),
+            }
+        }
+    }
+    Ok(item)
+}
+
+/// Declare a function safe, with references to structs and to arrays of known length for pointers.
+///
+/// That is sound: the headers' functions are compiled from the very text that the signatures are of, touch nothing but their
+/// arguments, keep no pointer, and are total. Whatever the integers, they neither index out of bounds nor divide by 0 nor shift too
+/// far, and with -fwrapv (build.rs) none of them overflows. A reference is a valid pointer to a valid value, and what else
+/// could be a pointer is refused here.
+fn make_safe(function: &mut ForeignItemFn, types: &[Item]) -> Result<()> {
+    let is_struct = |ty: &Type| {
+        let Type::Path(path) = ty else { return false };
+        let named = |item: &Item| matches!(item, Item::Struct(s) if path.path.is_ident(&s.ident));
+        types.iter().any(named)
+    };
+    let is_array = |ty: &Type| matches!(ty, Type::Array(a) if matches!(*a.elem, Type::Path(_)));
+    let sig = &mut function.sig;
+    for arg in &mut sig.inputs {
+        let FnArg::Typed(arg) = arg else { continue };
+        if let Type::Ptr(ptr) = &*arg.ty {
+            let target = &ptr.elem;
+            if !is_array(target) && !is_struct(target) {
+                bail!(
+                    "{}() takes `{}: {}`: safe code can lend no more than a struct or an array of known length",
+                    sig.ident,
+                    text(&arg.pat),
+                    text(&arg.ty)
+                );
+            }
+            arg.ty = match ptr.mutability {
+                PointerMutability::Mut(_) => syn::parse_quote!(&mut #target),
+                PointerMutability::Const(_) => syn::parse_quote!(&#target),
+            };
+        }
+    }
+    if matches!(&sig.output, ReturnType::Type(_, ty) if matches!(**ty, Type::Ptr(_))) {
+        bail!(
+            "{}() returns a pointer: nobody knows for how long it is valid",
+            sig.ident
+        );
+    }
+    sig.safety = Safety::Safe(Default::default());
+    Ok(())
+}
+
+fn text(tokens: &impl ToTokens) -> String {
+    tokens.to_token_stream().to_string()
+}

@@ -1,0 +1,338 @@
+//! The policy's decisions, `src/bpf/decide.h`, compiled for the host: what each says in plain cases, and what must hold whatever
+//! the state is.
+
+use proptest::prelude::*;
+use scx_ml::kernel::bpf::intf::{
+    self, clock_pace, fair_load, forecast, occupant, policy_params, serving,
+};
+use scx_ml::kernel::native::*;
+
+const FRESH: u32 = intf::policy_lane_LANE_FRESH;
+const FAIR: u32 = intf::policy_lane_LANE_FAIR;
+const WAKEUP: u32 = intf::occasion_OCCASION_WAKEUP;
+const INTERRUPT: u32 = intf::occasion_OCCASION_INTERRUPT;
+const TIMER: u32 = intf::occasion_OCCASION_TIMER;
+const TICK: u32 = intf::occasion_OCCASION_TICK;
+const MSEC: u64 = 1_000_000;
+const NEVER_NS: u64 = u64::MAX;
+
+fn params() -> policy_params {
+    policy_defaults()
+}
+
+/// One that predicts a millisecond, with so many octaves of margin and of error about this task.
+fn forecast(margin: f64, error: f64) -> forecast {
+    forecast {
+        pred_q16: log2_q16(MSEC) as i32,
+        margin_q16: (margin * 65536.0) as i32,
+        long_margin_q16: (margin * 65536.0) as i32,
+        err_q8: (error * 256.0) as i32,
+        known: 1,
+    }
+}
+
+fn unknown() -> forecast {
+    forecast {
+        known: 0,
+        ..forecast(0.0, 0.0)
+    }
+}
+
+#[test]
+fn the_model_steers_unless_only_the_average_is_sure() {
+    let (sure, unsure) = (forecast(0.5, 0.2), forecast(3.0, 0.2));
+    let of = |model: &forecast, average: &forecast| policy_steering(model, average);
+    assert_eq!(of(&sure, &sure), intf::steering_STEERING_MODEL);
+    assert_eq!(of(&unsure, &unsure), intf::steering_STEERING_MODEL);
+    assert_eq!(of(&unsure, &unknown()), intf::steering_STEERING_MODEL);
+    assert_eq!(of(&unsure, &sure), intf::steering_STEERING_AVERAGE);
+    // Wide of this very task, however narrow its quantiles are.
+    assert_eq!(
+        of(&forecast(0.5, 2.0), &sure),
+        intf::steering_STEERING_AVERAGE
+    );
+    assert_eq!(of(&unknown(), &unsure), intf::steering_STEERING_AVERAGE);
+    assert_eq!(of(&unknown(), &unknown()), intf::steering_STEERING_NONE);
+}
+
+#[test]
+fn only_what_may_run_on_one_cpu_alone_waits_in_a_lane_of_its_own() {
+    assert_eq!(policy_queue(FRESH, false), intf::policy_queue_QUEUE_FRESH);
+    assert_eq!(policy_queue(FRESH, true), intf::policy_queue_QUEUE_FRESH);
+    assert_eq!(policy_queue(FAIR, false), intf::policy_queue_QUEUE_FAIR);
+    assert_eq!(policy_queue(FAIR, true), intf::policy_queue_QUEUE_PINNED);
+}
+
+#[test]
+fn an_idle_cpu_is_called_before_anybody_is_disturbed_and_nobody_for_the_fair_lane() {
+    let (fresh, fair) = (
+        intf::policy_queue_QUEUE_FRESH,
+        intf::policy_queue_QUEUE_FAIR,
+    );
+    for queue in [fresh, fair] {
+        for victim in [false, true] {
+            assert_eq!(
+                policy_call(true, victim, queue),
+                intf::policy_call_CALL_IDLE
+            );
+        }
+    }
+    assert_eq!(
+        policy_call(false, true, fresh),
+        intf::policy_call_CALL_VICTIM
+    );
+    assert_eq!(
+        policy_call(false, false, fresh),
+        intf::policy_call_CALL_TIMER
+    );
+    assert_eq!(
+        policy_call(false, false, fair),
+        intf::policy_call_CALL_NOBODY
+    );
+}
+
+#[test]
+fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
+    let start_ns = 1_000 * MSEC;
+    let now_ns = start_ns + 10 * MSEC;
+    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, now_ns);
+    let quiet = occupant {
+        run_start_ns: start_ns,
+        burst_before_ns: 0,
+        quantum_ns: 2 * MSEC,
+        protect_until_ns: 0,
+        woke_ns: start_ns - MSEC,
+    };
+    let busy = occupant {
+        woke_ns: now_ns - MSEC,
+        ..quiet
+    };
+    let long_ago = occupant {
+        woke_ns: now_ns - 9 * MSEC,
+        ..quiet
+    };
+    for occasion in [WAKEUP, INTERRUPT, TIMER, TICK] {
+        assert_eq!(at(&quiet, occasion), 0);
+        assert_eq!(at(&long_ago, occasion), 0);
+    }
+    assert_eq!((at(&busy, WAKEUP), at(&busy, TIMER)), (NEVER_NS, NEVER_NS));
+    assert_eq!((at(&busy, INTERRUPT), at(&busy, TICK)), (0, 0));
+    let nobody = occupant {
+        run_start_ns: 0,
+        ..quiet
+    };
+    assert_eq!(at(&nobody, TICK), NEVER_NS);
+}
+
+/// The steps that are tried if none finds anything.
+fn steps(fair_waits: bool, overdue: bool, prev_runs: bool) -> Vec<u32> {
+    let s = serving {
+        fair_waits: fair_waits.into(),
+        overdue: overdue.into(),
+        prev_runs: prev_runs.into(),
+    };
+    (0..intf::policy_serve_NR_SERVE)
+        .filter(|&step| policy_serves(&s, step))
+        .collect()
+}
+
+#[test]
+fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
+    use intf::{
+        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
+        policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL,
+        policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_OTHER_LLCS as OTHERS,
+        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
+    };
+    assert_eq!(steps(false, false, false), [FRESH_LANES, OF_LLC, OTHERS]);
+    assert_eq!(steps(false, false, true), [FRESH_LANES, PREV]);
+    assert_eq!(
+        steps(true, false, false),
+        [FRESH_LANES, FAIR_LANES, OF_LLC, OTHERS]
+    );
+    assert_eq!(
+        steps(true, false, true),
+        [FRESH_LANES, PREV_BY_KEY, FAIR_LANES, PREV]
+    );
+    assert_eq!(
+        steps(true, true, true),
+        [PREV_BY_KEY, FAIR_LANES, FRESH_AFTER_ALL, PREV]
+    );
+    assert_eq!(
+        steps(true, true, false),
+        [FAIR_LANES, FRESH_AFTER_ALL, OF_LLC, OTHERS]
+    );
+}
+
+#[test]
+fn a_fair_lane_with_somebody_who_has_waited_for_very_long_has_turns_eight_times_as_often() {
+    let interval_ns = params().fair_interval_ns;
+    let overdue =
+        |behind, since_ns| policy_fair_overdue(&params(), 7 * MSEC, behind, 7 * MSEC + since_ns);
+    assert!(!overdue(false, interval_ns) && overdue(false, interval_ns + 1));
+    assert!(!overdue(true, interval_ns / 8) && overdue(true, interval_ns / 8 + 1));
+}
+
+#[test]
+fn a_tick_hands_over_from_an_old_burst_to_a_young_one_with_an_earlier_deadline() {
+    let lag_ns = params().lag_ns;
+    let yields = |lane, burst_ns, first_burst_ns, first_key| {
+        policy_yields_at_tick(&params(), lane, burst_ns, 1_000, first_burst_ns, first_key)
+    };
+    assert!(yields(FAIR, lag_ns + 1, lag_ns, 999));
+    assert!(!yields(FAIR, lag_ns + 1, lag_ns, 1_000), "a later deadline");
+    assert!(!yields(FAIR, lag_ns, lag_ns, 999), "a young one goes on");
+    assert!(!yields(FAIR, lag_ns + 1, lag_ns + 1, 999), "both are old");
+    assert!(!yields(FRESH, lag_ns + 1, lag_ns, 999), "another lane");
+}
+
+#[test]
+fn a_clocks_speed_is_looked_at_a_few_times_a_second_and_forgotten_when_it_is_old() {
+    let reach_ns: u64 = 2_000 * MSEC;
+    let mut pace = clock_pace {
+        seen: 500,
+        seen_ns: 1_000 * MSEC,
+        reach: 7,
+    };
+    let before = pace;
+    assert!(!policy_look_at_clock(&mut pace, 900, 1_256 * MSEC));
+    assert_eq!(
+        (pace.seen, pace.seen_ns, pace.reach),
+        (before.seen, before.seen_ns, before.reach)
+    );
+    // A tenth of real time: in the reach a tenth of that, to a part in a thousand.
+    let at_ns = 1_300 * MSEC;
+    assert!(policy_look_at_clock(&mut pace, 500 + 30 * MSEC, at_ns));
+    assert_eq!((pace.seen, pace.seen_ns), (500 + 30 * MSEC, at_ns));
+    assert!(
+        pace.reach.abs_diff(reach_ns / 10) <= reach_ns / 10_000,
+        "{}",
+        pace.reach
+    );
+    assert!(policy_look_at_clock(&mut pace, 600 * MSEC, 10_000 * MSEC));
+    assert_eq!(pace.reach, 0, "nobody has looked for long");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn a_slice_and_its_source_agree(steering in 0u32..3, left in any::<u64>(), few: bool, lane in FRESH..=FAIR, nr in 0u32..1_000) {
+        let pp = params();
+        let left = if few { left % (2 * pp.slice_max_ns) } else { left };
+        let left = if steering == intf::steering_STEERING_NONE { 0 } else { left };
+        let (source, slice) = (policy_slice_source(&pp, steering, left), policy_slice_ns(&pp, left, lane, nr));
+        prop_assert!((pp.slice_min_ns..=pp.slice_max_ns).contains(&slice));
+        match source {
+            intf::slice_source_SLICE_BASE => prop_assert_eq!(steering, intf::steering_STEERING_NONE),
+            intf::slice_source_SLICE_OUTLIVED => prop_assert_eq!(left, 0),
+            intf::slice_source_SLICE_RAISED => prop_assert!(left < slice && slice == pp.slice_min_ns),
+            intf::slice_source_SLICE_CUT => prop_assert!(left > slice && slice == pp.slice_max_ns),
+            intf::slice_source_SLICE_PREDICTED => prop_assert!(slice == left && steering == intf::steering_STEERING_MODEL),
+            intf::slice_source_SLICE_AVERAGE => prop_assert!(slice == left && steering == intf::steering_STEERING_AVERAGE),
+            other => prop_assert!(false, "source {other}"),
+        }
+    }
+
+    #[test]
+    fn room_that_is_promised_is_there_then(
+        start in 1u64..1 << 40, before in 0u64..1 << 30, quantum in 0u64..1 << 30, protect in 0u64..1 << 41, ran in 0u64..1 << 32,
+    ) {
+        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: 0 };
+        let now = start + ran;
+        let room = |at| policy_room_in_ns(&params(), &o, TICK, at);
+        let in_ns = room(now);
+        prop_assert_eq!(room(now + in_ns), 0);
+        prop_assert!(in_ns == 0 || room(now + in_ns - 1) == 1);
+        // A turn of the fair lane is never cut short, and nothing is that has hardly begun.
+        prop_assert!(now + in_ns >= protect);
+        prop_assert!(in_ns + ran >= params().preempt_after_ns);
+    }
+
+    #[test]
+    fn whatever_the_state_is_no_occasion_makes_room_sooner_than_a_tick(
+        start in any::<u64>(), before in any::<u64>(), quantum in any::<u64>(), protect in any::<u64>(), woke in any::<u64>(),
+        now in any::<u64>(), occasion in any::<u32>(),
+    ) {
+        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: woke };
+        let room = |occasion| policy_room_in_ns(&params(), &o, occasion, now);
+        prop_assert!(room(occasion) >= room(TICK));
+        prop_assert_eq!(room(INTERRUPT), room(TICK));
+    }
+
+    #[test]
+    fn a_cpu_that_looks_for_a_task_asks_everybody_it_may(fair_waits: bool, overdue: bool, prev_runs: bool) {
+        let steps = steps(fair_waits, overdue, prev_runs);
+        let fresh = [intf::policy_serve_SERVE_FRESH, intf::policy_serve_SERVE_FRESH_AFTER_ALL];
+        prop_assert_eq!(steps.iter().filter(|s| fresh.contains(s)).count(), 1);
+        prop_assert_eq!(steps.contains(&intf::policy_serve_SERVE_FAIR), fair_waits);
+        // What ran goes on before the CPU steals, and a CPU that would go idle has asked all others.
+        let last = if prev_runs { intf::policy_serve_SERVE_PREV } else { intf::policy_serve_SERVE_OTHER_LLCS };
+        prop_assert_eq!(steps.last(), Some(&last));
+    }
+
+    #[test]
+    fn what_ran_goes_on_only_before_both_heads(key in 0u64..1 << 62, shared in 0u64..1 << 62, pinned in 0u64..1 << 62) {
+        let none = u64::MAX;
+        prop_assert!(policy_goes_on(key, none, none));
+        prop_assert_eq!(policy_goes_on(key, shared, none), key < shared);
+        prop_assert_eq!(policy_goes_on(key, none, pinned), key < pinned);
+        prop_assert_eq!(policy_goes_on(key, shared, pinned), key < shared.min(pinned));
+        prop_assert_eq!(policy_shared_first(shared, pinned), shared < pinned);
+    }
+
+    #[test]
+    fn llcs_that_even_out_never_take_from_each_other_at_once_and_end_nearer(
+        here in 0u32..10_000, there in 0u32..10_000, here_cpus in 1u32..512, there_cpus in 1u32..512, since in any::<u64>(),
+    ) {
+        let here = fair_load { nr_waiting: here, nr_cpus: here_cpus };
+        let there = fair_load { nr_waiting: there, nr_cpus: there_cpus };
+        // Difference of what waits per CPU, times both numbers of CPUs.
+        let apart = |moved: i64| {
+            let (h, t) = (i64::from(here.nr_waiting) + moved, i64::from(there.nr_waiting) - moved);
+            t * i64::from(here_cpus) - h * i64::from(there_cpus)
+        };
+        let takes = policy_evens(&here, &there, since);
+        if takes {
+            prop_assert!(there.nr_waiting > 0 && apart(0) > 0);
+            prop_assert!(apart(1).abs() <= apart(0).abs());
+            prop_assert!(!policy_evens(&there, &here, since));
+        }
+        prop_assert!(!policy_evens(&here, &there, 0), "not twice in a moment");
+        // Where one more evens them out for good, it is taken as soon as it may be.
+        if apart(1) >= 0 && apart(0) > 0 {
+            prop_assert!(policy_evens(&here, &there, 4 * MSEC));
+        }
+    }
+
+    #[test]
+    fn a_measured_reach_only_brings_keys_nearer(key in any::<u64>(), clock in any::<u64>(), nr in any::<u32>(), reach in 0u64..1 << 40) {
+        let plain = policy_reach(key, clock, nr);
+        let measured = policy_measured_reach(key, clock, nr, reach);
+        prop_assert!(plain.wrapping_sub(measured) as i64 >= 0);
+        prop_assert!(reach == 0 || measured.wrapping_sub(clock) as i64 <= reach as i64);
+        prop_assert_eq!(policy_measured_reach(key, clock, nr, 0), plain);
+    }
+
+    #[test]
+    fn a_clocks_pace_is_total(seen in any::<u64>(), seen_ns in any::<u64>(), clock in any::<u64>(), now in any::<u64>()) {
+        let mut pace = clock_pace { seen, seen_ns, reach: 0 };
+        policy_look_at_clock(&mut pace, clock, now);
+        // At most as fast as real time at weight 100, eightfold for the part of a look that is rounded away.
+        prop_assert!(pace.reach <= 8 * 2_000 * MSEC);
+    }
+
+    #[test]
+    fn a_task_that_starts_never_turns_the_clock_back(lane in 0u32..3, vruntime in any::<u64>(), clock in any::<u64>()) {
+        let after = policy_clock_at_run(lane, vruntime, clock);
+        prop_assert!(after.wrapping_sub(clock) as i64 >= 0);
+        prop_assert!(after == clock || (lane == FAIR && after == vruntime));
+    }
+
+    #[test]
+    fn the_longer_somebody_waits_the_more_is_done(waits in any::<u64>()) {
+        let (fresh, fair) = (policy_is_forgotten(FRESH, waits), policy_is_forgotten(FAIR, waits));
+        prop_assert!(fresh || !fair);
+        prop_assert!(fair || !policy_is_stuck(waits));
+    }
+}
