@@ -6,6 +6,8 @@ use anyhow::Context;
 
 #[path = "build/bindings.rs"]
 mod bindings;
+#[path = "build/tables.rs"]
+mod tables;
 
 fn main() {
     if let Err(e) = build() {
@@ -23,10 +25,9 @@ fn build() -> anyhow::Result<()> {
         .build()?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     bindings::generate(&out)?;
+    tables::generate(&out)?;
 
-    println!("cargo:rerun-if-changed=src/kernel/native.c");
     cc::Build::new()
-        .file("src/kernel/native.c")
         .file(out.join(bindings::WRAPPERS))
         .includes([".", "src/bpf"])
         .flags(["-std=gnu11", "-fwrapv"])
