@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
 use quote::ToTokens;
 use syn::{FnArg, ForeignItem, ForeignItemFn, Item, PointerMutability, ReturnType, Safety, Type};
 
@@ -28,6 +29,7 @@ pub fn generate(out: &Path) -> Result<()> {
         .wrap_static_fns(true)
         .wrap_static_fns_path(out.join(WRAPPERS))
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
+        .parse_callbacks(Box::new(Views))
         .generate()
         .with_context(|| format!("bindgen cannot read {HEADER}"))?;
 
@@ -41,6 +43,18 @@ pub fn generate(out: &Path) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     write(&out.join("bpf_intf.rs"), types)?;
     write(&out.join("native_functions.rs"), functions)
+}
+
+/// Lets every struct be seen as bytes, and made of any: the derives compile only for integers without padding between them.
+#[derive(Debug)]
+struct Views;
+
+impl ParseCallbacks for Views {
+    fn add_derives(&self, _: &DeriveInfo<'_>) -> Vec<String> {
+        ["FromBytes", "Immutable", "IntoBytes"]
+            .map(|view| format!("zerocopy::{view}"))
+            .to_vec()
+    }
 }
 
 fn write(path: &Path, items: Vec<Item>) -> Result<()> {

@@ -1,9 +1,10 @@
 //! The kernel's integer mathematics (`model.h`, `policy.h`) and tables (`record.h`, `intf.h`), compiled for the host by
 //! `build.rs` from the same text. Names, signatures and types are generated from it, too.
 
+use std::iter::Sum;
 use std::mem::offset_of;
 
-use crate::kernel::bpf::intf::{burst_sample, s16, s32, scx_ml_consts_COMM_LEN};
+use crate::kernel::bpf::intf::{burst_sample, counters, s16, s32, scx_ml_consts_COMM_LEN};
 use crate::kernel::bpf::{NR_CLASSES, NR_FEATURES};
 
 // The lists, as macros of the names that they have in C; made by build/tables.rs.
@@ -112,6 +113,20 @@ pub static CLASSES: [Desc; NR_CLASSES] = SCX_ML_CLASSES!(values);
 /// Where a slice can come from, in the order of `enum slice_source`.
 pub static SLICE_SOURCES: &[Desc] = &SCX_ML_SLICE_SOURCES!(values);
 
+macro_rules! sum {
+    ($([$name:ident, $desc:literal])*) => {
+        impl Sum for counters {
+            fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+                each.fold(Self::default(), |sum, c| Self {
+                    $($name: sum.$name.wrapping_add(c.$name),)*
+                })
+            }
+        }
+    };
+}
+
+SCX_ML_COUNTERS!(sum);
+
 /// [`name_key`] of a name as the kernel keeps it: cut to 15 bytes, zeroes behind.
 pub fn name_key_of(name: &str) -> u32 {
     let mut comm = [0u8; 16];
@@ -121,4 +136,20 @@ pub fn name_key_of(name: &str) -> u32 {
     let (lo, hi) = comm.split_at(8);
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
     name_key(word(lo), word(hi))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_is_summed_for_itself() {
+        let cpu = |bursts, waits| counters {
+            bursts,
+            waits,
+            ..Default::default()
+        };
+        let sum: counters = [cpu(1, 10), cpu(2, 20)].into_iter().sum();
+        assert_eq!((sum.bursts, sum.kept, sum.waits), (3, 0, 30));
+    }
 }
