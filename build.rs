@@ -1,6 +1,6 @@
 //! Compiles the BPF scheduler and its skeleton, and makes the shared headers Rust: see the modules in build/.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -34,4 +34,8 @@ fn build() -> anyhow::Result<()> {
         .warnings(true)
         .try_compile("scx_ml_native")?;
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,10 +1,12 @@
 //! The lists of `record.h` and `intf.h` as Rust macros, expanded by the C preprocessor: what C makes an enum or a struct of, Rust
 //! makes tables and statistics of, and neither can have a line that the other has not.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+use super::write;
 
 const LISTS: [&str; 5] = [
     "SCX_ML_COLUMNS",
@@ -18,7 +20,7 @@ const LISTS: [&str; 5] = [
 /// a line being what C's `X()` gets.
 ///
 /// # Errors
-/// When the preprocessor cannot be run.
+/// When the preprocessor cannot be run, or does not know a list.
 pub fn generate(out: &Path) -> Result<()> {
     let source = out.join("tables.c");
     let mut text = String::from("#include \"intf.h\"\n#define X(...) [__VA_ARGS__]\n");
@@ -47,8 +49,4 @@ pub fn generate(out: &Path) -> Result<()> {
         )?;
     }
     write(&out.join("tables.rs"), &macros)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

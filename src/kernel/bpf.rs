@@ -1,4 +1,4 @@
-//! The generated bindings: the BPF skeleton, and the types of `src/bpf/intf.h`.
+//! The generated bindings: the BPF skeleton, and the types and constants of `src/bpf/intf.h` and what builds on it.
 
 /// The skeleton of `src/bpf/main.bpf.c`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]

@@ -23,8 +23,7 @@ const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 const FAIR: u32 = intf::policy_lane_LANE_FAIR;
 const NONE: u32 = intf::policy_lane_LANE_NONE;
 
-/// INV_WEIGHT_ONE_Q16 of policy.h.
-const INV_WEIGHT_ONE_Q16: u64 = 1 << 16;
+const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
 
 /// Virtual clocks start here, so that a task behind one has a key above 0.
 const VCLOCK_START: u64 = 1 << 60;
