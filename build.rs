@@ -1,11 +1,13 @@
 //! Compiles the BPF scheduler and its skeleton, and makes the shared headers Rust: see the modules in build/.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 #[path = "build/bindings.rs"]
 mod bindings;
+#[path = "build/tables.rs"]
+mod tables;
 
 fn main() {
     if let Err(e) = build() {
@@ -23,14 +25,17 @@ fn build() -> anyhow::Result<()> {
         .build()?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     bindings::generate(&out)?;
+    tables::generate(&out)?;
 
-    println!("cargo:rerun-if-changed=src/kernel/native.c");
     cc::Build::new()
-        .file("src/kernel/native.c")
         .file(out.join(bindings::WRAPPERS))
         .includes([".", "src/bpf"])
         .flags(["-std=gnu11", "-fwrapv"])
         .warnings(true)
         .try_compile("scx_ml_native")?;
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

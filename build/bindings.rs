@@ -4,8 +4,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use bindgen::callbacks::{DeriveInfo, ParseCallbacks};
 use quote::ToTokens;
-use syn::{FnArg, ForeignItem, ForeignItemFn, Item, PointerMutability, ReturnType, Safety, Type};
+use syn::{
+    FnArg, ForeignItem, ForeignItemFn, Ident, Item, PointerMutability, ReturnType, Safety, Type,
+};
+
+use super::write;
 
 const HEADER: &str = "src/kernel/native.h";
 
@@ -28,6 +33,7 @@ pub fn generate(out: &Path) -> Result<()> {
         .wrap_static_fns(true)
         .wrap_static_fns_path(out.join(WRAPPERS))
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
+        .parse_callbacks(Box::new(Views))
         .generate()
         .with_context(|| format!("bindgen cannot read {HEADER}"))?;
 
@@ -39,15 +45,26 @@ pub fn generate(out: &Path) -> Result<()> {
         .into_iter()
         .map(|item| made_safe(item, &types))
         .collect::<Result<Vec<_>>>()?;
-    write(&out.join("bpf_intf.rs"), types)?;
-    write(&out.join("native_functions.rs"), functions)
+    write(&out.join("bpf_intf.rs"), &formatted(types))?;
+    write(&out.join("native_functions.rs"), &formatted(functions))
 }
 
-fn write(path: &Path, items: Vec<Item>) -> Result<()> {
+/// Lets every struct be seen as bytes, and made of any: the derives compile only for integers without padding between them.
+#[derive(Debug)]
+struct Views;
+
+impl ParseCallbacks for Views {
+    fn add_derives(&self, _: &DeriveInfo<'_>) -> Vec<String> {
+        ["FromBytes", "Immutable", "IntoBytes"]
+            .map(|view| format!("zerocopy::{view}"))
+            .to_vec()
+    }
+}
+
+fn formatted(items: Vec<Item>) -> String {
     let mut file: syn::File = syn::parse_quote!();
     file.items = items;
-    std::fs::write(path, prettyplease::unparse(&file))
-        .with_context(|| format!("cannot write {}", path.display()))
+    prettyplease::unparse(&file)
 }
 
 /// An `extern` block with its functions declared safe and taking references.
@@ -63,46 +80,64 @@ fn made_safe(mut item: Item, types: &[Item]) -> Result<Item> {
     Ok(item)
 }
 
-/// Declare a function safe, with references to structs and to arrays of known length for pointers.
+/// Declare a function safe, with references for pointers.
 ///
 /// That is sound: the headers' functions are compiled from the very text that the signatures are of, touch nothing but their
-/// arguments, keep no pointer, and are total. Whatever the integers, they neither index out of bounds nor divide by 0 nor shift too
-/// far, and with -fwrapv (build.rs) none of them overflows. A reference is a valid pointer to a valid value, and what else
-/// could be a pointer is refused here.
+/// arguments, keep no pointer, and are total. Whatever the integers, they neither index out of bounds nor divide by zero nor
+/// shift too far, and with -fwrapv (build.rs) none of them overflows. A reference is a valid pointer to a valid value, and what
+/// else could be a pointer is refused here.
 fn make_safe(function: &mut ForeignItemFn, types: &[Item]) -> Result<()> {
-    let is_struct = |ty: &Type| {
-        let Type::Path(path) = ty else { return false };
-        let named = |item: &Item| matches!(item, Item::Struct(s) if path.path.is_ident(&s.ident));
-        types.iter().any(named)
-    };
-    let is_array = |ty: &Type| matches!(ty, Type::Array(a) if matches!(*a.elem, Type::Path(_)));
     let sig = &mut function.sig;
     for arg in &mut sig.inputs {
         let FnArg::Typed(arg) = arg else { continue };
-        if let Type::Ptr(ptr) = &*arg.ty {
-            let target = &ptr.elem;
-            if !is_array(target) && !is_struct(target) {
-                bail!(
-                    "{}() takes `{}: {}`: safe code can lend no more than a struct or an array of known length",
-                    sig.ident,
-                    text(&arg.pat),
-                    text(&arg.ty)
-                );
-            }
-            arg.ty = match ptr.mutability {
-                PointerMutability::Mut(_) => syn::parse_quote!(&mut #target),
-                PointerMutability::Const(_) => syn::parse_quote!(&#target),
-            };
-        }
+        arg.ty = passed(&arg.ty, types).with_context(|| {
+            format!(
+                "{}() takes `{}`: safe code can lend no more than a struct or an array of known length",
+                sig.ident,
+                text(&*arg)
+            )
+        })?;
     }
-    if matches!(&sig.output, ReturnType::Type(_, ty) if matches!(**ty, Type::Ptr(_))) {
+    if let ReturnType::Type(_, ty) = &sig.output
+        && !is_value(ty, types)
+    {
         bail!(
-            "{}() returns a pointer: nobody knows for how long it is valid",
-            sig.ident
+            "{}() returns `{}`: nobody knows for how long it is valid",
+            sig.ident,
+            text(ty)
         );
     }
     sig.safety = Safety::Safe(Default::default());
     Ok(())
+}
+
+/// What safe code passes where C takes this; None: nothing would be sound.
+fn passed(ty: &Type, types: &[Item]) -> Option<Box<Type>> {
+    let Type::Ptr(ptr) = ty else {
+        return is_value(ty, types).then(|| Box::new(ty.clone()));
+    };
+    let target = &*ptr.elem;
+    let known = match target {
+        Type::Array(array) => is_value(&array.elem, types),
+        _ => types
+            .iter()
+            .any(|item| matches!(item, Item::Struct(s) if is_named(target, &s.ident))),
+    };
+    known.then(|| match ptr.mutability {
+        PointerMutability::Mut(_) => syn::parse_quote!(&mut #target),
+        PointerMutability::Const(_) => syn::parse_quote!(&#target),
+    })
+}
+
+/// Whether it holds no pointer, not even under another name. Structs do not: see [`Views`].
+fn is_value(ty: &Type, types: &[Item]) -> bool {
+    let hides_pointer = |item: &Item| matches!(item, Item::Type(t) if is_named(ty, &t.ident) && !is_value(&t.ty, types));
+    let is_path = |ty: &Type| matches!(ty, Type::Path(p) if p.path.segments.iter().all(|s| s.arguments.is_none()));
+    is_path(ty) && !types.iter().any(hides_pointer)
+}
+
+fn is_named(ty: &Type, name: &Ident) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident(name))
 }
 
 fn text(tokens: &impl ToTokens) -> String {

@@ -16,14 +16,16 @@ use scx_utils::{
     UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
     uei_exited, uei_report,
 };
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::cli::Opts;
 use crate::cli::SCHEDULER_NAME;
+use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::{
-    counters, cpu_ctx, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
+    counters, cpu_ctx, latencies, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS,
+    watch,
 };
 use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
-use crate::kernel::bpf::{NR_CLASSES, bytes_of, from_bytes};
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::features;
 use crate::kernel::preflight::Kernel;
@@ -288,8 +290,7 @@ impl<'a> Scheduler<'a> {
             .lookup(&(class as u32).to_ne_bytes(), MapFlags::ANY)
             .context("cannot read the kernel's watch over the model")?;
         bytes
-            // SAFETY: the struct consists of integers.
-            .and_then(|bytes| unsafe { from_bytes(&bytes) })
+            .and_then(|bytes| watch::read_from_bytes(&bytes).ok())
             .ok_or_else(|| anyhow!("the kernel's watch over the model is missing"))
     }
 
@@ -302,10 +303,9 @@ impl<'a> Scheduler<'a> {
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
             .context("cannot read the kernel's latencies")?
             .ok_or_else(|| anyhow!("the kernel's latencies are missing"))?;
-        // SAFETY: the struct consists of integers.
         let per_cpu = per_cpu
             .iter()
-            .filter_map(|bytes| unsafe { from_bytes(bytes) });
+            .filter_map(|bytes| latencies::read_from_bytes(bytes).ok());
         Ok(Histogram::sum(per_cpu))
     }
 
@@ -318,14 +318,10 @@ impl<'a> Scheduler<'a> {
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
             .context("cannot read the kernel's counters")?
             .ok_or_else(|| anyhow!("the kernel's counters are missing"))?;
-        let mut sums = [0u64; size_of::<counters>() / size_of::<u64>()];
-        for bytes in &per_cpu {
-            for (sum, word) in sums.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *sum = sum.wrapping_add(u64::from_ne_bytes(*word));
-            }
-        }
-        // SAFETY: struct counters consists of u64 only, as many as sums has.
-        Ok(unsafe { std::mem::transmute::<[u64; _], counters>(sums) })
+        Ok(per_cpu
+            .iter()
+            .filter_map(|bytes| counters::read_from_bytes(bytes).ok())
+            .sum())
     }
 }
 
@@ -385,11 +381,9 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
             next_in_llc: caches.next_in_llc[cpu],
             ..Default::default()
         };
-        // SAFETY: struct cpu_ctx has no padding, its size is asserted in intf.h.
-        let value = unsafe { bytes_of(&state) };
         skel.maps
             .cpu_ctxs
-            .update(&(cpu as u32).to_ne_bytes(), value, MapFlags::ANY)
+            .update(&(cpu as u32).to_ne_bytes(), state.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot describe CPU {cpu} to the kernel"))?;
     }
     for (llc, &nr_cpus) in caches.cpus_of_llc.iter().enumerate() {
@@ -399,11 +393,9 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
             node: caches.node_of_llc[llc],
             ..Default::default()
         };
-        // SAFETY: struct llc_ctx has no padding, its size is asserted in intf.h.
-        let value = unsafe { bytes_of(&state) };
         skel.maps
             .llc_ctxs
-            .update(&(llc as u32).to_ne_bytes(), value, MapFlags::ANY)
+            .update(&(llc as u32).to_ne_bytes(), state.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot describe LLC {llc} to the kernel"))?;
     }
     Ok(())

@@ -72,6 +72,7 @@ struct task_ctx {
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
 	u8 class;
+	u8 pad[6];
 
 	/* the rest of it */
 	u64 prev_burst_ns;

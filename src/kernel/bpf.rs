@@ -1,4 +1,4 @@
-//! The generated bindings: the BPF skeleton, and the types of `src/bpf/intf.h`.
+//! The generated bindings: the BPF skeleton, and the types and constants of `src/bpf/intf.h` and what builds on it.
 
 /// The skeleton of `src/bpf/main.bpf.c`.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]
@@ -6,7 +6,8 @@ pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
 
-/// Structs and constants that C and Rust share. All zeroes by default.
+/// Structs and constants that C and Rust share. Structs are all zeroes by default, and bytes both ways (`zerocopy`): the compiler
+/// sees to it that they are integers without padding.
 #[allow(
     non_upper_case_globals,
     non_camel_case_types,
@@ -33,24 +34,6 @@ pub const NR_MODEL_SLOTS: usize = intf::scx_ml_consts_NR_MODEL_SLOTS as usize;
 
 /// Size of the kernel's array of features; the first [`NR_FEATURES`] are used.
 pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
-
-/// The bytes of a C struct that consists of integers only, to be written into a map.
-///
-/// # Safety
-/// `T` must be a `repr(C)` struct without padding: reading padding is undefined.
-pub unsafe fn bytes_of<T>(value: &T) -> &[u8] {
-    // SAFETY: the pointer is valid for size_of::<T>() bytes, all of them initialised as the caller vouches.
-    unsafe { std::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) }
-}
-
-/// A C struct that consists of integers only, from the bytes of a map's value; None: they are not as many as it has.
-///
-/// # Safety
-/// `T` must be a `repr(C)` struct of integers: for those every bit pattern is a value.
-pub unsafe fn from_bytes<T>(bytes: &[u8]) -> Option<T> {
-    // SAFETY: there are enough bytes, as the caller vouches all of them are a value, and no alignment is needed.
-    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
-}
 
 impl intf::watch {
     /// Running mean |error| of the model and of the moving average, in octaves.

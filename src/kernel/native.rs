@@ -1,22 +1,15 @@
 //! The kernel's integer mathematics (`model.h`, `policy.h`) and tables (`record.h`, `intf.h`), compiled for the host by
 //! `build.rs` from the same text. Names, signatures and types are generated from it, too.
 
-use std::ffi::{CStr, c_char};
-use std::sync::LazyLock;
+use std::iter::Sum;
+use std::mem::offset_of;
 
-use crate::kernel::bpf::intf::{burst_sample, scx_ml_consts_COMM_LEN};
+use crate::kernel::bpf::intf::{burst_sample, counters, s16, s32, scx_ml_consts_COMM_LEN};
 use crate::kernel::bpf::{NR_CLASSES, NR_FEATURES};
 
-#[repr(C)]
-struct RawDesc {
-    name: *const c_char,
-    type_: *const c_char,
-    unit: *const c_char,
-    source: *const c_char,
-    description: *const c_char,
-    offset: u32,
-    size: u32,
-}
+// The lists, as macros of the names that they have in C; made by build/tables.rs.
+include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+pub(crate) use SCX_ML_COUNTERS;
 
 /// Made by build/bindings.rs: what is a `static inline` function there is one of the same name, arguments and result here, and
 /// is documented there.
@@ -29,22 +22,7 @@ mod functions {
 
 pub use functions::*;
 
-mod raw {
-    use super::RawDesc;
-
-    unsafe extern "C" {
-        pub static native_features: [RawDesc; 0];
-        pub static native_columns: [RawDesc; 0];
-        pub static native_nr_columns: u32;
-        pub static native_classes: [RawDesc; 0];
-        pub static native_slice_sources: [RawDesc; 0];
-        pub static native_nr_slice_sources: u32;
-        pub static native_counters: [RawDesc; 0];
-        pub static native_nr_counters: u32;
-    }
-}
-
-/// A line of one of the C side's tables.
+/// A line of one of the lists that C and Rust share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Desc {
     pub name: &'static str,
@@ -54,23 +32,63 @@ pub struct Desc {
     /// Where in the kernel it comes from.
     pub source: &'static str,
     pub description: &'static str,
-    /// Byte offset and size in its struct.
+    /// Byte offset and size in `struct burst_sample`.
     pub offset: usize,
     pub size: usize,
 }
 
+impl Desc {
+    /// What is no part of the record.
+    const fn value(name: &'static str, description: &'static str) -> Self {
+        Self {
+            name,
+            c_type: "",
+            unit: "",
+            source: "",
+            description,
+            offset: 0,
+            size: 0,
+        }
+    }
+}
+
+macro_rules! features {
+    ($([$id:ident, $name:ident, $unit:literal, $source:literal, $desc:literal])*) => {{
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Index {
+            $($id,)*
+        }
+        [$(Desc {
+            name: stringify!($name),
+            c_type: "s16",
+            unit: $unit,
+            source: $source,
+            description: $desc,
+            offset: offset_of!(burst_sample, feature_q8) + size_of::<s16>() * Index::$id as usize,
+            size: size_of::<s16>(),
+        },)*]
+    }};
+}
+
 /// The features, in the order of their indices.
-pub static FEATURES: LazyLock<Vec<Desc>> =
-    // SAFETY: the table has that many lines, constant and made of literals; the same for those below.
-    LazyLock::new(|| unsafe { read((&raw const raw::native_features).cast(), NR_FEATURES) });
+pub static FEATURES: [Desc; NR_FEATURES] = SCX_ML_FEATURES!(features);
+
+macro_rules! columns {
+    ($([$type:ident, $name:ident, $unit:literal, $source:literal, $desc:literal])*) => {
+        [$(Desc {
+            name: stringify!($name),
+            c_type: stringify!($type),
+            unit: $unit,
+            source: $source,
+            description: $desc,
+            offset: offset_of!(burst_sample, $name),
+            size: size_of::<$type>(),
+        },)*]
+    };
+}
 
 /// The other columns of a record, in the order of `struct burst_sample`.
-pub static COLUMNS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
-    read(
-        (&raw const raw::native_columns).cast(),
-        raw::native_nr_columns as usize,
-    )
-});
+pub static COLUMNS: &[Desc] = &SCX_ML_COLUMNS!(columns);
 
 /// The one column that is no integer: the task's name, zeroes behind.
 pub const COMM: Desc = Desc {
@@ -79,21 +97,35 @@ pub const COMM: Desc = Desc {
     unit: "text",
     source: "task_struct",
     description: "the task's name at the wake-up",
-    offset: std::mem::offset_of!(burst_sample, comm),
+    offset: offset_of!(burst_sample, comm),
     size: scx_ml_consts_COMM_LEN as usize,
 };
 
+macro_rules! values {
+    ($([$id:ident, $name:ident, $desc:literal])*) => {
+        [$(Desc::value(stringify!($name), $desc),)*]
+    };
+}
+
 /// The classes of tasks, each with a model of its own.
-pub static CLASSES: LazyLock<Vec<Desc>> =
-    LazyLock::new(|| unsafe { read((&raw const raw::native_classes).cast(), NR_CLASSES) });
+pub static CLASSES: [Desc; NR_CLASSES] = SCX_ML_CLASSES!(values);
 
 /// Where a slice can come from, in the order of `enum slice_source`.
-pub static SLICE_SOURCES: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
-    read(
-        (&raw const raw::native_slice_sources).cast(),
-        raw::native_nr_slice_sources as usize,
-    )
-});
+pub static SLICE_SOURCES: &[Desc] = &SCX_ML_SLICE_SOURCES!(values);
+
+macro_rules! sum {
+    ($([$name:ident, $desc:literal])*) => {
+        impl Sum for counters {
+            fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+                each.fold(Self::default(), |sum, c| Self {
+                    $($name: sum.$name.wrapping_add(c.$name),)*
+                })
+            }
+        }
+    };
+}
+
+SCX_ML_COUNTERS!(sum);
 
 /// [`name_key`] of a name as the kernel keeps it: cut to 15 bytes, zeroes behind.
 pub fn name_key_of(name: &str) -> u32 {
@@ -106,33 +138,18 @@ pub fn name_key_of(name: &str) -> u32 {
     name_key(word(lo), word(hi))
 }
 
-/// The kernel's counters, in the order of `struct counters`.
-pub static COUNTERS: LazyLock<Vec<Desc>> = LazyLock::new(|| unsafe {
-    read(
-        (&raw const raw::native_counters).cast(),
-        raw::native_nr_counters as usize,
-    )
-});
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Copy a table.
-///
-/// # Safety
-/// `table` must point to `len` constant lines whose strings are literals.
-unsafe fn read(table: *const RawDesc, len: usize) -> Vec<Desc> {
-    // SAFETY: as the caller vouches. The literals are ASCII; anything else becomes a placeholder.
-    let literal =
-        |s: *const c_char| -> &'static str { unsafe { CStr::from_ptr(s) }.to_str().unwrap_or("?") };
-    // SAFETY: as the caller vouches.
-    unsafe { std::slice::from_raw_parts(table, len) }
-        .iter()
-        .map(|d| Desc {
-            name: literal(d.name),
-            c_type: literal(d.type_),
-            unit: literal(d.unit),
-            source: literal(d.source),
-            description: literal(d.description),
-            offset: d.offset as usize,
-            size: d.size as usize,
-        })
-        .collect()
+    #[test]
+    fn each_counter_is_summed_for_itself() {
+        let cpu = |bursts, waits| counters {
+            bursts,
+            waits,
+            ..Default::default()
+        };
+        let sum: counters = [cpu(1, 10), cpu(2, 20)].into_iter().sum();
+        assert_eq!((sum.bursts, sum.kept, sum.waits), (3, 0, 30));
+    }
 }

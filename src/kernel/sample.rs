@@ -1,5 +1,7 @@
 //! A sample: the record of one burst. Pure decoding, no libbpf.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::kernel::bpf::intf::{
     burst_sample, sample_flags_SAMPLE_FIRST, sample_flags_SAMPLE_PREDICTED,
     sample_flags_SAMPLE_STEERED,
@@ -15,24 +17,20 @@ pub struct DecodeError {
 }
 
 /// One burst, from wake-up to voluntary block, as `struct burst_sample` of `intf.h` holds it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes)]
+#[repr(transparent)]
 pub struct Sample(pub burst_sample);
 
 impl Sample {
     /// From the bytes of a ring buffer record. The record may be longer: the ring buffer rounds up to eight bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let expected = size_of::<burst_sample>();
-        if bytes.len() < expected || bytes.len() >= expected + 8 {
-            return Err(DecodeError {
+        match Self::read_from_prefix(bytes) {
+            Ok((sample, rest)) if rest.len() < 8 => Ok(sample),
+            _ => Err(DecodeError {
                 found: bytes.len(),
-                expected,
-            });
+                expected: size_of::<Self>(),
+            }),
         }
-        // SAFETY: there are enough bytes, the type consists of integers for which every bit pattern is valid, and
-        // the read does not need alignment.
-        Ok(Self(unsafe {
-            bytes.as_ptr().cast::<burst_sample>().read_unaligned()
-        }))
     }
 
     /// log2 of the burst's CPU time in ns, what a model predicts. 0 for a burst too short to have been accounted.
@@ -97,7 +95,6 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::bpf::bytes_of;
 
     fn raw() -> burst_sample {
         burst_sample {
@@ -116,8 +113,7 @@ mod tests {
         for (to, from) in record.comm.iter_mut().zip(b"worker") {
             *to = *from as _;
         }
-        // SAFETY: burst_sample consists of integers, its padding is a field.
-        let sample = Sample::decode(unsafe { bytes_of(&record) }).expect("a whole record");
+        let sample = Sample::decode(record.as_bytes()).expect("a whole record");
 
         assert_eq!(sample.log_burst(), 20.0);
         assert_eq!(sample.prediction(), Some((3, 21.0)));

@@ -182,6 +182,7 @@ mod tests {
     use crate::kernel::bpf::FEATURE_SLOTS;
     use crate::kernel::native;
     use proptest::prelude::*;
+    use zerocopy::FromBytes;
 
     fn linear(intercept: f64, coef: Features) -> Linear {
         Linear {
@@ -226,8 +227,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), size_of::<intf::linear>()),
             x in proptest::collection::vec(any::<i16>(), FEATURE_SLOTS),
         ) {
-            // SAFETY: struct linear consists of integers, for which every bit pattern is a value.
-            let q = unsafe { bytes.as_ptr().cast::<intf::linear>().read_unaligned() };
+            let q = intf::linear::read_from_bytes(&bytes).expect("as many bytes as it has");
             let slots = std::array::from_fn(|i| x[i]);
             let p = native::linear_predict_q16(&q, &slots);
             prop_assert!((0..=40 << 16).contains(&p));

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use zerocopy::IntoBytes;
 
-use crate::kernel::bpf::bytes_of;
 use crate::kernel::bpf::intf::{
     self, learned, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS,
 };
@@ -127,10 +127,8 @@ impl State {
             return Ok(());
         };
         let slot = (self.generation % u64::from(NR_MODEL_SLOTS)) as u32;
-        // SAFETY: struct model has no padding, its size is asserted in intf.h.
-        let value = unsafe { bytes_of(model) };
         maps.models
-            .update(&slot.to_ne_bytes(), value, MapFlags::ANY)
+            .update(&slot.to_ne_bytes(), model.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot write a model into slot {slot} of the kernel's map"))
     }
 
@@ -141,10 +139,8 @@ impl State {
         let learned = learned {
             first_quantum_ns: self.first_quantum_ns,
         };
-        // SAFETY: one integer.
-        let value = unsafe { bytes_of(&learned) };
         maps.learned
-            .update(&0u32.to_ne_bytes(), value, MapFlags::ANY)
+            .update(&0u32.to_ne_bytes(), learned.as_bytes(), MapFlags::ANY)
             .context("cannot tell the kernel the first quantum")
     }
 
@@ -173,10 +169,8 @@ impl State {
             return Ok(());
         };
         let ctl = model_ctl { generation };
-        // SAFETY: one integer.
-        let value = unsafe { bytes_of(&ctl) };
         maps.ctl
-            .update(&0u32.to_ne_bytes(), value, MapFlags::ANY)
+            .update(&0u32.to_ne_bytes(), ctl.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot make model generation {generation} the active one"))
     }
 }

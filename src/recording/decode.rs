@@ -77,7 +77,7 @@ impl Decoder<'_> {
                 .filter(|n| *n <= GROUP_ROWS as u64 && n.saturating_add(first_row) <= in_file)
                 .ok_or_else(|| self.damaged("its row groups are not as scx_ml writes them"))?;
             let start = rows.len();
-            rows.resize(start + in_group as usize, R::zeroed());
+            rows.resize(start + in_group as usize, R::new_zeroed());
             for (column, &place) in R::columns().iter().zip(&places) {
                 self.column(&*group, place, column, first_row, &mut rows[start..])?;
             }
@@ -194,14 +194,14 @@ impl Decoder<'_> {
                 let values = values(reader, rows.len()).map_err(|e| self.damaged(e))?;
                 let values = values.ok_or_else(short)?;
                 for (row, v) in rows.iter_mut().zip(values) {
-                    row.bytes_mut()[field.clone()].copy_from_slice(&v.to_ne_bytes());
+                    row.as_mut_bytes()[field.clone()].copy_from_slice(&v.to_ne_bytes());
                 }
             }
             (ColumnReader::Int32ColumnReader(reader), Kind::U32 | Kind::S32) => {
                 let values = values(reader, rows.len()).map_err(|e| self.damaged(e))?;
                 let values = values.ok_or_else(short)?;
                 for (row, v) in rows.iter_mut().zip(values) {
-                    row.bytes_mut()[field.clone()].copy_from_slice(&v.to_ne_bytes());
+                    row.as_mut_bytes()[field.clone()].copy_from_slice(&v.to_ne_bytes());
                 }
             }
             (ColumnReader::Int32ColumnReader(reader), Kind::S16) => {
@@ -212,14 +212,14 @@ impl Decoder<'_> {
                         let what = format!("{} is {v}, beyond 16 bits", column.name);
                         self.value(first_row + i as u64, what)
                     })?;
-                    row.bytes_mut()[field.clone()].copy_from_slice(&v.to_ne_bytes());
+                    row.as_mut_bytes()[field.clone()].copy_from_slice(&v.to_ne_bytes());
                 }
             }
             (ColumnReader::ByteArrayColumnReader(reader), Kind::Text(_)) => {
                 let values = values(reader, rows.len()).map_err(|e| self.damaged(e))?;
                 let values = values.ok_or_else(short)?;
                 for (i, (row, v)) in rows.iter_mut().zip(values).enumerate() {
-                    if !unescape(v.data(), &mut row.bytes_mut()[field.clone()]) {
+                    if !unescape(v.data(), &mut row.as_mut_bytes()[field.clone()]) {
                         let what = format!(
                             "{} is '{}', which is no name of a task",
                             column.name,

@@ -6,9 +6,10 @@ use parquet::basic::{LogicalType, Repetition, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::schema::types::{Type, TypePtr};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::kernel::bpf::intf::{burst_sample, scx_ml_consts_FEATURE_ONE_Q8 as FEATURE_ONE_Q8};
-use crate::kernel::bpf::{NR_CLASSES, bytes_of};
+use crate::kernel::bpf::NR_CLASSES;
+use crate::kernel::bpf::intf::scx_ml_consts_FEATURE_ONE_Q8 as FEATURE_ONE_Q8;
 use crate::kernel::native::{self, Desc};
 use crate::kernel::sample::Sample;
 
@@ -116,14 +117,11 @@ impl Column {
 }
 
 /// What can be a row of a file: a struct of integers and text without padding.
-pub trait Row: Copy + Send + 'static {
+pub trait Row: Copy + Send + FromBytes + Immutable + IntoBytes + 'static {
     /// Name of the table, and of its files: `NAME-000000.parquet`.
     const TABLE: &'static str;
 
     fn columns() -> &'static [Column];
-    fn zeroed() -> Self;
-    fn bytes(&self) -> &[u8];
-    fn bytes_mut(&mut self) -> &mut [u8];
 
     /// What is wrong with this row, if it cannot be one.
     fn flaw(&self) -> Option<String>;
@@ -146,25 +144,6 @@ impl Row for Sample {
         &COLUMNS
     }
 
-    fn zeroed() -> Self {
-        Self(burst_sample::default())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: burst_sample consists of integers, its padding is a field.
-        unsafe { bytes_of(&self.0) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as many bytes as the struct has, borrowed as long; integers take every bit pattern.
-        unsafe {
-            std::slice::from_raw_parts_mut(
-                (&raw mut self.0).cast::<u8>(),
-                size_of::<burst_sample>(),
-            )
-        }
-    }
-
     fn flaw(&self) -> Option<String> {
         (self.class() >= NR_CLASSES).then(|| {
             format!(
@@ -180,7 +159,7 @@ macro_rules! loss {
     ($($name:ident: $unit:literal, $desc:literal;)*) => {
         /// What became of the bursts of one stretch of time, about a second.
         #[repr(C)]
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, Immutable, IntoBytes)]
         pub struct Loss {
             $(#[doc = $desc] pub $name: u64,)*
         }
@@ -234,20 +213,6 @@ impl Row for Loss {
 
     fn columns() -> &'static [Column] {
         &LOSS_COLUMNS
-    }
-
-    fn zeroed() -> Self {
-        Self::default()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: u64 only, so no padding.
-        unsafe { bytes_of(self) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as many bytes as the struct has, borrowed as long; integers take every bit pattern.
-        unsafe { std::slice::from_raw_parts_mut((&raw mut *self).cast::<u8>(), size_of::<Self>()) }
     }
 
     fn flaw(&self) -> Option<String> {
@@ -307,12 +272,13 @@ pub(super) fn metadata<R: Row>(meta: &Meta) -> Vec<KeyValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::bpf::intf::burst_sample;
     use crate::kernel::features;
 
     #[test]
     fn the_columns_cover_every_byte_of_a_row() {
         fn covered<R: Row>() -> usize {
-            let mut seen = vec![false; R::zeroed().bytes().len()];
+            let mut seen = vec![false; size_of::<R>()];
             for c in R::columns() {
                 for byte in &mut seen[c.offset..c.offset + c.kind.size()] {
                     assert!(!*byte, "{} overlaps another", c.name);

@@ -11,6 +11,7 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 use proptest::prelude::*;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::decode::decode;
 use super::schema::{Row, metadata, parquet_schema};
@@ -38,10 +39,10 @@ fn noise(seed: u64) -> impl FnMut() -> u64 {
 /// A sample with every bit of it at random, as far as it is one.
 pub(super) fn sample(seed: u64) -> Sample {
     let mut noise = noise(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut sample = Sample::zeroed();
+    let mut sample = Sample::new_zeroed();
     for c in Sample::columns() {
         let field = c.offset..c.offset + c.kind.size();
-        for byte in &mut sample.bytes_mut()[field] {
+        for byte in &mut sample.as_mut_bytes()[field] {
             *byte = (noise() >> 32) as u8;
         }
     }
@@ -55,7 +56,7 @@ pub(super) fn sample(seed: u64) -> Sample {
 
 /// A sample as they are: a worker with short bursts.
 pub(super) fn plain(end_ns: u64) -> Sample {
-    let mut sample = Sample::zeroed();
+    let mut sample = Sample::new_zeroed();
     sample.0.wake_ns = end_ns.saturating_sub(1_000_000);
     sample.0.end_ns = end_ns;
     sample.0.burst_ns = 300_000;
@@ -113,7 +114,7 @@ proptest! {
         samples.sort_by_key(|s| s.0.end_ns);
         prop_assert_eq!(back.samples.len(), samples.len());
         for (a, b) in back.samples.iter().zip(&samples) {
-            prop_assert_eq!(a.bytes(), b.bytes());
+            prop_assert_eq!(a.as_bytes(), b.as_bytes());
         }
     }
 
@@ -147,7 +148,7 @@ fn more_rows_than_a_group_holds_come_back() {
     assert!(
         back.iter()
             .zip(&samples)
-            .all(|(a, b)| a.bytes() == b.bytes())
+            .all(|(a, b)| a.as_bytes() == b.as_bytes())
     );
 }
 

@@ -105,7 +105,7 @@ impl<W: Write + Seek + Send, R: Row> Writer<W, R> {
         for c in R::columns() {
             let fields = || {
                 rows.iter()
-                    .map(|row| &row.bytes()[c.offset..c.offset + c.kind.size()])
+                    .map(|row| &row.as_bytes()[c.offset..c.offset + c.kind.size()])
             };
             match c.kind {
                 Kind::U64 => column::<Int64Type, _, _>(

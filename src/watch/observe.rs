@@ -11,13 +11,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use scx_stats::prelude::*;
+use zerocopy::FromBytes;
 
 use crate::kernel::bpf::intf::{
     cpu_ctx, group_ctx, learned, llc_ctx, model, model_ctl, policy_params, scx_ml_mode_MODE_LEARN,
     task_ctx, watch,
 };
 use crate::kernel::bpf::skel::BpfSkel;
-use crate::kernel::bpf::{NR_CLASSES, NR_MODEL_SLOTS, from_bytes};
+use crate::kernel::bpf::{NR_CLASSES, NR_MODEL_SLOTS};
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::mode::Mode;
 use crate::watch::explain::reason::Observed;
@@ -141,8 +142,7 @@ impl Observer {
                 .group_ctxs
                 .lookup(&key, MapFlags::ANY)
                 .context("cannot read the map group_ctxs")?;
-            // SAFETY: the struct consists of integers.
-            let group = value.and_then(|bytes| unsafe { from_bytes::<group_ctx>(&bytes) });
+            let group = value.and_then(|bytes| group_ctx::read_from_bytes(&bytes).ok());
             // A group that has gone meanwhile is none.
             if let (Ok(id), Some(group)) = (key.try_into(), group) {
                 groups.push((u64::from_ne_bytes(id), group));
@@ -229,8 +229,7 @@ impl Observer {
                 .lookup(&key, MapFlags::ANY)
                 .context("cannot read the map of tasks")
         })?;
-        // SAFETY: the struct consists of integers.
-        let ctx = bytes.and_then(|bytes| unsafe { from_bytes(&bytes) });
+        let ctx = bytes.and_then(|bytes| task_ctx::read_from_bytes(&bytes).ok());
         Ok(ctx.map(|ctx| (ctx, steady)))
     }
 
@@ -271,21 +270,20 @@ fn add(
 }
 
 /// All elements of an array map.
-fn read_array<T>(map: &MapHandle) -> Result<Vec<T>> {
+fn read_array<T: FromBytes>(map: &MapHandle) -> Result<Vec<T>> {
     (0..map.max_entries())
         .map(|key| read_value(map, key))
         .collect()
 }
 
 /// An element of an array map.
-fn read_value<T>(map: &MapHandle, key: u32) -> Result<T> {
+fn read_value<T: FromBytes>(map: &MapHandle, key: u32) -> Result<T> {
     let (bytes, _) = read_steady(|| {
         map.lookup(&key.to_ne_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot read the map {}", map.name().to_string_lossy()))
     })?;
-    // SAFETY: the maps' structs consist of integers.
     bytes
-        .and_then(|bytes| unsafe { from_bytes(&bytes) })
+        .and_then(|bytes| T::read_from_bytes(&bytes).ok())
         .ok_or_else(|| {
             anyhow!(
                 "the map {} has no element {key} of the expected size",

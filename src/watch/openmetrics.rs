@@ -393,7 +393,7 @@ mod tests {
         let text = exposition().replace("# UNIT scx_ml_wake_to_run_seconds seconds\n", "");
         println!("{text}");
         let parsed = parse_openmetrics(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-        let counters = crate::watch::stats::COUNTERS.len();
+        let counters = metrics().counters().count();
         assert!(
             parsed.families.len() > counters,
             "{}",

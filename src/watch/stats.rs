@@ -19,10 +19,9 @@ use crate::recording::recorder::RecorderStatus;
 use crate::watch::latency::{self, Histogram};
 use crate::watch::units;
 
-/// Defines [`Metrics`] from the kernel's counters, each with the name and description of `intf.h` (a test compares
-/// the two lists), and the fields of user space.
+/// Defines [`Metrics`] from the fields of user space and the kernel's counters, each with the name and description of `intf.h`.
 macro_rules! metrics {
-    ($($counter:ident: $counter_desc:tt,)* ; $($field:ident: $type:ty = $desc:tt,)*) => {
+    ({ $($field:ident: $type:ty = $desc:tt,)* } $([$counter:ident, $counter_desc:tt])*) => {
         /// One reading. Counters cover the time since the reading before; the rest is as it is now.
         #[stat_doc]
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Stats)]
@@ -31,9 +30,6 @@ macro_rules! metrics {
             $(#[stat(desc = $counter_desc)] pub $counter: u64,)*
             $(#[stat(desc = $desc)] pub $field: $type,)*
         }
-
-        /// Name and description of each of the kernel's counters.
-        pub const COUNTERS: &[(&str, &str)] = &[$((stringify!($counter), $counter_desc),)*];
 
         impl Metrics {
             fn set_counters(&mut self, c: &counters) {
@@ -53,42 +49,7 @@ macro_rules! metrics {
     };
 }
 
-metrics! {
-    bursts: "bursts ended, the scheduler's own threads left out",
-    kept: "samples put into the ring buffer",
-    dropped: "samples lost because the ring buffer was full",
-    sampled_out: "bursts that sampling left out",
-    excluded: "bursts of the scheduler's own threads",
-    slices_predicted: "slices that came from a prediction",
-    slices_average: "slices from the moving average, where no model predicts or that is surer",
-    slices_base: "slices from the base policy",
-    predictions: "predictions made at a wake-up",
-    no_model: "wake-ups for which no valid model was published",
-    clamped_min: "predicted slices raised to the shortest allowed",
-    clamped_max: "predicted slices cut to the longest allowed",
-    fallback: "wake-ups with a prediction that the watch did not let steer",
-    judged: "bursts for which both predictors were judged",
-    err_model_q8: "sum of |predicted - actual| log2 burst of the model",
-    err_avg_q8: "sum of |predicted - actual| log2 burst of the moving average",
-    direct_idle: "wake-ups sent straight to an idle CPU",
-    queued_fresh: "tasks queued in the lane of fresh wake-ups",
-    queued_fair: "tasks queued in the fair lane",
-    queued_pinned: "tasks queued for one CPU only",
-    kept_running: "slices renewed in place because nothing more urgent waited",
-    preempt_kicks: "running tasks asked to make room for a fresh wake-up",
-    tick_preempts: "running tasks ended at a tick, past their first quantum",
-    timers_set: "timers set for the end of a first quantum",
-    timer_preempts: "running tasks asked to make room at the end of their first quantum",
-    fair_turns: "turns given to the fair lane because it had waited long enough",
-    neighbour_steals: "fresh wake-ups taken from the lane of another CPU of the LLC",
-    llc_steals: "tasks taken from another LLC's queues",
-    reliefs: "tasks taken because their own CPUs did not come to take them",
-    evenings: "tasks taken from an LLC where more wait per CPU",
-    reenqueued: "tasks taken back from a CPU that a higher class took over",
-    no_task_ctx: "events of a task without a context, handled by default settings",
-    wait_ns: "time tasks were runnable but did not run",
-    waits: "times a task waited",
-    ;
+native::SCX_ML_COUNTERS! { metrics {
     mode: String = "learn, shadow, frozen or base",
     uptime_s: f64 = "seconds since the scheduler was attached",
     span_s: f64 = "seconds that the counters cover: those since the reading before",
@@ -126,7 +87,7 @@ metrics! {
     returns: u64 = "times that it returned to the model, since the start",
     error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
     error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
-}
+} }
 
 /// What a reading is made of.
 pub struct Sources<'a> {
@@ -375,15 +336,6 @@ pub fn monitor(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_counters_are_those_of_the_kernel_part() {
-        let kernel: Vec<_> = crate::kernel::native::COUNTERS
-            .iter()
-            .map(|c| (c.name, c.description))
-            .collect();
-        assert_eq!(COUNTERS, kernel);
-    }
 
     #[test]
     fn errors_are_means_over_the_time_between_two_readings() {

@@ -7,6 +7,7 @@ use crate::sys;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject};
 use std::mem::MaybeUninit;
+use zerocopy::FromBytes;
 
 /// The number of buckets in a delay histogram; bucket i counts delays in [2^i, 2^(i+1)) ns.
 pub const BUCKETS: usize = lab_consts_LAB_BUCKETS as usize;
@@ -140,9 +141,8 @@ impl Probe {
             .map_err(failed)?;
         let mut sum = Counters::default();
         for bytes in values.unwrap_or_default() {
-            if bytes.len() >= size_of::<lab_counters>() {
-                // SAFETY: the buffer is long enough, the struct is plain integers, and the read is unaligned.
-                sum.add(&unsafe { bytes.as_ptr().cast::<lab_counters>().read_unaligned() });
+            if let Ok((counters, _)) = lab_counters::read_from_prefix(&bytes) {
+                sum.add(&counters);
             }
         }
         Ok(sum)

@@ -1,15 +1,17 @@
 //! What holds for all contexts and models, made by hand or not.
 
 use proptest::prelude::*;
+use zerocopy::FromBytes;
 
 use super::*;
-use crate::kernel::bpf::{FEATURE_SLOTS, MODEL_TERMS, from_bytes};
+use crate::kernel::bpf::{FEATURE_SLOTS, MODEL_TERMS};
 use crate::kernel::native;
 
 /// A struct of random bytes.
-fn random<T>(bytes: &[u8]) -> T {
-    // SAFETY: only used for the structs of intf.h, which consist of integers.
-    unsafe { from_bytes(&bytes[..size_of::<T>()]) }.expect("as many bytes as it has")
+fn random<T: FromBytes>(bytes: &[u8]) -> T {
+    T::read_from_prefix(bytes)
+        .expect("as many bytes as it has")
+        .0
 }
 
 proptest! {
