@@ -19,14 +19,14 @@ use scx_ml::kernel::host::Host;
 use scx_ml::kernel::mode::Mode;
 use scx_ml::kernel::preflight::Kernel;
 use scx_ml::kernel::privileges;
-use scx_ml::kernel::ringbuf::{DrainCounters, Outlet};
+use scx_ml::kernel::ringbuf::{Archive, DrainCounters, Outlet};
 use scx_ml::learn::backlog::backlog;
 use scx_ml::learn::learner::Learner;
 use scx_ml::learn::saver::Saver;
 use scx_ml::learn::trainer;
 use scx_ml::model::file::ModelFile;
 use scx_ml::model::publish::MapSink;
-use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
+use scx_ml::recording::{Meta, Recorder, RecorderConfig};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::shutdown;
 use scx_ml::watch::openmetrics::MetricsFile;
@@ -108,13 +108,14 @@ fn run(opts: &Opts) -> Result<()> {
 }
 
 /// Prepare the recording, if one is asked for.
-fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
+fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, Arc<dyn Archive>)>> {
     let Some(dir) = &opts.record else {
         return Ok(None);
     };
     let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
     let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
-    Ok(Some(Recorder::start(config)?))
+    let (recorder, handle) = Recorder::start(config)?;
+    Ok(Some((recorder, Arc::new(handle))))
 }
 
 /// Schedule, and learn where the mode says so, until `shutdown`.
@@ -122,7 +123,7 @@ fn schedule(
     opts: &Opts,
     model: Option<ModelFile>,
     saver: Option<Saver>,
-    recorder: Option<RecorderHandle>,
+    recorder: Option<Arc<dyn Archive>>,
     mut metrics: Option<MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
@@ -135,7 +136,7 @@ fn schedule(
         outlets.push(Arc::new(feed));
     }
     if let Some(recorder) = &recorder {
-        outlets.push(Arc::new(recorder.clone()));
+        outlets.push(recorder.clone());
     }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),
