@@ -21,7 +21,9 @@ pub mod cli;
 pub mod kernel;
 pub mod learn;
 pub mod model;
+#[cfg(feature = "recording")]
 pub mod offline;
+#[cfg(feature = "recording")]
 pub mod recording;
 pub mod scheduler;
 pub mod shutdown;

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use log::{LevelFilter, info, warn};
 use scx_utils::{build_id, compat};
 
@@ -19,21 +18,20 @@ use scx_ml::kernel::host::Host;
 use scx_ml::kernel::mode::Mode;
 use scx_ml::kernel::preflight::Kernel;
 use scx_ml::kernel::privileges;
-use scx_ml::kernel::ringbuf::{DrainCounters, Outlet};
+use scx_ml::kernel::ringbuf::{Archive, DrainCounters, Outlet};
 use scx_ml::learn::backlog::backlog;
 use scx_ml::learn::learner::Learner;
 use scx_ml::learn::saver::Saver;
 use scx_ml::learn::trainer;
 use scx_ml::model::file::ModelFile;
 use scx_ml::model::publish::MapSink;
-use scx_ml::recording::{Meta, Recorder, RecorderConfig, RecorderHandle};
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::shutdown;
 use scx_ml::watch::openmetrics::MetricsFile;
 use scx_ml::watch::stats;
 
 fn main() -> ExitCode {
-    let opts = Opts::parse();
+    let opts = Opts::from_command_line();
     match run(&opts) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output, head for example, has read enough.
@@ -95,26 +93,13 @@ fn run(opts: &Opts) -> Result<()> {
     let shutdown = shutdown::by_signal()?;
     let metrics = opts.metrics_file()?;
     // Before anything is loaded: a recording that cannot be is better known then. It ends after all else.
-    let (_recorder, recorder) = start_recorder(opts, &version)?.unzip();
+    let (_recorder, recorder) = opts
+        .recording
+        .start(&version, opts.mode, opts.sample_rate, opts.syscalls)?
+        .unzip();
     info!("{SCHEDULER_NAME} {version}");
-    if let Some(dir) = &opts.record {
-        info!(
-            "recording to {}, at most {} MiB",
-            dir.display(),
-            opts.record_limit
-        );
-    }
+    opts.recording.announce();
     schedule(opts, model, saver, recorder, metrics, &shutdown)
-}
-
-/// Prepare the recording, if one is asked for.
-fn start_recorder(opts: &Opts, version: &str) -> Result<Option<(Recorder, RecorderHandle)>> {
-    let Some(dir) = &opts.record else {
-        return Ok(None);
-    };
-    let meta = Meta::here(version, opts.mode.name(), opts.sample_rate, opts.syscalls);
-    let config = RecorderConfig::new(dir, opts.record_limit << 20, meta);
-    Ok(Some(Recorder::start(config)?))
 }
 
 /// Schedule, and learn where the mode says so, until `shutdown`.
@@ -122,7 +107,7 @@ fn schedule(
     opts: &Opts,
     model: Option<ModelFile>,
     saver: Option<Saver>,
-    recorder: Option<RecorderHandle>,
+    recorder: Option<Arc<dyn Archive>>,
     mut metrics: Option<MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
@@ -135,7 +120,7 @@ fn schedule(
         outlets.push(Arc::new(feed));
     }
     if let Some(recorder) = &recorder {
-        outlets.push(Arc::new(recorder.clone()));
+        outlets.push(recorder.clone());
     }
     let learning = Learning {
         sink: Arc::new(MapSink::default()),

@@ -29,12 +29,11 @@ use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::features;
 use crate::kernel::preflight::Kernel;
-use crate::kernel::ringbuf::{Drain, DrainCounters, Outlet};
+use crate::kernel::ringbuf::{Archive, Drain, DrainCounters, Outlet};
 use crate::kernel::syscalls;
 use crate::kernel::topology::CacheMap;
 use crate::learn::learner::LearnerStatus;
 use crate::model::publish::{MapSink, ModelMaps};
-use crate::recording::{RecorderHandle, Tally};
 use crate::watch::latency::Histogram;
 use crate::watch::observe::Observer;
 use crate::watch::openmetrics::{self, MetricsFile};
@@ -52,7 +51,7 @@ pub struct Learning {
     /// Where samples go. Nowhere: nothing is learned (`--mode base`).
     pub outlets: Vec<Arc<dyn Outlet>>,
     /// Who is told of the bursts that are no samples.
-    pub recorder: Option<RecorderHandle>,
+    pub recorder: Option<Arc<dyn Archive>>,
     pub status: Arc<Mutex<LearnerStatus>>,
     pub drain: Arc<DrainCounters>,
 }
@@ -68,8 +67,6 @@ pub struct Scheduler<'a> {
     attached: Instant,
     /// The kernel's watch over each class's model, as it was seen last.
     watches: [watch; NR_CLASSES],
-    /// How far the recorder was told of the kernel's counters.
-    tally: Tally,
 }
 
 /// What libbpf has to be told of the kernel's configuration, if anything: the text of the `--kconfig` file, or what it would not
@@ -149,10 +146,10 @@ impl<'a> Scheduler<'a> {
                 learning.drain.clone(),
             )?)
         };
-        let tally = Tally::new(
-            monotonic_ns(),
-            learning.drain.undecodable.load(Ordering::Relaxed),
-        );
+        if let Some(recorder) = &learning.recorder {
+            let undecodable = learning.drain.undecodable.load(Ordering::Relaxed);
+            recorder.begin(monotonic_ns(), undecodable);
+        }
 
         let link = scx_ops_attach!(skel, ml_ops).with_context(|| {
             let advice = Kernel::running().attach_advice();
@@ -172,7 +169,6 @@ impl<'a> Scheduler<'a> {
             learning,
             attached: Instant::now(),
             watches: Default::default(),
-            tally,
         })
     }
 
@@ -220,6 +216,7 @@ impl<'a> Scheduler<'a> {
             .lock()
             .unwrap_or_else(|e| e.into_inner())
             .clone();
+        let recorder = self.learning.recorder.as_ref();
         Ok(Metrics::read(Sources {
             mode: self.opts.mode.name(),
             uptime_s: self.attached.elapsed().as_secs_f64(),
@@ -228,30 +225,20 @@ impl<'a> Scheduler<'a> {
             counters: &self.counters()?,
             drain: &self.learning.drain,
             learner: &status,
-            recorder: self.learning.recorder.as_ref().map(|r| &*r.status),
+            recorded: recorder.map_or(0, |r| r.kept()),
+            record_lost: recorder.map_or(0, |r| r.lost()),
         }))
     }
 
     /// Tell the recorder, about once a second and at the end, what the kernel has counted.
-    fn tell_recorder(&mut self, last: bool) -> Result<()> {
+    fn tell_recorder(&self, last: bool) -> Result<()> {
         let Some(recorder) = &self.learning.recorder else {
             return Ok(());
         };
         let now_ns = monotonic_ns();
-        if !last && !self.tally.due(now_ns) {
-            return Ok(());
-        }
-        let undecodable = self.learning.drain.undecodable.load(Ordering::Relaxed);
-        let counted = self.tally.since(&self.counters()?, undecodable, now_ns);
-        let taken = if last {
-            recorder.hand_counted(counted)
-        } else {
-            recorder.offer_counted(counted)
-        };
-        if taken {
-            self.tally.taken(&counted);
-        } else if last {
-            warn!("the recorder does not take the last of the counters: its sums do not add up");
+        if last || recorder.is_due(now_ns) {
+            let undecodable = self.learning.drain.undecodable.load(Ordering::Relaxed);
+            recorder.account(&self.counters()?, undecodable, now_ns, last);
         }
         Ok(())
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use super::bounds::{SECONDS_MAX, SECONDS_MIN, WINDOW_MAX};
+use super::bounds::{SECONDS_MAX, SECONDS_MIN};
+use super::recording::RecordingTask;
 use crate::watch::explain::command::Asked;
 
 /// What can be done beside scheduling.
@@ -28,46 +29,8 @@ pub enum Task {
     /// the busiest threads.
     Top(TopArgs),
 
-    /// Fit a model on a recording and keep it in a file, if it beats the moving average on the newest fifth.
-    Train {
-        /// The recording: a folder that `scx_ml --record` wrote.
-        dir: PathBuf,
-
-        /// The model file to write.
-        #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
-
-        /// Samples that the model is fitted on and judged by, the newest.
-        #[arg(long, default_value_t = WINDOW_MAX, value_name = "SAMPLES")]
-        window: usize,
-
-        /// For machines.
-        #[arg(long)]
-        json: bool,
-    },
-
-    /// Judge predictors on the newest part of a recording: models, what scx_ml would have learned and what it did
-    /// predict, moving averages, and how far any prediction could go.
-    Eval {
-        /// The recording: a folder that `scx_ml --record` wrote.
-        dir: PathBuf,
-
-        /// Judge this model file too. May be repeated.
-        #[arg(long = "model", value_name = "FILE")]
-        models: Vec<PathBuf>,
-
-        /// Judge models of other kernels too.
-        #[arg(long)]
-        model_any_kernel: bool,
-
-        /// Share of the samples, the oldest, that models are fitted on; the others judge.
-        #[arg(long, default_value_t = 0.7, value_name = "SHARE")]
-        split: f64,
-
-        /// For machines.
-        #[arg(long)]
-        json: bool,
-    },
+    #[command(flatten)]
+    Recording(RecordingTask),
 
     /// Print the completions of a shell, to be put where it looks for them.
     Completions {

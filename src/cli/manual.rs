@@ -102,12 +102,7 @@ mod tests {
             .iter()
             .filter_map(|p| p.file_name()?.to_str())
             .collect();
-        for name in [
-            "scx_ml.8",
-            "scx_ml-top.8",
-            "scx_ml-explain.8",
-            "scx_ml-eval.8",
-        ] {
+        for name in ["scx_ml.8", "scx_ml-top.8", "scx_ml-explain.8"] {
             assert!(names.contains(&name), "no {name} in {names:?}");
         }
         let read = |name: &str| {

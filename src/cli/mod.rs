@@ -2,8 +2,15 @@
 
 mod bounds;
 mod commands;
+mod json;
+pub mod left_out;
 pub mod manual;
 pub mod perform;
+#[cfg(feature = "recording")]
+mod recording;
+#[cfg(not(feature = "recording"))]
+#[path = "no_recording.rs"]
+mod recording;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +18,10 @@ use std::time::Duration;
 use clap::Parser;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
-use bounds::{RECORD_MIB_MAX, RECORD_MIB_MIN, SECONDS_MAX, SECONDS_MIN, WINDOW_MAX, WINDOW_MIN};
+pub use bounds::OptionError;
+use bounds::{SECONDS_MAX, SECONDS_MIN, check_window};
 pub use commands::{ExplainArgs, Task, TopArgs};
+use recording::{LEFT_OUT, OFFLINE_EXAMPLES, RECORD_EXAMPLE, RecordArgs};
 
 use crate::kernel::mode::Mode;
 use crate::learn::learner::{DEFAULT_REFIT_INTERVAL_S, DEFAULT_WINDOW, LearnerConfig};
@@ -21,6 +30,24 @@ use crate::watch::openmetrics::{DEFAULT_INTERVAL, MetricsFile, MetricsFileError}
 
 /// Name under which the scheduler appears to the user.
 pub const SCHEDULER_NAME: &str = "scx_ml";
+
+/// What stands below the help.
+fn examples() -> String {
+    format!(
+        "Examples:\n  \
+        sudo scx_ml                          learn and schedule until Ctrl-C\n  \
+        sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
+        sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
+        {RECORD_EXAMPLE}\
+        sudo scx_ml top                      watch the scheduler that is running: a dashboard\n  \
+        sudo scx_ml --monitor 1              the same, line by line\n  \
+        scx_ml features                      what is recorded about a task\n  \
+        {OFFLINE_EXAMPLES}\
+        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n  \
+        scx_ml sim --cpus 4                  policies side by side on a simulated machine\n\n\
+        Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
+    )
+}
 
 /// A sched_ext scheduler that learns the machine's own workload.
 ///
@@ -32,20 +59,7 @@ pub const SCHEDULER_NAME: &str = "scx_ml";
     name = "scx_ml",
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  \
-        sudo scx_ml                          learn and schedule until Ctrl-C\n  \
-        sudo scx_ml --stats 2                the same, with statistics every two seconds\n  \
-        sudo scx_ml --mode shadow            predict, but schedule by the base policy\n  \
-        sudo scx_ml --record ~/rec           the same as the first, and keep the samples as Parquet files\n  \
-        sudo scx_ml top                      watch the scheduler that is running: a dashboard\n  \
-        sudo scx_ml --monitor 1              the same, line by line\n  \
-        scx_ml features                      what is recorded about a task\n  \
-        scx_ml train rec -o model.toml       fit a model on a recording\n  \
-        scx_ml eval rec --model model.toml   judge it, beside other predictors\n  \
-        sudo scx_ml --mode frozen --model model.toml   schedule by it, learn nothing\n  \
-        sudo scx_ml explain cc1              why the running scheduler gave a task the slice it has\n  \
-        scx_ml sim --cpus 4                  policies side by side on a simulated machine\n\n\
-        Exit status: 0 after Ctrl-C or SIGTERM, 1 on an error (the kernel's own scheduler is back), 2 for bad usage."
+    after_help = examples()
 )]
 pub struct Opts {
     #[command(subcommand)]
@@ -130,24 +144,8 @@ pub struct Opts {
     #[arg(long, value_name = "FILE", help_heading = "Learning")]
     pub save_model: Option<PathBuf>,
 
-    /// Write all samples to Parquet files in this folder, which is created if it is not there.
-    #[arg(
-        long,
-        value_name = "DIR",
-        conflicts_with = "monitor",
-        help_heading = "Recording"
-    )]
-    pub record: Option<PathBuf>,
-
-    /// Megabytes (2^20) that the recording may take. Then recording ends, with a warning; scheduling goes on.
-    #[arg(
-        long,
-        default_value_t = 1024,
-        value_name = "MIB",
-        requires = "record",
-        help_heading = "Recording"
-    )]
-    pub record_limit: u64,
+    #[command(flatten)]
+    pub recording: RecordArgs,
 
     /// Print statistics every so many seconds while scheduling.
     #[arg(long, value_name = "SECONDS", help_heading = "Watching")]
@@ -188,64 +186,16 @@ pub struct Opts {
     pub libbpf: LibbpfOpts,
 }
 
-/// An option that cannot be.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum OptionError {
-    #[error("--slice-min-us is 0: a slice must last; give at least 1")]
-    SliceMinZero,
-    #[error(
-        "--slice-min-us {min} is above --slice-max-us {max}: the shortest slice cannot be longer than the longest"
-    )]
-    SliceOrder { min: u64, max: u64 },
-    #[error(
-        "--slice-max-us {0} is above 1000000: a slice of more than a second stalls whatever waits for it"
-    )]
-    SliceMaxTooLong(u64),
-    #[error("--window {found} is too small to fit a model on; give {min} to {max}")]
-    Window {
-        found: usize,
-        min: usize,
-        max: usize,
-    },
-    #[error(
-        "--window {found} is too large: it would take more memory than learning is worth; give {min} to {max}"
-    )]
-    WindowTooLarge {
-        found: usize,
-        min: usize,
-        max: usize,
-    },
-    #[error("--{option} {found} is not a usable number of seconds; give {min} to {max}")]
-    Seconds {
-        option: &'static str,
-        found: f64,
-        min: f64,
-        max: f64,
-    },
-    #[error(
-        "--sample-rate {0} is not usable; give 1 to 1000000 (--mode base takes no samples at all)"
-    )]
-    SampleRate(u64),
-    #[error("--{0} with --mode base: the base policy uses no model; leave one of the two out")]
-    ModelInBase(&'static str),
-    #[error("--split {0} leaves nothing to fit on or nothing to judge by; give 0.1 to 0.95")]
-    Split(f64),
-    #[error(
-        "--record cannot be had with --mode base, which takes no samples; --mode shadow takes them and schedules the same"
-    )]
-    RecordBase,
-    #[error("--record-limit {found} is not a usable number of megabytes; give {min} to {max}")]
-    RecordLimit { found: u64, min: u64, max: u64 },
-}
-
 impl Opts {
+    /// What the command line says. Ends the program where that cannot be understood, or is a question that clap answers.
+    pub fn from_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|e| left_out::explained(e, LEFT_OUT).exit())
+    }
+
     /// Refuse what clap cannot know to be impossible.
     pub fn check(&self) -> Result<(), OptionError> {
         match &self.task {
-            Some(Task::Train { window, .. }) => return check_window(*window),
-            Some(Task::Eval { split, .. }) if !(0.1..=0.95).contains(split) => {
-                return Err(OptionError::Split(*split));
-            }
+            Some(Task::Recording(task)) => return task.check(),
             Some(_) => return Ok(()),
             None => {}
         }
@@ -269,13 +219,7 @@ impl Opts {
         if !(1..=1_000_000).contains(&self.sample_rate) {
             return Err(OptionError::SampleRate(self.sample_rate));
         }
-        if self.record.is_some() && self.mode == Mode::Base {
-            return Err(OptionError::RecordBase);
-        }
-        let (found, min, max) = (self.record_limit, RECORD_MIB_MIN, RECORD_MIB_MAX);
-        if !(min..=max).contains(&found) {
-            return Err(OptionError::RecordLimit { found, min, max });
-        }
+        self.recording.check(self.mode)?;
         let seconds = [
             ("refit-interval", Some(self.refit_interval)),
             ("stats", self.stats),
@@ -313,12 +257,15 @@ impl Opts {
 
     /// Files and folders that are written to while scheduling.
     pub fn outputs(&self) -> Vec<&Path> {
-        let profiles = (self.profiles != Path::new("none")).then_some(&self.profiles);
-        let others = [&self.record, &self.save_model, &self.metrics];
+        let profiles = (self.profiles != Path::new("none")).then_some(&*self.profiles);
+        let others = [
+            self.recording.folder(),
+            self.save_model.as_deref(),
+            self.metrics.as_deref(),
+        ];
         profiles
             .into_iter()
             .chain(others.into_iter().flatten())
-            .map(PathBuf::as_path)
             .collect()
     }
 
@@ -327,17 +274,6 @@ impl Opts {
         let refit_interval = Duration::from_secs_f64(self.refit_interval);
         LearnerConfig::new(self.window, refit_interval, self.mode == Mode::Frozen)
     }
-}
-
-fn check_window(found: usize) -> Result<(), OptionError> {
-    let (min, max) = (WINDOW_MIN, WINDOW_MAX);
-    if found < min {
-        return Err(OptionError::Window { found, min, max });
-    }
-    if found > max {
-        return Err(OptionError::WindowTooLarge { found, min, max });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -358,7 +294,6 @@ mod tests {
     #[test]
     fn the_defaults_are_possible() {
         assert_eq!(opts("").check(), Ok(()));
-        assert_eq!(opts("--record x --mode shadow").check(), Ok(()));
     }
 
     #[test]
@@ -379,17 +314,6 @@ mod tests {
         assert_eq!(bad("--sample-rate 0"), SampleRate(0));
         assert_eq!(bad("--mode base --model m"), ModelInBase("model"));
         assert_eq!(bad("--mode base --save-model m"), ModelInBase("save-model"));
-        assert!(matches!(
-            bad("train rec -o m --window 10"),
-            Window { found: 10, .. }
-        ));
-        assert_eq!(bad("eval rec --split 1"), Split(1.0));
-        assert!(matches!(bad("eval rec --split nan"), Split(_)));
-        assert_eq!(bad("--record x --mode base"), RecordBase);
-        for found in [0, 1 << 21] {
-            let args = format!("--record x --record-limit {found}");
-            assert!(matches!(bad(&args), RecordLimit { found: f, .. } if f == found));
-        }
         for args in [
             "--refit-interval 0",
             "--stats nan",

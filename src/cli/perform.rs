@@ -13,11 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use crate::cli::commands::Task;
+use crate::cli::json::write_json;
 use crate::cli::manual;
 use crate::kernel::features;
-use crate::model::file::{self, ModelFile};
-use crate::offline;
-use crate::recording::Recording;
 use crate::watch::{explain, top};
 
 /// Do it; results go to standard output. What goes on until it is ended asks for `shutdown`.
@@ -41,44 +39,7 @@ pub fn perform(task: &Task, shutdown: fn() -> Result<Arc<AtomicBool>>) -> Result
             let shutdown = shutdown()?;
             top::run(Duration::from_secs_f64(args.interval), args.once, &shutdown)
         }
-        Task::Train {
-            dir,
-            output,
-            window,
-            json,
-        } => {
-            file::check_writable(output)?;
-            let training = offline::train(&Recording::read(dir)?, *window)?;
-            if *json {
-                write_json(&mut out, &training.report)?;
-            } else {
-                offline::print::training(&mut out, &training.report, colour)?;
-            }
-            training.model?.save(output)?;
-            if !json {
-                writeln!(out, "\nThe model is in {}.", output.display())?;
-            }
-            Ok(())
-        }
-        Task::Eval {
-            dir,
-            models,
-            model_any_kernel,
-            split,
-            json,
-        } => {
-            let recording = Recording::read(dir)?;
-            let here = (!model_any_kernel).then_some(recording.meta.kernel.as_str());
-            let models = models
-                .iter()
-                .map(|path| Ok((path.clone(), ModelFile::load(path, here)?)))
-                .collect::<Result<Vec<_>>>()?;
-            let report = offline::evaluate(&recording, &models, *split)?;
-            if *json {
-                return write_json(&mut out, &report);
-            }
-            offline::print::evaluation(&mut out, &report, colour)
-        }
+        Task::Recording(task) => task.perform(&mut out, colour),
         Task::Completions { shell } => {
             manual::print_completions(*shell, &mut out);
             Ok(())
@@ -117,12 +78,6 @@ fn simulate(simulator: &Path, arguments: &[OsString]) -> Result<Infallible> {
         ));
     }
     Err(e).with_context(|| format!("cannot run {}", simulator.display()))
-}
-
-fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
 }
 
 #[cfg(test)]

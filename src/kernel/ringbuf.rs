@@ -10,6 +10,7 @@ use crossbeam::channel::{Sender, bounded};
 use libbpf_rs::{MapHandle, RingBufferBuilder};
 use log::warn;
 
+use crate::kernel::bpf::intf::counters;
 use crate::kernel::sample::Sample;
 
 /// How often the ring buffer is looked at. The kernel wakes the reader earlier when it is a quarter full.
@@ -22,6 +23,25 @@ pub type Batch = Arc<Vec<Sample>>;
 pub trait Outlet: Send + Sync {
     /// Take a batch or count it as lost, without waiting.
     fn offer(&self, batch: &Batch);
+}
+
+/// Somebody who keeps the samples, and account of the bursts that are none.
+pub trait Archive: Outlet {
+    /// A scheduler object is about to be attached, its counters begin at zero. `undecodable` counts since the start of the
+    /// program.
+    fn begin(&self, now_ns: u64, undecodable: u64);
+
+    /// Whether it wants to be told again what was counted.
+    fn is_due(&self, now_ns: u64) -> bool;
+
+    /// Take what the object and the drain have counted so far; without waiting, unless it is the `last` of this object.
+    fn account(&self, counted: &counters, undecodable: u64, now_ns: u64, last: bool);
+
+    /// Samples kept, since the start of the program.
+    fn kept(&self) -> u64;
+
+    /// Samples that are not among them, since the start of the program.
+    fn lost(&self) -> u64;
 }
 
 /// What became of the records after the kernel let go of them.

@@ -4,6 +4,12 @@ use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::features::Features;
 use crate::kernel::sample::Sample;
 
+/// Fewest samples that a model is fitted on and judged by.
+pub const SAMPLES_MIN: usize = 500;
+
+/// Most samples that are looked at, the newest: more would take gigabytes of memory and tell no more.
+pub const SAMPLES_MAX: usize = 1_000_000;
+
 /// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
 pub const WEIGHT_MAX: u32 = 64;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::metrics::{Metrics, Point};
 use super::predictors::{self, Predictions};
-use super::{SAMPLES_MAX, Source, newest, online};
+use super::{Source, newest, online};
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::class_bounds_YOUNG_BURSTS as YOUNG_BURSTS;
 use crate::kernel::features;
@@ -15,7 +15,7 @@ use crate::kernel::sample::Sample;
 use crate::learn::fit;
 use crate::learn::gate;
 use crate::learn::least_squares::FitError;
-use crate::learn::row::Row;
+use crate::learn::row::{Row, SAMPLES_MAX};
 use crate::model::file::ModelFile;
 use crate::model::{Linear, Model};
 use crate::recording::{Meta, Recording};

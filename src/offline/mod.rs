@@ -22,18 +22,12 @@ use serde::Serialize;
 
 use crate::kernel::sample::Sample;
 use crate::learn::least_squares::FitError;
-use crate::learn::row::WEIGHT_MAX;
+use crate::learn::row::{SAMPLES_MIN, WEIGHT_MAX};
 use crate::model::file::utc;
 use crate::recording::Recording;
 
 pub use eval::evaluate;
 pub use train::train;
-
-/// Samples of a recording that are looked at, the newest: more would take gigabytes of memory and tell no more.
-pub const SAMPLES_MAX: usize = 1_000_000;
-
-/// Fewest samples to train or evaluate on.
-pub const SAMPLES_MIN: usize = 500;
 
 /// Why nothing comes of a recording.
 #[derive(Debug, thiserror::Error, PartialEq)]

@@ -38,7 +38,6 @@ pub use schema::Loss;
 #[cfg(fuzzing)]
 pub use seal::reseal;
 pub use segments::{RecorderConfig, StartError};
-pub use tally::Tally;
 
 #[cfg(test)]
 mod recorder_tests;

@@ -5,8 +5,8 @@
 //! crash costs the unfinished one and no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use log::{error, info, warn};
 
 use super::schema::Loss;
 use super::segments::{Failure, RecorderConfig, Segments, StartError};
+use super::tally::Tally;
 use super::write::{CreateFile, create_private};
+use crate::kernel::bpf::intf::counters;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
-use crate::kernel::ringbuf::{Batch, Outlet};
+use crate::kernel::ringbuf::{Archive, Batch, Outlet};
 
 /// Samples that may wait for the recorder: 15 MB of them, a minute's at the usual rate. Among busy tasks it may have to
 /// wait for the CPU for seconds.
@@ -67,6 +69,8 @@ pub struct RecorderHandle {
     messages: Sender<Message>,
     /// Samples in the channel.
     waiting: Arc<AtomicU64>,
+    /// How far the recorder was told of the kernel's counters.
+    tally: Arc<Mutex<Tally>>,
     pub status: Arc<RecorderStatus>,
 }
 
@@ -88,14 +92,46 @@ impl Outlet for RecorderHandle {
     }
 }
 
-impl RecorderHandle {
-    /// Hand over what the kernel has counted since the last time; whether there was room for it.
-    pub fn offer_counted(&self, counted: Loss) -> bool {
-        self.messages.try_send(Message::Counted(counted)).is_ok()
+impl Archive for RecorderHandle {
+    fn begin(&self, now_ns: u64, undecodable: u64) {
+        *self.tally() = Tally::new(now_ns, undecodable);
     }
 
-    /// The same after the scheduler was detached, when there is time to wait for room.
-    pub fn hand_counted(&self, counted: Loss) -> bool {
+    fn is_due(&self, now_ns: u64) -> bool {
+        self.tally().due(now_ns)
+    }
+
+    fn account(&self, counted: &counters, undecodable: u64, now_ns: u64, last: bool) {
+        let mut tally = self.tally();
+        let counted = tally.since(counted, undecodable, now_ns);
+        let taken = if last {
+            self.hand_counted(counted)
+        } else {
+            self.messages.try_send(Message::Counted(counted)).is_ok()
+        };
+        if taken {
+            tally.taken(&counted);
+        } else if last {
+            warn!("the recorder does not take the last of the counters: its sums do not add up");
+        }
+    }
+
+    fn kept(&self) -> u64 {
+        self.status.recorded.load(Ordering::Relaxed)
+    }
+
+    fn lost(&self) -> u64 {
+        self.status.lost()
+    }
+}
+
+impl RecorderHandle {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Hand over what the kernel has counted when there is time to wait for room: after the scheduler was detached.
+    pub(super) fn hand_counted(&self, counted: Loss) -> bool {
         self.messages
             .send_timeout(Message::Counted(counted), LAST_WAIT)
             .is_ok()
@@ -141,6 +177,7 @@ impl Recorder {
         let handle = RecorderHandle {
             messages,
             waiting,
+            tally: Arc::default(),
             status,
         };
         Ok((recorder, handle))

@@ -15,7 +15,6 @@ use crate::kernel::features;
 use crate::kernel::native;
 use crate::kernel::ringbuf::DrainCounters;
 use crate::learn::learner::LearnerStatus;
-use crate::recording::recorder::RecorderStatus;
 use crate::watch::latency::{self, Histogram};
 use crate::watch::units;
 
@@ -99,8 +98,9 @@ pub struct Sources<'a> {
     pub learner: &'a LearnerStatus,
     /// By class.
     pub watches: &'a [watch],
-    /// None: nothing is recorded.
-    pub recorder: Option<&'a RecorderStatus>,
+    /// Samples in the recording, and those that are not; since the start.
+    pub recorded: u64,
+    pub record_lost: u64,
 }
 
 impl Metrics {
@@ -116,10 +116,8 @@ impl Metrics {
             received: from.drain.received.load(Ordering::Relaxed),
             channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
             undecodable: from.drain.undecodable.load(Ordering::Relaxed),
-            recorded: from
-                .recorder
-                .map_or(0, |r| r.recorded.load(Ordering::Relaxed)),
-            record_lost: from.recorder.map_or(0, RecorderStatus::lost),
+            recorded: from.recorded,
+            record_lost: from.record_lost,
             trainer_dead: u64::from(learner.dead),
             window: learner.window as u64,
             models_fitted: learner.fits,

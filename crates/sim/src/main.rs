@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use scx_ml_sim::cli::{SimArgs, run};
+use scx_ml_sim::cli::{SimArgs, from_command_line, run};
 
 #[derive(Parser)]
 #[command(name = "scx_sim", version)]
@@ -13,7 +13,7 @@ struct Opts {
 }
 
 fn main() -> ExitCode {
-    let opts = Opts::parse();
+    let opts = from_command_line::<Opts>();
     match run(&opts.sim, &mut std::io::stdout(), &mut std::io::stderr()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -3,10 +3,6 @@
 
 use clap::Parser;
 use proptest::prelude::*;
-use scx_ml::kernel::bpf::intf::burst_sample;
-use scx_ml::kernel::sample::Sample;
-use scx_ml::recording::Meta;
-use scx_ml::recording::write::{file_name, write_file};
 use scx_ml_sim::cli::{SimArgs, run};
 use scx_ml_sim::experiment::{PolicySpec, Scenario, WorkloadSpec};
 use scx_ml_sim::machine::{Costs, Machine, NO_TASK, State};
@@ -178,55 +174,6 @@ proptest! {
             let o = scenario.run(&spec(policy), 1).expect("a run");
             let done = o.metric("short_count").unwrap_or(0.0) + o.metric("long_count").unwrap_or(0.0);
             prop_assert_eq!(done as usize, bursts.len(), "{}", policy);
-        }
-    }
-}
-
-/// A recording as `scx_ml --record` writes it.
-#[test]
-fn a_recording_is_replayed_from_its_folder() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let samples: Vec<Sample> = (0..500u64)
-        .map(|i| {
-            let wake_ns = 1_000_000_000 + 2_000_000 * i;
-            let long = i % 20 == 0;
-            let mut record = burst_sample {
-                wake_ns,
-                end_ns: wake_ns + 40_000_000,
-                burst_ns: if long { 20_000_000 } else { 500_000 },
-                pid: 100 + if long { 0 } else { i as u32 % 20 },
-                weight: 100,
-                repeat: 2,
-                ..Default::default()
-            };
-            for (to, from) in record.comm.iter_mut().zip(b"worker") {
-                *to = *from as _;
-            }
-            Sample(record)
-        })
-        .collect();
-    let longs = samples.iter().filter(|s| s.0.burst_ns >= 4_000_000);
-    let longs = longs.count();
-    let meta = Meta::here("0.0.0 test", "learn", 1000, false);
-    let file = dir.path().join(file_name::<Sample>(0));
-    write_file(&file, &meta, &samples).expect("written");
-
-    for pace in ["open", "closed"] {
-        let folder = dir.path().to_str().expect("a path");
-        let args = ["--replay", folder, "--pace", pace, "--json"];
-        let json: serde_json::Value = serde_json::from_str(&report(&args)).expect("JSON");
-        for policy in json["policies"].as_array().expect("policies") {
-            let metrics = policy["metrics"].as_array().expect("metrics");
-            let count = |name: &str| {
-                let metric = metrics.iter().find(|m| m["name"] == name);
-                metric.and_then(|m| m["mean"].as_f64()).expect("a count") as usize
-            };
-            assert_eq!(
-                (count("short_count"), count("long_count")),
-                (samples.len() - longs, longs),
-                "{} {pace}",
-                policy["policy"]
-            );
         }
     }
 }

@@ -1,12 +1,19 @@
 //! The command line of the simulator.
 
+#[cfg(feature = "recording")]
+mod replay;
+#[cfg(not(feature = "recording"))]
+#[path = "no_replay.rs"]
+mod replay;
+
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use scx_ml::recording::Recording;
+use clap::{Args, Parser, ValueEnum};
+use scx_ml::cli::left_out::explained;
 use serde::Serialize;
+
+use replay::{LEFT_OUT, REPLAY_EXAMPLE, ReplayArgs};
 
 use crate::experiment::{PolicySpec, Scenario, WorkloadSpec};
 use crate::machine::Costs;
@@ -14,7 +21,6 @@ use crate::report::{PolicyRuns, PolicySummary, summarise, table};
 use crate::topology::Topology;
 use crate::workload::closed::ClosedParams;
 use crate::workload::open_loop::{OpenLoopParams, Reveal};
-use crate::workload::replay::{Pace, Recorded};
 use crate::workload::sizes::{Shape, Sizes};
 
 /// What runs.
@@ -29,15 +35,22 @@ pub enum WorkloadName {
     Hogs,
 }
 
+/// What stands below the help.
+fn examples() -> String {
+    format!(
+        "Examples:\n  \
+        scx_sim                                                  the benchmark's default mix on one CPU\n  \
+        scx_sim --workers shared --reveal syscall --seeds 5      the mode shown by a system call\n  \
+        scx_sim --policies ml-base,eevdf --sweep first_quantum_us=500,1000,2000\n  \
+        scx_sim --policies ml-learn,ml-learn+timer=off           a rule as it is and switched off\n  \
+        scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has\
+        {REPLAY_EXAMPLE}"
+    )
+}
+
 /// Try scheduling policies on a simulated machine.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:\n  \
-    scx_sim                                                  the benchmark's default mix on one CPU\n  \
-    scx_sim --workers shared --reveal syscall --seeds 5      the mode shown by a system call\n  \
-    scx_sim --policies ml-base,eevdf --sweep first_quantum_us=500,1000,2000\n  \
-    scx_sim --policies ml-learn,ml-learn+timer=off           a rule as it is and switched off\n  \
-    scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has\n  \
-    scx_sim --replay rec --cpus 4                            what `scx_ml --record rec` saw, scheduled anew")]
+#[command(after_help = examples())]
 pub struct SimArgs {
     /// Policies, side by side: ml-base, ml-learn, ml-oracle, ml-noise:OCTAVES, ml-avg, eevdf[:US], srpt, las[:US],
     /// rr[:US], fcfs, ps[:US]; those of ml with +KEY=VALUE for each setting.
@@ -91,13 +104,8 @@ pub struct SimArgs {
     #[arg(long, value_enum, default_value_t = WorkloadName::OpenLoop)]
     pub workload: WorkloadName,
 
-    /// Replay a recording instead: a folder that `scx_ml --record` wrote.
-    #[arg(long, value_name = "DIR", conflicts_with = "workload")]
-    pub replay: Option<PathBuf>,
-
-    /// When the recorded bursts arrive.
-    #[arg(long, value_enum, default_value_t = Pace::Open, requires = "replay")]
-    pub pace: Pace,
+    #[command(flatten)]
+    pub replay: ReplayArgs,
 
     /// Simulated seconds in which requests arrive, the warm-up included. A replay runs to its end.
     #[arg(long, default_value_t = 300.0)]
@@ -249,7 +257,11 @@ fn share(name: &str, value: f64) -> Result<()> {
 
 impl SimArgs {
     fn warmup_s(&self) -> f64 {
-        let otherwise = if self.replay.is_some() { 0.0 } else { 30.0 };
+        let otherwise = if self.replay.is_asked_for() {
+            0.0
+        } else {
+            30.0
+        };
         self.warmup.unwrap_or(otherwise)
     }
 
@@ -280,7 +292,7 @@ impl SimArgs {
                 bail!("--{name} {value} must be at least 0");
             }
         }
-        if self.replay.is_none() && self.warmup_s() >= self.seconds {
+        if !self.replay.is_asked_for() && self.warmup_s() >= self.seconds {
             bail!(
                 "--warmup {} leaves nothing of --seconds {} to measure",
                 self.warmup_s(),
@@ -318,12 +330,8 @@ impl SimArgs {
     }
 
     fn workload(&self) -> Result<WorkloadSpec> {
-        if let Some(dir) = &self.replay {
-            let recording = Recording::read(dir)?;
-            return Ok(WorkloadSpec::Replay {
-                bursts: recording.samples.iter().map(Recorded::from).collect(),
-                pace: self.pace,
-            });
+        if let Some(recorded) = self.replay.workload()? {
+            return Ok(recorded);
         }
         let o = &self.open;
         Ok(match self.workload {
@@ -419,6 +427,11 @@ impl SimArgs {
         }
         Ok(swept)
     }
+}
+
+/// What the command line says. Ends the program where that cannot be understood, or is a question that clap answers.
+pub fn from_command_line<Command: Parser>() -> Command {
+    Command::try_parse().unwrap_or_else(|e| explained(e, LEFT_OUT).exit())
 }
 
 /// What is printed as JSON.
