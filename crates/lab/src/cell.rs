@@ -15,6 +15,7 @@ use crate::scheduler::Running;
 use crate::settings::{Experiment, WorkloadSpec};
 use crate::workload::{Context, Window};
 use crate::{kernel, provenance, sys, workload};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -181,8 +182,7 @@ impl RealExecutor {
             .stdout(Stdio::piped());
         // A group of its own, so that Ctrl-C does not reach it and all of it can be ended.
         command.process_group(0);
-        // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
-        unsafe { command.pre_exec(|| sys::die_with_parent(libc::SIGKILL)) };
+        sys::dies_with_parent(&mut command, Signal::KILL);
         let mut child = command.spawn().map_err(|source| LabError::Os {
             call: "starting the workload".into(),
             source,
@@ -262,7 +262,7 @@ fn end_group(child: &mut Child) {
         std::thread::sleep(Duration::from_millis(10));
     }
     if !matches!(child.try_wait(), Ok(Some(_))) {
-        sys::signal_group(child.id(), libc::SIGKILL);
+        sys::signal_group(child.id(), Signal::KILL);
         // Reaped here; if it cannot be, there is nothing more to do about it.
         let _ = child.wait();
     }

@@ -79,11 +79,11 @@ impl LabError {
         )
     }
 
-    /// The last OS error, with the call that set it.
-    pub fn last_os(call: &str) -> Self {
+    /// A system call that failed.
+    pub fn os(call: &str, source: impl Into<std::io::Error>) -> Self {
         Self::Os {
             call: call.to_string(),
-            source: std::io::Error::last_os_error(),
+            source: source.into(),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::settings::{Experiment, SchedulerSpec};
 use crate::{calibration::Calibration, kernel, sys};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -169,7 +170,7 @@ fn version(path: &Path) -> Option<String> {
             Ok(Some(status)) => break status,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
             _ => {
-                sys::signal_group(child.id(), libc::SIGKILL);
+                sys::signal_group(child.id(), Signal::KILL);
                 // Reaped; what it would have said is of no interest.
                 let _ = child.wait();
                 return None;

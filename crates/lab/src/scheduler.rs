@@ -4,6 +4,7 @@ use crate::error::{LabError, Result};
 use crate::kernel::{SchedExt, ops_matches};
 use crate::settings::SchedulerSpec;
 use crate::sys;
+use rustix::process::Signal;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -69,8 +70,7 @@ impl Running {
             .stderr(err);
         // Its own process group: Ctrl-C in the terminal is for the lab, which stops the scheduler in its own time.
         command.process_group(0);
-        // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
-        unsafe { command.pre_exec(|| sys::die_with_parent(libc::SIGINT)) };
+        sys::dies_with_parent(&mut command, Signal::INT);
         let child = command
             .spawn()
             .map_err(|e| failed(format!("did not start: {e}")))?;
@@ -219,7 +219,7 @@ impl Running {
         let Some(mut p) = self.process.take() else {
             return Ok(());
         };
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+        for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
             if matches!(p.child.try_wait(), Ok(Some(_))) {
                 break;
             }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use scx_lab::sys;
 
 fn lab(args: &[&str]) -> Output {
@@ -159,7 +160,7 @@ fn an_interrupt_ends_after_the_cell_and_resume_does_the_rest() {
     while cells(&out_dir) == 0 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(sys::signal(child.id(), libc::SIGINT));
+    assert!(sys::signal(child.id(), Signal::INT));
     let out = child.wait_with_output().expect("ends");
     assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
     assert!(stderr(&out).contains("--resume"), "{}", stderr(&out));

@@ -70,9 +70,7 @@ pub fn process(pid: u32) -> Option<(u64, u64)> {
 
 /// Clock ticks per second.
 pub fn ticks_per_second() -> f64 {
-    // SAFETY: takes a number and returns one.
-    let t = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    if t > 0 { t as f64 } else { 100.0 }
+    rustix::param::clock_ticks_per_second() as f64
 }
 
 #[cfg(test)]

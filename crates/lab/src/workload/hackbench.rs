@@ -4,6 +4,7 @@ use super::kind::{Context, Kind, Workload, bad, join, spawn};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{stats, strict, sys};
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -163,26 +164,28 @@ impl Params {
 }
 
 /// Run `body` in a forked child. Only for callers without other threads: the child may then do anything.
-fn fork_child(body: impl FnOnce() -> std::io::Result<()>) -> Result<libc::pid_t> {
+fn fork_child(body: impl FnOnce() -> std::io::Result<()>) -> Result<Pid> {
+    // No library forks safely, or ends a process without its exit handlers.
     // SAFETY: this workload runs in a process of its own whose other threads, if any, hold no locks the body takes; the
     // child only reads and writes its descriptors and leaves by _exit.
-    match unsafe { libc::fork() } {
-        -1 => Err(LabError::last_os("fork")),
-        0 => {
-            let _ = sys::die_with_parent(libc::SIGKILL);
+    let forked = unsafe { libc::fork() };
+    if forked < 0 {
+        return Err(LabError::os("fork", std::io::Error::last_os_error()));
+    }
+    match Pid::from_raw(forked) {
+        None => {
+            let _ = sys::die_with_parent(Signal::KILL);
             let code = i32::from(body().is_err());
             // SAFETY: ends the child at once, without the parent's exit handlers.
             unsafe { libc::_exit(code) }
         }
-        pid => Ok(pid),
+        Some(pid) => Ok(pid),
     }
 }
 
-fn wait_ok(pid: libc::pid_t) -> bool {
-    let mut status = 0;
-    // SAFETY: pid is an un-waited child of this process; status is a valid int.
-    let rc = unsafe { libc::waitpid(pid, &mut status, 0) };
-    rc == pid && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+fn wait_ok(pid: Pid) -> bool {
+    let ended = waitpid(Some(pid), WaitOptions::empty());
+    matches!(ended, Ok(Some((_, status))) if status.exit_status() == Some(0))
 }
 
 impl Workload for Hackbench {

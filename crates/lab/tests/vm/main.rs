@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use scx_lab::sys;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -78,7 +79,7 @@ fn a_scheduler_that_goes_away_ends_the_run_which_says_why() {
     let child = bench_in_progress(&dir.path().join("r"));
     let schedulers = children(child.id(), "scx_ml");
     assert_eq!(schedulers.len(), 1);
-    assert!(sys::signal(schedulers[0], libc::SIGKILL));
+    assert!(sys::signal(schedulers[0], Signal::KILL));
     let out = child.wait_with_output().expect("ends");
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1), "{text}");
@@ -108,7 +109,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
         "enabled",
         "what was loaded is not the lab's to stop"
     );
-    assert!(sys::signal(other.id(), libc::SIGINT));
+    assert!(sys::signal(other.id(), Signal::INT));
     assert!(other.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }
@@ -117,7 +118,7 @@ fn a_scheduler_that_is_loaded_already_is_refused_and_left_alone() {
 fn killing_the_lab_gives_the_machine_back() {
     let dir = tempfile::tempdir().expect("tempdir");
     let mut child = bench_in_progress(&dir.path().join("r"));
-    assert!(sys::signal(child.id(), libc::SIGKILL));
+    assert!(sys::signal(child.id(), Signal::KILL));
     assert!(child.wait().is_ok());
     wait_for("the kernel's own scheduler", || state() == "disabled");
 }

@@ -8,7 +8,8 @@
 
 use crate::sys;
 use crossbeam::queue::SegQueue;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const BUSY: u32 = 0;
@@ -36,13 +37,7 @@ impl Slot {
     /// A slot; `with_read` prepares it for blocking in read(2) too.
     pub fn new(with_read: bool) -> std::io::Result<Self> {
         let event = if with_read {
-            // SAFETY: plain call; the descriptor is checked and then owned.
-            let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // SAFETY: fd is fresh, valid and owned by nobody else.
-            Some(unsafe { OwnedFd::from_raw_fd(fd) })
+            Some(eventfd(0, EventfdFlags::CLOEXEC)?)
         } else {
             None
         };
@@ -63,9 +58,8 @@ impl Slot {
     fn wake(&self) {
         match &self.event {
             Some(fd) if self.blocks_in_read.load(Ordering::Acquire) == 1 => {
-                let one = 1u64;
-                // SAFETY: writes eight bytes from a live u64 into an open eventfd.
-                unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+                // Could fail, or block, only with 2^64 - 2 events in it.
+                let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
             }
             _ => sys::futex_wake(&self.state, 1),
         }
@@ -90,9 +84,7 @@ impl Slot {
                     self.state.store(BUSY, Ordering::Release);
                     if let (Block::Read, Some(fd)) = (block, &self.event) {
                         // Take the event that was, or is about to be, written with the request.
-                        let mut n = 0u64;
-                        // SAFETY: reads eight bytes into a live u64 from an open eventfd.
-                        unsafe { libc::read(fd.as_raw_fd(), (&raw mut n).cast(), 8) };
+                        let _ = rustix::io::read(fd, &mut [0; 8]);
                     }
                     return Some(self.request.load(Ordering::Relaxed));
                 }
@@ -109,13 +101,8 @@ impl Slot {
                     }
                     match (block, &self.event) {
                         (Block::Read, Some(fd)) => {
-                            let mut poll = libc::pollfd {
-                                fd: fd.as_raw_fd(),
-                                events: libc::POLLIN,
-                                revents: 0,
-                            };
-                            // SAFETY: one valid pollfd.
-                            unsafe { libc::poll(&mut poll, 1, -1) };
+                            // Whether it is there, the state will say.
+                            let _ = poll(&mut [PollFd::new(fd, PollFlags::IN)], None);
                         }
                         _ => sys::futex_wait(&self.state, state, None),
                     }
