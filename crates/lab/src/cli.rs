@@ -111,6 +111,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Write the Parquet file here
+    #[cfg(feature = "parquet")]
     #[arg(long, value_name = "FILE")]
     pub parquet: Option<PathBuf>,
     /// Print the comparison as JSON

@@ -15,7 +15,7 @@ use crate::report::{html, number};
 use crate::results::{CellRecord, Folder, Run, Status, write_json, write_whole};
 use crate::settings::{Experiment, Request, SchedulerSpec, WorkloadSpec};
 use crate::workload::{self, NoWindow};
-use crate::{kernel, parquet_file, scheduler};
+use crate::{kernel, scheduler};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -194,8 +194,9 @@ pub fn report(args: &ReportArgs) -> Result<Success> {
     if let Some(path) = &args.html {
         write_whole(path, html::render(&run, &comparison)?.as_bytes())?;
     }
+    #[cfg(feature = "parquet")]
     if let Some(path) = &args.parquet {
-        parquet_file::write(&run, path)?;
+        crate::parquet_file::write(&run, path)?;
     }
     Ok(Success::Yes)
 }
@@ -395,7 +396,8 @@ fn save_reports(folder: &Folder) -> Result<(Run, Comparison)> {
             comparison: &comparison,
         },
     )?;
-    parquet_file::write(&run, &folder.path("results.parquet"))?;
+    #[cfg(feature = "parquet")]
+    crate::parquet_file::write(&run, &folder.path("results.parquet"))?;
     write_whole(
         &folder.path("report.html"),
         html::render(&run, &comparison)?.as_bytes(),

@@ -24,6 +24,7 @@ pub mod cost;
 pub mod error;
 pub mod kernel;
 pub mod metric;
+#[cfg(feature = "parquet")]
 pub mod parquet_file;
 pub mod plan;
 mod probe_skel;

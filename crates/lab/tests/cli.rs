@@ -113,6 +113,7 @@ fn a_run_leaves_everything_and_can_be_reported_again() {
         "experiment.toml",
         "provenance.json",
         "results.json",
+        #[cfg(feature = "parquet")]
         "results.parquet",
         "report.html",
     ] {
