@@ -19,6 +19,7 @@ use scx_ml::kernel::mode::Mode;
 use scx_ml::kernel::preflight::Kernel;
 use scx_ml::kernel::privileges;
 use scx_ml::kernel::ringbuf::{Archive, DrainCounters, Outlet};
+use scx_ml::kernel::trouble::caught;
 use scx_ml::learn::backlog::backlog;
 use scx_ml::learn::learner::Learner;
 use scx_ml::learn::saver::Saver;
@@ -27,7 +28,9 @@ use scx_ml::model::file::ModelFile;
 use scx_ml::model::publish::MapSink;
 use scx_ml::scheduler::{Learning, Scheduler};
 use scx_ml::shutdown;
+use scx_ml::watch::ask::SOCKET;
 use scx_ml::watch::openmetrics::MetricsFile;
+use scx_ml::watch::printer::Printer;
 use scx_ml::watch::stats;
 
 fn main() -> ExitCode {
@@ -179,10 +182,12 @@ fn schedule_with(
 
 /// A client of our own stats server, in a thread.
 fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
+    let mut printer = Printer::new(SOCKET.into());
     std::thread::Builder::new()
         .name("ml-stats".into())
         .spawn(move || {
-            if let Err(e) = stats::monitor(interval, shutdown) {
+            let print = || printer.run(interval, &shutdown, &mut io::stdout());
+            if let Err(e) = caught(print).unwrap_or_else(|e| Err(e.into())) {
                 warn!("statistics are no longer printed: {e:#}");
             }
         })

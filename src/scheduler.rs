@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam::channel::RecvTimeoutError;
 use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
@@ -32,12 +31,14 @@ use crate::kernel::preflight::Kernel;
 use crate::kernel::ringbuf::{Archive, Drain, DrainCounters, Outlet};
 use crate::kernel::syscalls;
 use crate::kernel::topology::CacheMap;
+use crate::kernel::trouble::{self, Duty};
 use crate::learn::learner::LearnerStatus;
 use crate::model::publish::{MapSink, ModelMaps};
+use crate::watch::desk::Desk;
 use crate::watch::latency::Histogram;
 use crate::watch::observe::Observer;
 use crate::watch::openmetrics::{self, MetricsFile};
-use crate::watch::stats::{self, Metrics, Sources};
+use crate::watch::stats::{self, Metrics, Reading, Sources};
 
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -61,7 +62,8 @@ pub struct Scheduler<'a> {
     skel: BpfSkel<'a>,
     link: Option<Link>,
     drain: Option<Drain>,
-    stats_server: StatsServer<(), Metrics>,
+    /// None while one that has ended is not replaced yet.
+    stats_server: Option<StatsServer<(), Reading>>,
     opts: &'a Opts,
     learning: &'a Learning,
     attached: Instant,
@@ -155,16 +157,13 @@ impl<'a> Scheduler<'a> {
             let advice = Kernel::running().attach_advice();
             format!("the kernel refuses to attach the scheduler{advice}")
         })?;
-        let observer = Observer::new(&skel, opts.mode, opts.partial)?;
-        let stats_server = StatsServer::new(observer.serve(stats::server_data()))
-            .launch()
-            .context("cannot serve statistics on /var/run/scx/root/stats")?;
+        let stats_server = serve(&skel, opts)?;
         info!("scheduling, mode {}", opts.mode.name());
         Ok(Self {
             skel,
             link: Some(link),
             drain,
-            stats_server,
+            stats_server: Some(stats_server),
             opts,
             learning,
             attached: Instant::now(),
@@ -172,7 +171,8 @@ impl<'a> Scheduler<'a> {
         })
     }
 
-    /// Watch until `shutdown` or until the kernel ends it; then detach and report.
+    /// Watch until `shutdown` or until the kernel ends it; then detach and report. What fails meanwhile is tried again in the
+    /// next round.
     ///
     /// # Errors
     /// When the kernel has ejected the scheduler: the error says why.
@@ -181,32 +181,44 @@ impl<'a> Scheduler<'a> {
         shutdown: &AtomicBool,
         mut metrics_file: Option<&mut MetricsFile>,
     ) -> Result<UserExitInfo> {
-        let (responses, requests) = self.stats_server.channels();
+        let mut desk = Desk::default();
+        let mut channels = self.stats_server.as_ref().map(StatsServer::channels);
+        let mut watching = Duty::new("the look at the watches", "the kernel's watches are read");
+        let mut telling = Duty::new("the word to the recorder", "the recorder is told");
         while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
-            match requests.recv_timeout(WATCH_INTERVAL) {
-                Ok(()) => responses.send(self.metrics()?)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(e) => return Err(e).context("the statistics server has ended"),
+            if !desk.attend(channels.as_ref(), WATCH_INTERVAL, || self.metrics()) {
+                // First: its end wakes whoever listens on the socket, which then is to be itself.
+                self.stats_server = None;
+                self.stats_server = desk.replace(|| serve(&self.skel, self.opts));
+                channels = self.stats_server.as_ref().map(StatsServer::channels);
             }
-            self.report_watches()?;
-            self.tell_recorder(false)?;
+            watching.turn(|| self.report_watches());
+            telling.turn(|| self.tell_recorder(false));
             if let Some(file) = metrics_file.as_deref_mut().filter(|file| file.is_due()) {
                 let version = env!("CARGO_PKG_VERSION");
-                file.write(&openmetrics::text(&self.metrics()?, &self.watches, version));
+                file.write(|| Ok(openmetrics::text(&self.metrics()?, &self.watches, version)));
             }
         }
 
         self.link = None;
         // Nothing ends a burst any more: what is read and counted now is all.
         self.drain = None;
-        self.tell_recorder(true)?;
+        telling.last_turn("the recording's sums do not add up", || {
+            self.tell_recorder(true)
+        });
+        Duty::new("the last reading", "the totals are read")
+            .last_turn("there are no totals", || self.report_totals());
+        uei_report!(&self.skel, uei)
+    }
+
+    fn report_totals(&self) -> Result<()> {
         let mut totals = vec![];
         self.metrics()?.format(&mut totals)?;
         info!(
             "detached; in all:\n{}",
             String::from_utf8_lossy(&totals).trim_end()
         );
-        uei_report!(&self.skel, uei)
+        Ok(())
     }
 
     fn metrics(&self) -> Result<Metrics> {
@@ -227,6 +239,7 @@ impl<'a> Scheduler<'a> {
             learner: &status,
             recorded: recorder.map_or(0, |r| r.kept()),
             record_lost: recorder.map_or(0, |r| r.lost()),
+            troubles: trouble::failures(),
         }))
     }
 
@@ -310,6 +323,14 @@ impl<'a> Scheduler<'a> {
             .filter_map(|bytes| counters::read_from_bytes(bytes).ok())
             .sum())
     }
+}
+
+/// Answer on the stats socket.
+fn serve(skel: &BpfSkel, opts: &Opts) -> Result<StatsServer<(), Reading>> {
+    let observer = Observer::new(skel, opts.mode, opts.partial)?;
+    StatsServer::new(observer.serve(stats::server_data()))
+        .launch()
+        .context("cannot serve statistics on /var/run/scx/root/stats")
 }
 
 impl Drop for Scheduler<'_> {

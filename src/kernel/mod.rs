@@ -10,6 +10,7 @@
 //! preflight   whether this kernel can do it;  privileges  gives up what scheduling does not need
 //! host, clock the machine and its time
 //! fault       failures on purpose, and what a panic says
+//! trouble     failures that scheduling goes on after: counted, said once, tried again
 //! ```
 
 pub mod bpf;
@@ -25,3 +26,4 @@ pub mod ringbuf;
 pub mod sample;
 pub mod syscalls;
 pub mod topology;
+pub mod trouble;

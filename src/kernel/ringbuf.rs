@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use crossbeam::channel::{Sender, bounded};
-use libbpf_rs::{MapHandle, RingBufferBuilder};
+use libbpf_rs::{ErrorKind, MapHandle, RingBufferBuilder};
 use log::warn;
 
 use crate::kernel::bpf::intf::counters;
 use crate::kernel::sample::Sample;
+use crate::kernel::trouble::{Duty, Trouble};
 
 /// How often the ring buffer is looked at. The kernel wakes the reader earlier when it is a quarter full.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -132,14 +133,13 @@ fn drain(
     let ring = builder.build().context("cannot read the ring buffer")?;
     let _ = ready.send(Ok(()));
 
-    loop {
-        // Looked at before reading: whoever stops this has detached the scheduler, so that the last turn reads all.
-        let last = stop.load(Ordering::Acquire);
-        if !last {
-            // The kernel signals only when much is waiting, and a poll reads only what was signalled: read in any case.
-            let _ = ring.poll(POLL_INTERVAL);
-        }
-        ring.consume().context("cannot read the ring buffer")?;
+    let wait = || match ring.poll(POLL_INTERVAL) {
+        Err(e) if e.kind() != ErrorKind::Interrupted => Err(e).context("cannot wait for samples"),
+        _ => Ok(()),
+    };
+    turns(stop, wait, || {
+        let read = ring.consume().context("cannot read the ring buffer");
+        // What was read before it failed is handed on as well.
         let full = batch.take();
         if !full.is_empty() {
             counters
@@ -150,8 +150,74 @@ fn drain(
                 outlet.offer(&full);
             }
         }
-        if last {
-            return Ok(());
+        read
+    });
+    Ok(())
+}
+
+/// Wait and read in turns until `stop`. What fails is tried again at the next turn; a panic of the reading ends it.
+fn turns(
+    stop: &AtomicBool,
+    mut wait: impl FnMut() -> Result<()>,
+    mut read: impl FnMut() -> Result<()>,
+) {
+    let mut waiting = Trouble::new("samples are waited for");
+    let mut reading = Duty::new("the reader of samples", "samples are read");
+    loop {
+        // Looked at before reading: whoever stops this has detached the scheduler, so that the last turn reads all.
+        let last = stop.load(Ordering::Acquire);
+        // The kernel signals only when much is waiting, and a poll reads only what was signalled: read in any case.
+        if !last && waiting.note(wait()).is_none() {
+            std::thread::sleep(POLL_INTERVAL);
         }
+        if last {
+            return reading.last_turn("the last samples are lost", read);
+        }
+        reading.turn(&mut read);
+        if reading.has_ended() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn reading_goes_on_after_failures_without_spinning_until_the_last_turn() {
+        let stop = AtomicBool::new(false);
+        let (mut waits, mut reads) = (0, 0);
+        let begin = Instant::now();
+        let wait = || {
+            waits += 1;
+            match waits {
+                1..=3 => Err(anyhow!("no poll")),
+                _ => Ok(()),
+            }
+        };
+        let read = || {
+            reads += 1;
+            stop.store(reads == 5, Ordering::Release);
+            match reads {
+                2 | 3 | 6 => Err(anyhow!("no memory")),
+                _ => Ok(()),
+            }
+        };
+        turns(&stop, wait, read);
+        assert_eq!((waits, reads), (5, 6), "the last turn only reads");
+        assert!(begin.elapsed() >= 3 * POLL_INTERVAL);
+    }
+
+    #[test]
+    fn a_panic_ends_the_reading_and_goes_no_further() {
+        let mut reads = 0;
+        let read = || {
+            reads += 1;
+            panic!("on purpose");
+        };
+        turns(&AtomicBool::new(false), || Ok(()), read);
+        assert_eq!(reads, 1);
     }
 }

@@ -51,7 +51,7 @@ pub enum Decision {
     Keep,
     /// Nothing beats the moving average: better no model.
     Withdraw,
-    /// There are too few new samples to tell: as it was.
+    /// There are too few new samples to tell, or there is nothing to judge, for none could be fitted: as it was.
     Unjudged,
 }
 
@@ -67,6 +67,8 @@ pub struct ClassVerdict {
 pub struct Verdict {
     pub model: Model,
     pub classes: [ClassVerdict; NR_CLASSES],
+    /// Classes without a candidate, for none could be fitted, and why.
+    pub unfitted: Vec<(usize, FitError)>,
     /// Over all judging samples: what the new bank would have erred, the moving average standing in where it has no
     /// model, and what the moving average alone did.
     pub error_model: f64,
@@ -121,11 +123,9 @@ pub fn split(rows: &[Row]) -> (&[Row], &[Row]) {
 
 /// Fit candidates on the older part of `rows` (oldest first) and judge them on the newer.
 ///
-/// A class with few samples borrows from the others, see [`candidate`].
-///
-/// # Errors
-/// When nothing can be fitted at all.
-pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
+/// A class with few samples borrows from the others, see [`candidate`]. One that cannot be fitted has its published model
+/// judged all the same, and the others go on.
+pub fn judge(rows: &[Row], published: &Model) -> Verdict {
     let (older, newer) = split(rows);
     let mut verdict = Verdict {
         model: Model::default(),
@@ -133,6 +133,7 @@ pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
             decision: Decision::Unjudged,
             errors: Errors::default(),
         }; NR_CLASSES],
+        unfitted: vec![],
         error_model: 0.0,
         error_avg: 0.0,
     };
@@ -143,7 +144,17 @@ pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
             verdict.model.classes[class] = before.cloned();
             continue;
         }
-        let (chosen, judged) = judge_class(candidate(older, class)?, before, &newer);
+        let candidate = match candidate(older, class) {
+            Ok(candidate) => Some(candidate),
+            Err(e) => {
+                verdict.unfitted.push((class, e));
+                None
+            }
+        };
+        if candidate.is_none() && before.is_none() {
+            continue;
+        }
+        let (chosen, judged) = judge_class(candidate, before, &newer);
         verdict.model.classes[class] = chosen;
         verdict.classes[class] = judged;
     }
@@ -152,7 +163,7 @@ pub fn judge(rows: &[Row], published: &Model) -> Result<Verdict, FitError> {
     let newer: Vec<&Row> = newer.iter().collect();
     verdict.error_model = mean_error(&newer, predict);
     verdict.error_avg = mean_error(&newer, |r| r.avg);
-    Ok(verdict)
+    verdict
 }
 
 /// Fit a class's model. The fewer samples it has, the more it is that of all classes: those of the others, the newest,
@@ -177,20 +188,22 @@ fn candidate(older: &[Row], class: usize) -> Result<Linear, FitError> {
 }
 
 fn judge_class(
-    candidate: Linear,
+    candidate: Option<Linear>,
     published: Option<&Linear>,
     newer: &[&Row],
 ) -> (Option<Linear>, ClassVerdict) {
     // What the kernel would not take is no candidate, however well it predicts.
-    let takes = match candidate.quantise() {
+    let candidate = candidate.filter(|c| match c.quantise() {
         Ok(_) => true,
         Err(e) => {
             debug!("a candidate is not considered: {e}");
             false
         }
-    };
+    });
     let errors = Errors {
-        candidate: takes.then(|| mean_error(newer, |r| candidate.predict(&r.x))),
+        candidate: candidate
+            .as_ref()
+            .map(|c| mean_error(newer, |r| c.predict(&r.x))),
         avg: mean_error(newer, |r| r.avg),
         published: published.map(|m| mean_error(newer, |r| m.predict(&r.x))),
         samples: newer.len(),
@@ -201,19 +214,16 @@ fn judge_class(
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let (chosen, decision) = if good(errors.candidate) && (better || !good(errors.published)) {
-        let mut chosen = candidate;
-        measure_margins(&mut chosen, newer);
-        (Some(chosen), Decision::Replace)
+    let (mut chosen, decision) = if good(errors.candidate) && (better || !good(errors.published)) {
+        (candidate, Decision::Replace)
     } else if good(errors.published) {
-        let chosen = published.cloned().map(|mut m| {
-            measure_margins(&mut m, newer);
-            m
-        });
-        (chosen, Decision::Keep)
+        (published.cloned(), Decision::Keep)
     } else {
         (None, Decision::Withdraw)
     };
+    if let Some(chosen) = &mut chosen {
+        measure_margins(chosen, newer);
+    }
     (chosen, ClassVerdict { decision, errors })
 }
 
@@ -286,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_model_that_beats_the_moving_average_is_published_with_margins() {
-        let verdict = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        let verdict = judge(&rows(2_000, 2, false), &Model::default());
         assert!(verdict.changes());
         assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Replace, Unjudged]);
         let model = verdict.model.classes[2].as_ref().expect("a model");
@@ -303,7 +313,7 @@ mod tests {
         for (a, b) in rows(2_000, 2, false).iter().zip(rows(2_000, 3, true)) {
             both.extend([*a, b]);
         }
-        let verdict = judge(&both, &Model::default()).expect("a fit");
+        let verdict = judge(&both, &Model::default());
         assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Replace, Replace]);
         assert!(verdict.error_model < 0.3, "{verdict:?}");
     }
@@ -314,7 +324,7 @@ mod tests {
         for (i, row) in mixed.iter_mut().enumerate() {
             row.class = if i >= 1_500 && i % 4 == 0 { 1 } else { 2 };
         }
-        let verdict = judge(&mixed, &Model::default()).expect("a fit");
+        let verdict = judge(&mixed, &Model::default());
         assert_eq!(decisions(&verdict), [Unjudged, Replace, Replace, Unjudged]);
         let borrowed = verdict.model.classes[1].as_ref().expect("a model");
         assert_eq!(borrowed.samples, 25);
@@ -327,17 +337,49 @@ mod tests {
         for row in &mut rows {
             row.x[12] = (row.y - 20.0) / 100.0;
         }
-        let verdict = judge(&rows, &Model::default()).expect("a fit");
+        let verdict = judge(&rows, &Model::default());
         assert_eq!(verdict.classes[2].decision, Withdraw);
         assert_eq!(verdict.classes[2].errors.candidate, None);
         assert!(verdict.model.is_empty());
     }
 
+    /// As [`rows`], with something in the older ones that is not a number.
+    fn unfittable(n: usize, class: usize, flip: bool) -> Vec<Row> {
+        let mut rows = rows(n, class, flip);
+        rows[0].x[3] = f64::NAN;
+        rows
+    }
+
+    #[test]
+    fn a_class_that_cannot_be_fitted_is_named_and_the_others_go_on() {
+        let mut both = unfittable(2_000, 2, false);
+        both.extend(rows(2_000, 3, true));
+        both.sort_by_key(|r| r.end_ns);
+        let verdict = judge(&both, &Model::default());
+        assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Unjudged, Replace]);
+        let [(2, FitError::NotFinite { .. })] = verdict.unfitted[..] else {
+            panic!("{verdict:?}");
+        };
+        assert!(verdict.error_model < verdict.error_avg, "{verdict:?}");
+    }
+
+    #[test]
+    fn without_a_candidate_the_published_model_is_judged_as_ever() {
+        let good = judge(&rows(2_000, 2, false), &Model::default()).model;
+        let verdict = judge(&unfittable(2_000, 2, false), &good);
+        assert_eq!(verdict.classes[2].decision, Keep);
+        assert_eq!(verdict.classes[2].errors.candidate, None);
+        assert!(!verdict.changes() && verdict.unfitted.len() == 1);
+        let verdict = judge(&unfittable(2_000, 2, true), &good);
+        assert_eq!(verdict.classes[2].decision, Withdraw);
+        assert!(verdict.model.is_empty() && verdict.changes());
+    }
+
     #[test]
     fn an_equally_good_candidate_does_not_replace_the_published_model() {
         let rows = rows(2_000, 2, false);
-        let first = judge(&rows, &Model::default()).expect("a fit");
-        let second = judge(&rows, &first.model).expect("a fit");
+        let first = judge(&rows, &Model::default());
+        let second = judge(&rows, &first.model);
         assert_eq!(second.classes[2].decision, Keep);
         assert!(!second.changes());
         assert_eq!(second.model, first.model);
@@ -345,30 +387,30 @@ mod tests {
 
     #[test]
     fn a_better_candidate_replaces_a_published_model_that_the_world_has_left() {
-        let old = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
-        let new = judge(&rows(2_000, 2, true), &old.model).expect("a fit");
+        let old = judge(&rows(2_000, 2, false), &Model::default());
+        let new = judge(&rows(2_000, 2, true), &old.model);
         assert_eq!(new.classes[2].decision, Replace);
         assert!(new.changes());
     }
 
     #[test]
     fn where_the_moving_average_is_perfect_nothing_is_published_and_a_bad_model_is_withdrawn() {
-        let bad = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
+        let bad = judge(&rows(2_000, 2, false), &Model::default());
         let mut perfect = rows(2_000, 2, false);
         for row in &mut perfect {
             row.avg = row.y;
         }
-        let verdict = judge(&perfect, &Model::default()).expect("a fit");
+        let verdict = judge(&perfect, &Model::default());
         assert!(verdict.model.is_empty() && !verdict.changes());
-        let verdict = judge(&perfect, &bad.model).expect("a fit");
+        let verdict = judge(&perfect, &bad.model);
         assert_eq!(verdict.classes[2].decision, Withdraw);
         assert!(verdict.model.is_empty() && verdict.changes());
     }
 
     #[test]
     fn a_class_that_is_not_seen_keeps_its_model() {
-        let first = judge(&rows(2_000, 2, false), &Model::default()).expect("a fit");
-        let verdict = judge(&rows(2_000, 3, false), &first.model).expect("a fit");
+        let first = judge(&rows(2_000, 2, false), &Model::default());
+        let verdict = judge(&rows(2_000, 3, false), &first.model);
         assert_eq!(decisions(&verdict), [Unjudged, Unjudged, Unjudged, Replace]);
         assert_eq!(verdict.model.classes[2], first.model.classes[2]);
     }
@@ -378,7 +420,7 @@ mod tests {
         // The relation turns round in the newest fifth: a split by chance would hide that, a split by time shows it.
         let mut turned = rows(1_600, 2, false);
         turned.extend(rows(400, 2, true));
-        let verdict = judge(&turned, &Model::default()).expect("a fit");
+        let verdict = judge(&turned, &Model::default());
         assert_eq!(verdict.classes[2].decision, Withdraw, "{verdict:?}");
     }
 }

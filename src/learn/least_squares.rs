@@ -12,7 +12,7 @@ pub const MIN_ROWS: usize = 50;
 const RIDGE: f64 = 1e-4;
 
 /// Why there is no model.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
 pub enum FitError {
     #[error("{found} samples are too few to fit a model, {MIN_ROWS} are needed")]
     TooFew { found: usize },

@@ -67,7 +67,8 @@ pub struct FirstQuantum {
 }
 
 impl FirstQuantum {
-    /// What the kernel is to be told now, if it is time for a look and there is news. `freeze`: the first one stays.
+    /// What the kernel is to be told now, if it is time for a look and there is news: the same at the next look, until it
+    /// [was told](Self::told). `freeze`: the first one stays.
     pub fn look<'a>(
         &mut self,
         rows: impl ExactSizeIterator<Item = &'a Row>,
@@ -80,10 +81,13 @@ impl FirstQuantum {
         let pause_ns = self.told_ns.map_or(FIRST_LOOK_NS, |_| LOOK_NS);
         self.next_look_ns = now_ns.saturating_add(pause_ns);
         let base_ns = native::policy_defaults().first_quantum_ns;
-        let found = first_quantum_ns(rows, self.told_ns.unwrap_or(base_ns))
-            .filter(|&found_ns| self.told_ns != Some(found_ns))?;
-        self.told_ns = Some(found);
-        Some(found)
+        first_quantum_ns(rows, self.told_ns.unwrap_or(base_ns))
+            .filter(|&found_ns| self.told_ns != Some(found_ns))
+    }
+
+    /// The kernel knows.
+    pub fn told(&mut self, quantum_ns: u64) {
+        self.told_ns = Some(quantum_ns);
     }
 }
 

@@ -1,6 +1,6 @@
-//! The trainer: the thread that runs the learner. It may die; scheduling goes on without it.
+//! The trainer: the thread that runs the learner, the keeper of the process database and the saver of models. Each may die;
+//! scheduling, and what is left of them, goes on without it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,10 +10,11 @@ use crossbeam::channel::RecvTimeoutError;
 use log::{debug, error, warn};
 
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
+use crate::kernel::fault::FAULT_VARIABLE;
 use crate::kernel::sample::Sample;
+use crate::kernel::trouble::{Trouble, caught};
 use crate::learn::backlog::Backlog;
-use crate::learn::learner::{Learner, LearnerStatus};
+use crate::learn::learner::{Learner, LearnerStatus, Published};
 use crate::learn::profile::{Keeper, KeeperConfig};
 use crate::learn::saver::Saver;
 use crate::model::sink::ModelSink;
@@ -41,25 +42,16 @@ pub fn start(
         .name("ml-trainer".into())
         .spawn(move || {
             be_nice();
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let keeper = Keeper::new(profiles, status.clone(), monotonic_ns());
-                train(learner, keeper, &backlog, &*sink, saver)
-            }));
-            let what = match outcome {
-                Ok(Ok(())) => return,
-                Ok(Err(e)) => format!("{e:#}"),
-                Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
+            let mut trainer = Trainer {
+                learner: Some(learner),
+                keeper: None,
+                saver,
+                sink,
+                status,
+                clearing: None,
             };
-            error!("the trainer has ended ({what}); scheduling goes on without a model");
-            if let Err(e) = sink.withdraw() {
-                warn!("{e:#}; the model in the kernel expires by itself");
-            }
-            if let Err(e) = sink.set_first_quantum(None) {
-                warn!("{e:#}; the last one stays");
-            }
-            let mut status = status.lock().unwrap_or_else(|e| e.into_inner());
-            status.dead = true;
-            status.generation = 0;
+            trainer.begin(profiles);
+            trainer.run(&backlog);
         })
         .context("cannot start the trainer's thread")
 }
@@ -83,42 +75,118 @@ pub fn join(trainer: JoinHandle<()>) {
     }
 }
 
-fn train(
-    mut learner: Learner,
-    mut keeper: Keeper,
-    backlog: &Backlog,
-    sink: &dyn ModelSink,
-    mut saver: Option<Saver>,
-) -> Result<()> {
-    let fault = std::env::var(FAULT_VARIABLE).ok();
-    loop {
-        let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
-        match backlog.take(wait.max(Duration::from_millis(1))) {
-            Ok(batch) => take(&mut learner, &mut keeper, &batch),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                keeper.save();
-                if let Some(saver) = &mut saver {
-                    saver.finish(learner.published());
-                }
-                return Ok(());
+/// What runs in the thread. A part that panics is gone, and the others go on.
+struct Trainer {
+    learner: Option<Learner>,
+    keeper: Option<Keeper>,
+    saver: Option<Saver>,
+    sink: Arc<dyn ModelSink>,
+    status: Arc<Mutex<LearnerStatus>>,
+    /// The learner is gone, and what it has told the kernel is not withdrawn yet.
+    clearing: Option<Trouble>,
+}
+
+impl Trainer {
+    /// Load the database.
+    fn begin(&mut self, profiles: KeeperConfig) {
+        let status = self.status.clone();
+        match caught(|| Keeper::new(profiles, status, monotonic_ns())) {
+            Ok(keeper) => self.keeper = Some(keeper),
+            Err(e) => {
+                error!("the process database cannot be used ({e}); scheduling goes on without it")
             }
         }
-        while let Ok(batch) = backlog.try_take() {
-            take(&mut learner, &mut keeper, &batch);
+    }
+
+    fn run(&mut self, backlog: &Backlog) {
+        let fault = std::env::var(FAULT_VARIABLE).ok();
+        loop {
+            let next_due = |l: &Learner| l.next_due(monotonic_ns());
+            let wait = self
+                .learner
+                .as_ref()
+                .map_or(IDLE_WAIT, next_due)
+                .min(IDLE_WAIT);
+            match backlog.take(wait.max(Duration::from_millis(1))) {
+                Ok(batch) => self.take(&batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            while let Ok(batch) = backlog.try_take() {
+                self.take(&batch);
+            }
+            self.learn(|_, _| match fault.as_deref() {
+                Some("trainer-panic") => panic!("asked for by {FAULT_VARIABLE}"),
+                Some("trainer-spin") => loop {
+                    std::hint::spin_loop();
+                },
+                _ => {}
+            });
+            let now_ns = monotonic_ns();
+            self.keep(|keeper, sink| keeper.step(now_ns, sink));
+            self.learn(|learner, sink| learner.step(now_ns, sink));
+            self.save(|saver, published| saver.look(published, now_ns));
+            self.clear();
         }
-        match fault.as_deref() {
-            Some("trainer-panic") => panic!("asked for by {FAULT_VARIABLE}"),
-            Some("trainer-spin") => loop {
-                std::hint::spin_loop();
-            },
-            _ => {}
+    }
+
+    fn take(&mut self, batch: &[Sample]) {
+        self.learn(|learner, _| learner.add(batch));
+        self.keep(|keeper, _| keeper.add(batch));
+    }
+
+    /// Keep what was learned.
+    fn finish(&mut self) {
+        self.keep(|keeper, _| keeper.finish());
+        self.save(|saver, published| saver.finish(published));
+        self.clear();
+    }
+
+    fn learn(&mut self, work: impl FnOnce(&mut Learner, &dyn ModelSink)) {
+        let Some(learner) = &mut self.learner else {
+            return;
+        };
+        if let Err(e) = caught(|| work(learner, &*self.sink)) {
+            error!("the trainer has ended ({e}); scheduling goes on without a model");
+            self.learner = None;
+            self.clearing = Some(Trouble::new("models can be withdrawn"));
+            let mut status = self.status.lock().unwrap_or_else(|e| e.into_inner());
+            status.dead = true;
+            status.generation = 0;
         }
-        let now_ns = monotonic_ns();
-        keeper.step(now_ns, sink)?;
-        learner.step(now_ns, sink)?;
-        if let Some(saver) = &mut saver {
-            saver.look(learner.published());
+    }
+
+    fn keep(&mut self, work: impl FnOnce(&mut Keeper, &dyn ModelSink)) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        if let Err(e) = caught(|| work(keeper, &*self.sink)) {
+            error!(
+                "the process database is not kept any more ({e}); scheduling and learning go on"
+            );
+            self.keeper = None;
+        }
+    }
+
+    fn save(&mut self, work: impl FnOnce(&mut Saver, Option<&Published>)) {
+        let Some(saver) = &mut self.saver else {
+            return;
+        };
+        let published = self.learner.as_ref().and_then(Learner::published);
+        if let Err(e) = caught(|| work(saver, published)) {
+            error!("models are not kept any more ({e}); scheduling and learning go on");
+            self.saver = None;
+        }
+    }
+
+    /// Take back what a learner that is gone has told the kernel, and again until it is taken.
+    fn clear(&mut self) {
+        let Some(clearing) = &mut self.clearing else {
+            return;
+        };
+        let (model, quantum) = (self.sink.withdraw(), self.sink.set_first_quantum(None));
+        if clearing.note(model.and(quantum)).is_some() {
+            self.clearing = None;
         }
     }
 }
@@ -132,101 +200,189 @@ fn be_nice() {
     }
 }
 
-fn take(learner: &mut Learner, keeper: &mut Keeper, batch: &[Sample]) {
-    learner.add(batch);
-    keeper.add(batch);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::bpf::intf::burst_sample;
+    use crate::kernel::native;
     use crate::kernel::ringbuf::Outlet;
-    use crate::learn::backlog::backlog;
+    use crate::learn::backlog::{Feed, backlog};
     use crate::learn::learner::LearnerConfig;
+    use crate::learn::profile::Profiles;
     use crate::model::Model;
+    use crate::model::sink::NotSet;
+    use anyhow::anyhow;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// A sink that cannot be written to, and remembers a withdrawal.
-    #[derive(Default)]
-    struct Broken {
-        withdrawn: Mutex<bool>,
+    /// How each call of a sink goes.
+    type Way = fn(call: u64) -> Result<()>;
+
+    const WELL: Way = |_| Ok(());
+    const BADLY: Way = |_| Err(anyhow!("the sink is broken"));
+    const PANIC: Way = |_| panic!("the sink is broken");
+
+    /// A sink that fails on purpose, and counts what it is asked.
+    struct Sink {
+        publish: Way,
+        withdraw: Way,
+        profiles: Way,
+        published: AtomicU64,
+        withdrawn: AtomicU64,
+        told: AtomicU64,
     }
 
-    impl ModelSink for Broken {
+    fn sink(publish: Way, withdraw: Way, profiles: Way) -> Arc<Sink> {
+        let (published, withdrawn, told) = Default::default();
+        Arc::new(Sink {
+            publish,
+            withdraw,
+            profiles,
+            published,
+            withdrawn,
+            told,
+        })
+    }
+
+    impl ModelSink for Sink {
         fn publish(&self, _: &Model, _: u64) -> Result<u64> {
-            panic!("the sink is broken");
+            let call = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+            (self.publish)(call).map(|()| call)
         }
 
         fn withdraw(&self) -> Result<()> {
-            *self.withdrawn.lock().expect("not poisoned") = true;
-            Ok(())
+            (self.withdraw)(self.withdrawn.fetch_add(1, Ordering::Relaxed) + 1)
         }
 
         fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
             Ok(())
         }
 
-        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
-            Ok(())
+        fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
+            let call = self.told.fetch_add(1, Ordering::Relaxed) + 1;
+            (self.profiles)(call).map_err(|first| NotSet {
+                missing: 0,
+                first,
+                others: 0,
+            })
         }
     }
 
-    fn learner(status: &Arc<Mutex<LearnerStatus>>) -> Learner {
-        let config = LearnerConfig {
-            window: 1_000,
-            refit_interval: Duration::from_millis(1),
-            max_age: Duration::from_secs(1),
-            freeze: false,
-        };
-        Learner::new(config, status.clone())
+    /// A trainer that is fed, and how it is.
+    struct Running {
+        feed: Feed,
+        status: Arc<Mutex<LearnerStatus>>,
+        thread: JoinHandle<()>,
+    }
+
+    impl Running {
+        fn start(sink: &Arc<Sink>, path: Option<PathBuf>) -> Self {
+            let (feed, backlog) = backlog(1_000, Arc::default());
+            let status = Arc::<Mutex<LearnerStatus>>::default();
+            let config = LearnerConfig {
+                window: 1_000,
+                refit_interval: Duration::from_millis(1),
+                max_age: Duration::from_secs(1),
+                freeze: false,
+            };
+            let thread = start(
+                Learner::new(config, status.clone()),
+                KeeperConfig { path },
+                backlog,
+                sink.clone(),
+                status.clone(),
+                None,
+            );
+            Self {
+                feed,
+                status,
+                thread: thread.expect("started"),
+            }
+        }
+
+        /// Feed it until something is the case.
+        fn feed_until(&self, is: impl Fn(&LearnerStatus) -> bool) {
+            for _ in 0..1_000 {
+                if is(&self.status.lock().expect("not poisoned")) {
+                    return;
+                }
+                self.feed.offer(&Arc::new(samples()));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            panic!("{:?}", self.status.lock());
+        }
+
+        fn end(self) -> LearnerStatus {
+            drop(self.feed);
+            self.thread.join().expect("no panic comes so far");
+            self.status.lock().expect("not poisoned").clone()
+        }
+    }
+
+    /// Bursts that a feature tells apart, of one name.
+    fn samples() -> Vec<Sample> {
+        (0..900u64)
+            .map(|i| {
+                let mut record = burst_sample {
+                    burst_ns: 1 << (15 + i % 8),
+                    repeat: 1,
+                    name_key: native::name_key_of("cc1"),
+                    ..Default::default()
+                };
+                for (to, from) in record.comm.iter_mut().zip(b"cc1") {
+                    *to = *from as _;
+                }
+                record.feature_q8[0] = (15 + i as i16 % 8) * 256;
+                Sample(record)
+            })
+            .collect()
     }
 
     #[test]
     fn the_trainer_ends_with_its_channel() {
-        let (feed, backlog) = backlog(1_000, Arc::default());
-        let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let sink = Arc::new(Broken::default());
-        let profiles = KeeperConfig::default();
-        let thread = start(
-            learner(&status),
-            profiles,
-            backlog,
-            sink,
-            status.clone(),
-            None,
-        );
-        drop(feed);
-        thread.expect("started").join().expect("no panic");
-        assert!(!status.lock().expect("not poisoned").dead);
+        let sink = sink(PANIC, WELL, WELL);
+        assert!(!Running::start(&sink, None).end().dead);
     }
 
     #[test]
-    fn a_panic_withdraws_the_model_and_is_reported() {
-        let (feed, backlog) = backlog(1_000, Arc::default());
-        let sink = Arc::new(Broken::default());
-        let status = Arc::new(Mutex::new(LearnerStatus::default()));
-        let thread = start(
-            learner(&status),
-            KeeperConfig::default(),
-            backlog,
-            sink.clone(),
-            status.clone(),
-            None,
-        )
-        .expect("started");
-        let samples = (0..900u64)
-            .map(|i| {
-                let mut record = crate::kernel::bpf::intf::burst_sample {
-                    burst_ns: 1 << (15 + i % 8),
-                    repeat: 1,
-                    ..Default::default()
-                };
-                record.feature_q8[0] = (15 + i as i16 % 8) * 256;
-                Sample(record)
-            })
-            .collect();
-        feed.offer(&Arc::new(samples));
-        thread.join().expect("the panic is caught");
-        assert!(status.lock().expect("not poisoned").dead);
-        assert!(*sink.withdrawn.lock().expect("not poisoned"));
+    fn what_fails_ends_nothing_and_is_tried_again() {
+        let sink = sink(
+            |call| if call > 2 { Ok(()) } else { BADLY(call) },
+            WELL,
+            BADLY,
+        );
+        let running = Running::start(&sink, None);
+        running.feed_until(|s| s.published > 0);
+        assert!(!running.end().dead);
+        assert!(sink.published.load(Ordering::Relaxed) > 2);
+        assert!(sink.told.load(Ordering::Relaxed) > 0);
+    }
+
+    #[test]
+    fn a_learner_that_panics_is_reported_its_model_withdrawn_at_last_and_the_database_kept() {
+        let folder = tempfile::tempdir().expect("created");
+        let path = folder.path().join("profiles.json");
+        let sink = sink(
+            PANIC,
+            |call| if call > 2 { Ok(()) } else { BADLY(call) },
+            WELL,
+        );
+        let running = Running::start(&sink, Some(path.clone()));
+        running.feed_until(|s| s.dead);
+        running.feed_until(|_| sink.withdrawn.load(Ordering::Relaxed) > 2);
+        assert!(running.end().dead);
+        let calls = [&sink.published, &sink.withdrawn].map(|n| n.load(Ordering::Relaxed));
+        assert_eq!(calls, [1, 3], "no more once it has worked");
+        let kept = Profiles::load(&path, 0).expect("a database");
+        assert_eq!(kept.counts().0, 1);
+    }
+
+    #[test]
+    fn a_keeper_that_panics_takes_nobody_with_it() {
+        let sink = sink(WELL, WELL, PANIC);
+        let running = Running::start(&sink, None);
+        running.feed_until(|s| s.published > 0 && s.kept > 0);
+        assert!(!running.end().dead);
+        assert_eq!(sink.told.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,10 +1,10 @@
 //! Publication: a model into the kernel's maps, whole or not at all.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use log::debug;
 use rustix::process::{Signal, getpid, kill_process};
 use zerocopy::IntoBytes;
 
@@ -13,7 +13,8 @@ use crate::kernel::bpf::intf::{
 };
 use crate::kernel::fault::FAULT_VARIABLE;
 use crate::model::Model;
-use crate::model::sink::ModelSink;
+use crate::model::sink::{ModelSink, NotSet};
+use crate::model::wanted::Wanted;
 
 /// The maps of a loaded scheduler.
 pub struct ModelMaps {
@@ -33,24 +34,29 @@ pub struct MapSink {
 #[derive(Default)]
 struct State {
     maps: Option<ModelMaps>,
-    /// Of the last model, published or withdrawn. Generations never repeat.
+    /// Of the last model, published or withdrawn. Generations never repeat, but for one that was never active.
     generation: u64,
     /// What is published: the model as the kernel reads it.
     current: Option<intf::model>,
-    /// The profiles that were set and not removed.
-    profiles: HashMap<u32, i32>,
+    profiles: Wanted,
     /// 0: none was set.
     first_quantum_ns: u64,
 }
 
 impl MapSink {
     /// A scheduler was loaded: publish what is current into its maps, and everything later.
+    ///
+    /// # Errors
+    /// When its maps do not take it. A profile that is not taken is no reason: the next [`ModelSink::set_profiles`] tries it
+    /// again, and says so if it must.
     pub fn connect(&self, maps: ModelMaps) -> Result<()> {
         let mut state = self.lock();
-        state.maps = Some(maps);
-        for (&key, &value) in &state.profiles {
-            state.set_profile(key, Some(value))?;
+        state.profiles.forgotten();
+        let tell = |key, value| set_profile(&maps, key, value);
+        if let Err(e) = state.profiles.set(&[], tell) {
+            debug!("{e}");
         }
+        state.maps = Some(maps);
         state.set_learned()?;
         match state.current {
             Some(model) => state.write(model).map(drop),
@@ -88,16 +94,13 @@ impl ModelSink for MapSink {
         state.set_learned()
     }
 
-    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()> {
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
         let mut state = self.lock();
-        for &(key, value) in changes {
-            match value {
-                Some(value) => state.profiles.insert(key, value),
-                None => state.profiles.remove(&key),
-            };
-            state.set_profile(key, value)?;
-        }
-        Ok(())
+        let State { maps, profiles, .. } = &mut *state;
+        profiles.set(changes, |key, value| match maps {
+            Some(maps) => set_profile(maps, key, value),
+            None => Ok(()),
+        })
     }
 }
 
@@ -110,24 +113,26 @@ fn die_if_asked() {
 }
 
 impl State {
-    /// Fill the slot that is not in use, then make it the one that is.
+    /// Fill the slot that is not in use, then make it the one that is. After a failure it is still not in use: the next
+    /// model goes there, and the one that is active stays whole.
     fn write(&mut self, mut model: intf::model) -> Result<u64> {
-        self.generation += 1;
+        let generation = self.generation + 1;
+        let slot = (generation % u64::from(NR_MODEL_SLOTS)) as u32;
         model.generation = 0;
-        self.set_slot(&model)?;
-        model.generation = self.generation;
-        self.set_slot(&model)?;
+        self.set_slot(slot, &model)?;
+        model.generation = generation;
+        self.set_slot(slot, &model)?;
         die_if_asked();
-        self.set_active(self.generation)?;
+        self.set_active(generation)?;
+        self.generation = generation;
         self.current = Some(model);
-        Ok(self.generation)
+        Ok(generation)
     }
 
-    fn set_slot(&self, model: &intf::model) -> Result<()> {
+    fn set_slot(&self, slot: u32, model: &intf::model) -> Result<()> {
         let Some(maps) = &self.maps else {
             return Ok(());
         };
-        let slot = (self.generation % u64::from(NR_MODEL_SLOTS)) as u32;
         maps.models
             .update(&slot.to_ne_bytes(), model.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot write a model into slot {slot} of the kernel's map"))
@@ -145,26 +150,6 @@ impl State {
             .context("cannot tell the kernel the first quantum")
     }
 
-    fn set_profile(&self, key: u32, value: Option<i32>) -> Result<()> {
-        let Some(maps) = &self.maps else {
-            return Ok(());
-        };
-        let key = key.to_ne_bytes();
-        match value {
-            Some(value) => maps
-                .profiles
-                .update(&key, &value.to_ne_bytes(), MapFlags::ANY)
-                .context("cannot write a profile into the kernel's map"),
-            // One that the map never had is as good as removed.
-            None => match maps.profiles.delete(&key) {
-                Err(e) if e.kind() != libbpf_rs::ErrorKind::NotFound => {
-                    Err(e).context("cannot remove a profile from the kernel's map")
-                }
-                _ => Ok(()),
-            },
-        }
-    }
-
     fn set_active(&self, generation: u64) -> Result<()> {
         let Some(maps) = &self.maps else {
             return Ok(());
@@ -173,5 +158,22 @@ impl State {
         maps.ctl
             .update(&0u32.to_ne_bytes(), ctl.as_bytes(), MapFlags::ANY)
             .with_context(|| format!("cannot make model generation {generation} the active one"))
+    }
+}
+
+fn set_profile(maps: &ModelMaps, key: u32, value: Option<i32>) -> Result<()> {
+    let key = key.to_ne_bytes();
+    match value {
+        Some(value) => maps
+            .profiles
+            .update(&key, &value.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot write a profile into the kernel's map"),
+        // One that the map never had is as good as removed.
+        None => match maps.profiles.delete(&key) {
+            Err(e) if e.kind() != libbpf_rs::ErrorKind::NotFound => {
+                Err(e).context("cannot remove a profile from the kernel's map")
+            }
+            _ => Ok(()),
+        },
     }
 }

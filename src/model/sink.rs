@@ -15,6 +15,18 @@ pub trait ModelSink: Send + Sync {
     /// Set the first quantum of bursts that are not predicted; None: that of the base policy.
     fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()>;
 
-    /// Set profiles of the process database by their key, or remove them: mean log2(burst in ns), Q8.
-    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()>;
+    /// Set profiles of the process database by their key, or remove them: mean log2(burst in ns), Q8. One that fails
+    /// keeps none of the others from being set, and is tried again by the next call, with or without changes.
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<(), NotSet>;
+}
+
+/// Some profiles of the kernel are not as they are to be.
+#[derive(Debug, thiserror::Error)]
+#[error("{first:#}; so it is for {others} other profiles")]
+pub struct NotSet {
+    /// How many it may not have at all.
+    pub missing: usize,
+    /// Why the first could not be set or removed, and how many others could not.
+    pub first: anyhow::Error,
+    pub others: usize,
 }

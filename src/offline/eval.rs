@@ -101,33 +101,26 @@ pub fn evaluate(
         });
     };
 
-    match gate::judge(older, &Model::default()) {
-        Ok(verdict) => {
-            if verdict.model.is_empty() {
-                notes.push("bank: no class has a model, the moving average stands in".into());
-            }
-            add("bank", None, predictors::bank(&verdict.model, judged));
-        }
-        Err(e) => notes.push(format!("bank is left out: {e}")),
+    let bank = gate::judge(older, &Model::default());
+    for (class, e) in &bank.unfitted {
+        let name = features::class_name(*class);
+        notes.push(format!("bank: no model of {name} tasks can be fitted: {e}"));
     }
+    if bank.model.is_empty() {
+        notes.push("bank: no class has a model, the moving average stands in".into());
+    }
+    add("bank", None, predictors::bank(&bank.model, judged));
     match single_model(older) {
         Ok(linear) => add("single", None, predictors::single(&linear, judged)),
         Err(e) => notes.push(format!("single is left out: {e}")),
     }
-    match online::replay(samples, from) {
-        Ok((predictions, status)) => {
-            notes.push(format!(
-                "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
-                status.fits, status.published, status.kept, status.withdrawn, status.drifts
-            ));
-            add(
-                "online",
-                None,
-                predictors::watch_quantiles(predictions, judged),
-            );
-        }
-        Err(e) => notes.push(format!("online is left out: {e:#}")),
-    }
+    let (predictions, status) = online::replay(samples, from);
+    notes.push(format!(
+        "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
+        status.fits, status.published, status.kept, status.withdrawn, status.drifts
+    ));
+    let online = predictors::watch_quantiles(predictions, judged);
+    add("online", None, online);
     if judged_samples.iter().any(|s| s.prediction().is_some()) {
         add("live", None, predictors::live(judged_samples));
     } else {

@@ -1,14 +1,15 @@
 //! Training: the gate's fit and judgement on a recording instead of a window.
 
+use log::warn;
 use serde::Serialize;
 
 use super::{OfflineError, Source, newest};
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::features;
-use crate::learn::gate::{self, ClassVerdict, Decision};
+use crate::learn::gate::{self, ClassVerdict, Decision, Verdict};
 use crate::learn::row::Row;
+use crate::model::Model;
 use crate::model::file::{ModelFile, Origin};
-use crate::model::{Linear, Model};
 use crate::recording::Recording;
 
 /// What training came to.
@@ -64,6 +65,8 @@ pub enum Outcome {
     MovingAverageBetter,
     /// None, for there are too few samples.
     TooFewSamples,
+    /// None, for its samples do not give one.
+    NotFitted,
 }
 
 impl Outcome {
@@ -74,6 +77,7 @@ impl Outcome {
             Self::PooledModel => "model of all classes",
             Self::MovingAverageBetter => "none: the moving average is better",
             Self::TooFewSamples => "none: too few samples",
+            Self::NotFitted => "none: it cannot be fitted",
         }
     }
 }
@@ -103,18 +107,17 @@ pub struct DroppedFeature {
 pub fn train(recording: &Recording, window: usize) -> Result<Training, OfflineError> {
     let (samples, source) = newest(recording, window)?;
     let rows: Vec<Row> = samples.iter().map(Row::from).collect();
-    let verdict = gate::judge(&rows, &Model::default())?;
+    let verdict = gate::judge(&rows, &Model::default());
+    for (class, e) in &verdict.unfitted {
+        let name = features::class_name(*class);
+        warn!("no model of {name} tasks can be fitted: {e}");
+    }
     let (older, newer) = gate::split(&rows);
     let of_class = |rows: &[Row], class| rows.iter().filter(|r| r.class == class).count();
     let classes = (0..NR_CLASSES)
         .map(|class| {
             let counts = (of_class(older, class), of_class(newer, class));
-            class_report(
-                class,
-                counts,
-                &verdict.classes[class],
-                verdict.model.classes[class].as_ref(),
-            )
+            class_report(class, counts, &verdict)
         })
         .collect();
     let report = TrainingReport {
@@ -144,23 +147,23 @@ pub fn train(recording: &Recording, window: usize) -> Result<Training, OfflineEr
         })
     } else if verdict.classes.iter().any(judged) {
         Err(OfflineError::NothingBetter)
+    } else if let Some((_, e)) = verdict.unfitted.into_iter().next() {
+        Err(e.into())
     } else {
         Err(OfflineError::Unjudged)
     };
     Ok(Training { report, model })
 }
 
-fn class_report(
-    class: usize,
-    (fitted, judging): (usize, usize),
-    verdict: &ClassVerdict,
-    model: Option<&Linear>,
-) -> ClassReport {
-    let judged = verdict.decision != Decision::Unjudged;
+fn class_report(class: usize, (fitted, judging): (usize, usize), verdict: &Verdict) -> ClassReport {
+    let ClassVerdict { decision, errors } = verdict.classes[class];
+    let model = verdict.model.classes[class].as_ref();
+    let judged = decision != Decision::Unjudged;
     let outcome = match model {
         Some(m) if m.samples == fitted => Outcome::Model,
         Some(_) => Outcome::PooledModel,
         None if judged => Outcome::MovingAverageBetter,
+        None if verdict.unfitted.iter().any(|(c, _)| *c == class) => Outcome::NotFitted,
         None => Outcome::TooFewSamples,
     };
     let chosen = model.map_or(vec![], |m| {
@@ -187,8 +190,8 @@ fn class_report(
         fitted_samples: fitted,
         judging_samples: judging,
         outcome,
-        error_model: verdict.errors.candidate,
-        error_moving_average: judged.then_some(verdict.errors.avg),
+        error_model: errors.candidate,
+        error_moving_average: judged.then_some(errors.avg),
         chosen,
         dropped,
     }
@@ -244,6 +247,17 @@ mod tests {
         let class = &training.report.classes[2];
         assert_eq!(class.outcome, Outcome::MovingAverageBetter);
         assert_eq!(class.error_moving_average, Some(0.0));
+    }
+
+    #[test]
+    fn a_class_that_cannot_be_fitted_is_no_class_with_too_few_samples() {
+        let recording = recording(samples(2_000));
+        let mut rows: Vec<Row> = recording.samples.iter().map(Row::from).collect();
+        rows[0].x[0] = f64::INFINITY;
+        let verdict = gate::judge(&rows, &Model::default());
+        let outcome = |class| class_report(class, (1_600, 400), &verdict).outcome;
+        assert_eq!(outcome(2), Outcome::NotFitted);
+        assert_eq!(outcome(0), Outcome::TooFewSamples);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! the disk, scheduling and learning go on. A segment gets its name when it is complete and on the disk, so that a
 //! crash costs the unfinished one and no other.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -19,8 +18,9 @@ use super::tally::Tally;
 use super::write::{CreateFile, create_private};
 use crate::kernel::bpf::intf::counters;
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
+use crate::kernel::fault::FAULT_VARIABLE;
 use crate::kernel::ringbuf::{Archive, Batch, Outlet};
+use crate::kernel::trouble::caught;
 
 /// Samples that may wait for the recorder: 15 MB of them, a minute's at the usual rate. Among busy tasks it may have to
 /// wait for the CPU for seconds.
@@ -224,15 +224,12 @@ impl Worker {
 
     /// Record until the end is asked for. A panic ends the recording and nothing else.
     fn run(mut self, messages: &Receiver<Message>) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = caught(|| {
             self.record(messages);
             self.end();
-        }));
-        if let Err(panic) = outcome {
-            error!(
-                "the recorder has ended (it panicked: {}); complete segments are kept, scheduling goes on",
-                panic_message(&*panic)
-            );
+        });
+        if let Err(e) = outcome {
+            error!("the recorder has ended ({e}); complete segments are kept, scheduling goes on");
             let lost = self.segments.abandon();
             self.lose(lost);
             self.stopped = true;

@@ -7,6 +7,8 @@ use scx_stats::StatsErrno;
 use scx_stats::prelude::StatsClient;
 use serde::de::DeserializeOwned;
 
+use crate::watch::stats::CANNOT_READ;
+
 /// Where the running scheduler answers.
 pub const SOCKET: &str = "/var/run/scx/root/stats";
 
@@ -84,7 +86,9 @@ impl Connection {
         self.client.request::<T>("stats", args).map_err(|e| {
             let reason = format!("{e:#}");
             // Either it refuses the request, or it says what we cannot read.
-            if e.is::<StatsErrno>() || e.is::<serde_json::Error>() {
+            let refused = e.downcast_ref::<StatsErrno>();
+            let understood = refused.is_some_and(|errno| errno.0 == CANNOT_READ.0);
+            if !understood && (refused.is_some() || e.is::<serde_json::Error>()) {
                 let command = self.command;
                 AskError::NotUnderstood { command, reason }
             } else {
@@ -97,6 +101,8 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::stats::{self, Metrics};
+    use scx_stats::prelude::StatsServer;
 
     #[test]
     fn without_a_scheduler_the_error_says_how_to_start_one() {
@@ -110,5 +116,27 @@ mod tests {
         // As one that was killed leaves it.
         drop(std::os::unix::net::UnixListener::bind(&socket).expect("bound"));
         assert!(error(&socket).contains("no scx_ml is scheduling"));
+    }
+    #[test]
+    fn what_cannot_be_read_is_no_misunderstanding() {
+        let folder = tempfile::tempdir().expect("created");
+        let socket = folder.path().join("stats");
+        let server = StatsServer::new(stats::server_data())
+            .set_path(&socket)
+            .launch()
+            .expect("served");
+        let (answers, requests) = server.channels();
+        let scheduler = std::thread::spawn(move || {
+            requests.recv().expect("a request");
+            answers.send(Err("no memory".into())).expect("a server");
+        });
+        let mut connection = Connection::open(&socket, "top").expect("connected");
+        let error = connection
+            .ask::<Metrics>("top", &[])
+            .expect_err("no reading");
+        scheduler.join().expect("no panic");
+        assert!(matches!(&error, AskError::NoAnswer { reason } if reason.contains("no memory")));
+        let error = connection.ask::<Metrics>("weather", &[]);
+        assert!(matches!(error, Err(AskError::NotUnderstood { .. })));
     }
 }

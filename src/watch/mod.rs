@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stats        statistics on scx_stats' socket and as text;  openmetrics  the same for Prometheus
+//! desk         answers who asks there, whatever fails;  printer  prints what it says
 //! latency      the kernel's histogram of wake-to-run latencies
 //! queues       the machine as the scheduler knows it, and what waits where
 //! observe      reads tasks, models and queues in the BPF maps for whoever asks on the socket
@@ -12,10 +13,12 @@
 //! ```
 
 pub mod ask;
+pub mod desk;
 pub mod explain;
 pub mod latency;
 pub mod observe;
 pub mod openmetrics;
+pub mod printer;
 pub mod queues;
 pub mod stats;
 pub mod top;

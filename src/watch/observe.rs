@@ -27,7 +27,7 @@ use crate::watch::explain::reason::Observed;
 use crate::watch::explain::threads::Proc;
 use crate::watch::explain::{Answer, Refusal, TARGET};
 use crate::watch::queues::{QUEUES_TARGET, Queues};
-use crate::watch::stats::Metrics;
+use crate::watch::stats::{CANNOT_READ, Reading};
 use crate::watch::top::answer::{
     MODELS_TARGET, Models, TASKS_MAX, TASKS_TARGET, TaskLine, Tasks, parse_pids,
 };
@@ -85,7 +85,7 @@ impl Observer {
     }
 
     /// Answer on the stats socket.
-    pub fn serve(self, server: StatsServerData<(), Metrics>) -> StatsServerData<(), Metrics> {
+    pub fn serve(self, server: StatsServerData<(), Reading>) -> StatsServerData<(), Reading> {
         let observer = Arc::new(self);
         let explain = observer.clone();
         let models = observer.clone();
@@ -262,11 +262,12 @@ impl Observer {
 
 /// Have the server answer requests for `target`.
 fn add(
-    server: StatsServerData<(), Metrics>,
+    server: StatsServerData<(), Reading>,
     target: &str,
     mut answer: impl FnMut(&BTreeMap<String, String>) -> Result<serde_json::Value> + Send + 'static,
-) -> StatsServerData<(), Metrics> {
-    let read: Box<dyn StatsReaderSend<(), Metrics>> = Box::new(move |args, _| answer(args));
+) -> StatsServerData<(), Reading> {
+    let read: Box<dyn StatsReaderSend<(), Reading>> =
+        Box::new(move |args, _| answer(args).context(CANNOT_READ));
     server.add_stats(target, read)
 }
 

@@ -11,10 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use anyhow::Result;
 
 use crate::kernel::bpf::intf::watch;
 use crate::kernel::features;
+use crate::kernel::trouble::Duty;
 use crate::watch::latency;
 use crate::watch::stats::Metrics;
 
@@ -42,29 +43,26 @@ pub struct MetricsFile {
     path: PathBuf,
     interval: Duration,
     due: Instant,
-    /// Only the first of failures in a row is logged.
-    failed: bool,
+    writing: Duty,
 }
 
 impl MetricsFile {
     /// # Errors
     /// When nothing can be written there.
     pub fn new(path: &Path, interval: Duration) -> Result<Self, MetricsFileError> {
-        let file = Self {
+        // Before anything is loaded. A folder cannot be replaced by a file.
+        match path.is_dir() {
+            true => Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)),
+            false => beside(path).map(drop),
+        }
+        .map_err(|source| cannot(path, source))?;
+        let works = format!("metrics are written to {}", path.display());
+        Ok(Self {
             path: path.into(),
             interval,
             due: Instant::now(),
-            failed: false,
-        };
-        // Before anything is loaded. A folder cannot be replaced by a file.
-        let beside = match path.is_dir() {
-            true => Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)),
-            false => file.beside().map(drop),
-        };
-        match beside {
-            Ok(()) => Ok(file),
-            Err(source) => Err(file.error(source)),
-        }
+            writing: Duty::new("the metrics file", works),
+        })
     }
 
     /// Whether it is time to write.
@@ -72,51 +70,43 @@ impl MetricsFile {
         Instant::now() >= self.due
     }
 
-    /// Write, whole or not at all. A failure is logged, and nothing ends for it.
-    pub fn write(&mut self, text: &str) {
+    /// Write what `read` gives, whole or not at all. What fails, be it the reading, is tried again when it is due again.
+    pub fn write(&mut self, read: impl FnOnce() -> Result<String>) {
         self.due = Instant::now() + self.interval;
-        match self.replace(text) {
-            Ok(()) if self.failed => {
-                self.failed = false;
-                info!("metrics are written to {} again", self.path.display());
-            }
-            Ok(()) => {}
-            Err(source) => {
-                if !self.failed {
-                    warn!("{}; trying again", self.error(source));
-                }
-                self.failed = true;
-            }
-        }
+        let path = &self.path;
+        self.writing.turn(|| {
+            let text = read()?;
+            Ok(replace(path, &text).map_err(|source| cannot(path, source))?)
+        });
     }
+}
 
-    fn error(&self, source: std::io::Error) -> MetricsFileError {
-        MetricsFileError {
-            path: self.path.clone(),
-            source,
-        }
+fn cannot(path: &Path, source: std::io::Error) -> MetricsFileError {
+    MetricsFileError {
+        path: path.into(),
+        source,
     }
+}
 
-    /// A file in the same folder that is gone when dropped. The collector passes over its name.
-    fn beside(&self) -> std::io::Result<tempfile::NamedTempFile> {
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        tempfile::Builder::new()
-            .prefix(".scx_ml-metrics-")
-            .tempfile_in(folder)
-    }
+/// A file in the same folder that is gone when dropped. The collector passes over its name.
+fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".scx_ml-metrics-")
+        .tempfile_in(folder)
+}
 
-    fn replace(&self, text: &str) -> std::io::Result<()> {
-        let mut beside = self.beside()?;
-        beside.write_all(text.as_bytes())?;
-        // The collector runs as another user. What it reads says nothing of single tasks.
-        let readable = std::fs::Permissions::from_mode(0o644);
-        beside.as_file().set_permissions(readable)?;
-        beside.persist(&self.path)?;
-        Ok(())
-    }
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = beside(path)?;
+    beside.write_all(text.as_bytes())?;
+    // The collector runs as another user. What it reads says nothing of single tasks.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    beside.as_file().set_permissions(readable)?;
+    beside.persist(path)?;
+    Ok(())
 }
 
 impl Drop for MetricsFile {
@@ -281,6 +271,11 @@ impl Text {
                 "of those, how many differed by more than the quantisation explains",
                 m.parity_errors,
             ),
+            (
+                "troubles",
+                "failures in user space that scheduling went on after",
+                m.troubles,
+            ),
         ] {
             self.counter(name, "", help, value as f64);
         }
@@ -440,8 +435,8 @@ mod tests {
         let path = folder.path().join("scx_ml.prom");
         let mut file = MetricsFile::new(&path, DEFAULT_INTERVAL).expect("writable");
         assert!(file.is_due() && !path.exists());
-        file.write("one\n");
-        file.write("two\n");
+        file.write(|| Ok("one\n".into()));
+        file.write(|| Ok("two\n".into()));
         assert!(!file.is_due());
         assert_eq!(std::fs::read_to_string(&path).expect("there"), "two\n");
         let mode = path.metadata().expect("there").permissions().mode();
@@ -450,6 +445,25 @@ mod tests {
         assert_eq!(entries, 1, "something is left behind");
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_fails_for_a_while_is_tried_again_when_it_is_due_again() {
+        let parent = tempfile::tempdir().expect("created");
+        let folder = parent.path().join("folder");
+        let path = folder.join("scx_ml.prom");
+        std::fs::create_dir(&folder).expect("created");
+        let pause = Duration::from_millis(10);
+        let mut file = MetricsFile::new(&path, pause).expect("writable");
+        file.write(|| Err(anyhow::anyhow!("cannot read the kernel's counters")));
+        assert!(!path.exists() && !file.is_due());
+        std::fs::remove_dir(&folder).expect("removed");
+        file.write(|| Ok("one\n".into()));
+        std::fs::create_dir(&folder).expect("created");
+        std::thread::sleep(pause);
+        assert!(file.is_due());
+        file.write(|| Ok("two\n".into()));
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "two\n");
     }
 
     #[test]

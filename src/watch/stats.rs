@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use crossbeam::channel::{Receiver, Sender};
 use scx_stats::prelude::*;
 use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use crate::kernel::ringbuf::DrainCounters;
 use crate::learn::learner::LearnerStatus;
 use crate::watch::latency::{self, Histogram};
 use crate::watch::units;
+
+/// The error of a request that was understood, but for which something could not be read.
+pub const CANNOT_READ: StatsErrno = StatsErrno(libc::EIO);
 
 /// Defines [`Metrics`] from the fields of user space and the kernel's counters, each with the name and description of `intf.h`.
 macro_rules! metrics {
@@ -86,7 +90,11 @@ native::SCX_ML_COUNTERS! { metrics {
     returns: u64 = "times that it returned to the model, since the start",
     error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
     error_avg: f64 = "the moving average's mean |error| on the same bursts, octaves",
+    troubles: u64 = "failures in user space that scheduling went on after, since the start; the log says which",
 } }
+
+/// What the scheduler's thread answers to the stats server: a reading of everything since the start, or why there is none.
+pub type Reading = Result<Metrics, String>;
 
 /// What a reading is made of.
 pub struct Sources<'a> {
@@ -101,6 +109,8 @@ pub struct Sources<'a> {
     /// Samples in the recording, and those that are not; since the start.
     pub recorded: u64,
     pub record_lost: u64,
+    /// Failures that user space went on after.
+    pub troubles: u64,
 }
 
 impl Metrics {
@@ -140,6 +150,7 @@ impl Metrics {
             in_fallback: in_fallback(from.watches),
             fallbacks: from.watches.iter().map(|w| u64::from(w.fallbacks)).sum(),
             returns: from.watches.iter().map(|w| u64::from(w.returns)).sum(),
+            troubles: from.troubles,
             ..Default::default()
         };
         metrics.set_counters(from.counters);
@@ -193,7 +204,7 @@ impl Metrics {
         percent(self.slices_predicted, self.slices())
     }
 
-    /// Four lines for a person, five while recording.
+    /// Four lines for a person; one more while recording, and one where something has failed.
     pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
         writeln!(
             w,
@@ -270,6 +281,13 @@ impl Metrics {
                 self.recorded, self.record_lost
             )?;
         }
+        if self.troubles > 0 {
+            writeln!(
+                w,
+                "  failed in user space {}: the log says what",
+                self.troubles
+            )?;
+        }
         Ok(())
     }
 }
@@ -302,13 +320,11 @@ fn error_text(judged: u64, error: f64) -> String {
 }
 
 /// The stats server's side: each client sees what happened since it last asked.
-pub fn server_data() -> StatsServerData<(), Metrics> {
-    let open: Box<dyn StatsOpener<(), Metrics>> = Box::new(move |(req_ch, res_ch)| {
-        req_ch.send(())?;
-        let mut before = res_ch.recv()?;
-        let read: Box<dyn StatsReader<(), Metrics>> = Box::new(move |_args, (req_ch, res_ch)| {
-            req_ch.send(())?;
-            let now = res_ch.recv()?;
+pub fn server_data() -> StatsServerData<(), Reading> {
+    let open: Box<dyn StatsOpener<(), Reading>> = Box::new(move |(req_ch, res_ch)| {
+        let mut before = ask(req_ch, res_ch)?;
+        let read: Box<dyn StatsReader<(), Reading>> = Box::new(move |_args, (req_ch, res_ch)| {
+            let now = ask(req_ch, res_ch)?;
             let delta = now.since(&before);
             before = now;
             delta.to_json()
@@ -319,6 +335,13 @@ pub fn server_data() -> StatsServerData<(), Metrics> {
     StatsServerData::new()
         .add_meta(Metrics::meta())
         .add_ops("top", StatsOps { open, close: None })
+}
+
+/// Have the scheduler's thread read. A reading that fails is an error of the request, and the next one is another.
+fn ask(requests: &Sender<()>, answers: &Receiver<Reading>) -> Result<Metrics> {
+    requests.send(())?;
+    let reading = answers.recv()?;
+    reading.map_err(|why| anyhow!(why).context(CANNOT_READ))
 }
 
 /// The client's side: print readings until `shutdown`.
@@ -384,6 +407,23 @@ mod tests {
         assert!((1.024..2.048).contains(&delta.latency_p50_us));
         let restarted = reading(1.0, 3).since(&reading(5.0, 20));
         assert_eq!((restarted.wakeups, restarted.span_s), (3, 0.0));
+    }
+
+    #[test]
+    fn failures_are_told_where_there_are_any() {
+        let text = |troubles| {
+            let mut text = vec![];
+            let metrics = Metrics {
+                troubles,
+                ..Default::default()
+            };
+            metrics.format(&mut text).expect("printed");
+            String::from_utf8(text).expect("text")
+        };
+        assert_eq!(text(0).lines().count(), 4);
+        let failed = text(3);
+        let last = failed.lines().nth(4);
+        assert_eq!(last, Some("  failed in user space 3: the log says what"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The learner: a window of samples, and the decision when to fit and what to publish. Pure but for the sink; the
 //! clock is passed in.
 
+mod troubles;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::model::file::{ModelFile, Origin};
 use crate::model::sink::ModelSink;
 use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 
+use troubles::Troubles;
+
 /// Samples that the window holds if nothing else is asked for.
 pub const DEFAULT_WINDOW: usize = 10_000;
 
@@ -31,6 +35,9 @@ const FIRST_FIT_ROWS: usize = 400;
 
 /// New samples to have seen before the window is judged again.
 const NEW_ROWS: usize = 50;
+
+/// When a lease that could not be begun is tried again.
+const LEASE_RETRY_NS: u64 = 1_000_000_000;
 
 /// Models remembered for checking the kernel's predictions.
 const REMEMBERED_MODELS: usize = 4;
@@ -144,11 +151,13 @@ pub struct Learner {
     drifted: bool,
     quantum: FirstQuantum,
     published: Option<Published>,
-    /// The lease of a model from a file has not begun to run: no sample was seen yet.
-    lease_waits: bool,
+    /// The lease of a model from a file has not begun to run: no sample was seen yet. From when on it may,
+    /// CLOCK_MONOTONIC ns.
+    lease_waits: Option<u64>,
     cpu_clock: fn() -> u64,
     remembered: VecDeque<(u64, Model)>,
     parity: Parity,
+    troubles: Troubles,
 }
 
 impl Learner {
@@ -165,10 +174,11 @@ impl Learner {
             drifted: false,
             quantum: FirstQuantum::default(),
             published: None,
-            lease_waits: false,
+            lease_waits: None,
             cpu_clock: thread_cpu_ns,
             remembered: VecDeque::new(),
             parity: Parity::default(),
+            troubles: Troubles::new(),
         }
     }
 
@@ -201,7 +211,7 @@ impl Learner {
             model: file.model,
             judged: Judged::Elsewhere(file.origin),
         });
-        self.lease_waits = !self.config.freeze;
+        self.lease_waits = (!self.config.freeze).then_some(0);
         Ok(())
     }
 
@@ -237,17 +247,15 @@ impl Learner {
         self.pace.until_next(now_ns).unwrap_or(Duration::MAX)
     }
 
-    /// Fit, judge and publish, if it is time.
-    ///
-    /// # Errors
-    /// When the sink fails; a fit that fails is counted and logged.
-    pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
-        self.begin_lease(now_ns, sink)?;
-        self.set_first_quantum(now_ns, sink)?;
+    /// Fit, judge and publish, if it is time. What fails is tried again when it is time again: a model that could not be
+    /// published or withdrawn, as the next fit has it.
+    pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) {
+        self.begin_lease(now_ns, sink);
+        self.set_first_quantum(now_ns, sink);
         let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
         if frozen || !enough || !self.pace.is_due(now_ns, self.drifted) {
-            return Ok(());
+            return;
         }
         self.drifted = false;
         self.new_rows = 0;
@@ -264,25 +272,25 @@ impl Learner {
             s.fits += 1;
             s.fit_us = used_ns / 1000;
         });
-        match verdict {
-            Ok(verdict) => self.apply(verdict, unaffordable, self.lease_end(now_ns), sink),
-            Err(e) => {
-                self.with_status(|s| s.fits_failed += 1);
-                warn!("no model could be fitted: {e}");
-                Ok(())
-            }
+        self.troubles.note_fits(&verdict);
+        if !verdict.unfitted.is_empty() {
+            self.with_status(|s| s.fits_failed += 1);
         }
+        self.apply(verdict, unaffordable, self.lease_end(now_ns), sink);
     }
 
     /// Tell the kernel the first quantum that the window asks for.
-    fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
+    fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) {
         let rows = self.rows.iter();
-        if let Some(quantum_ns) = self.quantum.look(rows, now_ns, self.config.freeze) {
-            sink.set_first_quantum(Some(quantum_ns))?;
+        let Some(quantum_ns) = self.quantum.look(rows, now_ns, self.config.freeze) else {
+            return;
+        };
+        let outcome = sink.set_first_quantum(Some(quantum_ns));
+        if self.troubles.quantum.note(outcome).is_some() {
+            self.quantum.told(quantum_ns);
             debug!("first quantum {} us", quantum_ns / 1000);
             self.with_status(|s| s.first_quantum_ns = quantum_ns);
         }
-        Ok(())
     }
 
     /// When a model that is published now expires, CLOCK_MONOTONIC ns. Where fitting is slow, it lasts for several of
@@ -297,35 +305,37 @@ impl Learner {
     }
 
     /// The lease of a model from a file runs from the first sample: loading the scheduler may take a good part of it.
-    fn begin_lease(&mut self, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
-        if !self.lease_waits || self.new_rows == 0 {
-            return Ok(());
+    fn begin_lease(&mut self, now_ns: u64, sink: &dyn ModelSink) {
+        let due = self.lease_waits.is_some_and(|from_ns| now_ns >= from_ns);
+        if !due || self.new_rows == 0 {
+            return;
         }
-        self.lease_waits = false;
-        let Some(mut published) = self.published.take() else {
-            return Ok(());
+        let Some(published) = &self.published else {
+            return;
         };
-        published.generation = sink.publish(&published.model, self.lease_end(now_ns))?;
-        self.with_status(|s| s.generation = published.generation);
-        self.remember(published);
-        Ok(())
+        let outcome = sink.publish(&published.model, self.lease_end(now_ns));
+        let Some(generation) = self.troubles.publishing.note(outcome) else {
+            self.lease_waits = Some(now_ns.saturating_add(LEASE_RETRY_NS));
+            return;
+        };
+        self.with_status(|s| s.generation = generation);
+        if let Some(published) = self.published.take() {
+            self.remember(Published {
+                generation,
+                ..published
+            });
+        }
     }
 
     /// Publish or withdraw what the gate says of the window without its oldest `left_out` samples.
-    fn apply(
-        &mut self,
-        verdict: Verdict,
-        left_out: usize,
-        expires_ns: u64,
-        sink: &dyn ModelSink,
-    ) -> Result<()> {
-        self.with_status(|s| {
-            s.gate_model = verdict.error_model;
-            s.gate_avg = verdict.error_avg;
-        });
+    fn apply(&mut self, verdict: Verdict, left_out: usize, expires_ns: u64, sink: &dyn ModelSink) {
         let changes = verdict.changes();
+        let gate = (verdict.error_model, verdict.error_avg);
         if verdict.model.is_empty() {
-            sink.withdraw()?;
+            if self.troubles.publishing.note(sink.withdraw()).is_none() {
+                return;
+            }
+            self.with_status(|s| (s.gate_model, s.gate_avg) = gate);
             if self.published.take().is_some() {
                 info!(
                     "model withdrawn; |error| of model / moving average: {}",
@@ -336,12 +346,16 @@ impl Learner {
                     s.generation = 0;
                 });
             }
-            return Ok(());
+            return;
         }
 
         // What is kept is published again all the same: confirmed on fresh samples, it has a new lease.
-        let generation = sink.publish(&verdict.model, expires_ns)?;
+        let outcome = sink.publish(&verdict.model, expires_ns);
+        let Some(generation) = self.troubles.publishing.note(outcome) else {
+            return;
+        };
         self.with_status(|s| {
+            (s.gate_model, s.gate_avg) = gate;
             s.generation = generation;
             s.model_samples = verdict.model.samples();
             if changes {
@@ -382,7 +396,6 @@ impl Learner {
             },
         };
         self.remember(published);
-        Ok(())
     }
 
     fn remember(&mut self, published: Published) {
@@ -392,6 +405,8 @@ impl Learner {
         self.remembered
             .push_back((published.generation, published.model.clone()));
         self.published = Some(published);
+        // A model that is published has its lease.
+        self.lease_waits = None;
     }
 
     /// An error that rises, or that exceeds the moving average's, says that the world has changed: the older samples

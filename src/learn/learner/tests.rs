@@ -1,41 +1,58 @@
 //! What the learner does with samples and clocks, by a sink that takes notes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::anyhow;
 
 use super::*;
 use crate::kernel::bpf::intf::{
     burst_sample, sample_flags_SAMPLE_PREDICTED, scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN,
 };
+use crate::model::sink::NotSet;
 
-/// A sink that writes down what it is told.
+/// A sink that writes down what it is told, and what it refuses as long as it refuses all.
 #[derive(Default)]
 struct Notebook {
     generation: Mutex<u64>,
     calls: Mutex<Vec<String>>,
+    quanta: AtomicU64,
+    refuses: AtomicBool,
+}
+
+impl Notebook {
+    fn write(&self, call: String) -> Result<()> {
+        let refuses = self.refuses.load(Ordering::Relaxed);
+        let what = if refuses { "refused: " } else { "" };
+        let line = format!("{what}{call}");
+        self.calls.lock().expect("not poisoned").push(line);
+        match refuses {
+            true => Err(anyhow!("the sink refuses")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl ModelSink for Notebook {
     fn publish(&self, _: &Model, expires_ns: u64) -> Result<u64> {
         let mut generation = self.generation.lock().expect("not poisoned");
+        self.write(format!("publish {} until {expires_ns}", *generation + 1))?;
         *generation += 1;
-        let call = format!("publish {generation} until {expires_ns}");
-        self.calls.lock().expect("not poisoned").push(call);
         Ok(*generation)
     }
 
     fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
-        Ok(())
+        self.quanta.fetch_add(1, Ordering::Relaxed);
+        match self.refuses.load(Ordering::Relaxed) {
+            true => Err(anyhow!("the sink refuses")),
+            false => Ok(()),
+        }
     }
 
     fn withdraw(&self) -> Result<()> {
-        self.calls
-            .lock()
-            .expect("not poisoned")
-            .push("withdraw".into());
-        Ok(())
+        self.write("withdraw".into())
     }
 
-    fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<()> {
+    fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
         Ok(())
     }
 }
@@ -80,11 +97,11 @@ fn the_first_model_is_published_as_soon_as_there_are_enough_samples() {
     let (mut learner, status) = learner(false);
     let sink = Notebook::default();
     learner.add(&samples(FIRST_FIT_ROWS - 1));
-    learner.step(S, &sink).expect("sink works");
+    learner.step(S, &sink);
     assert!(calls(&sink).is_empty());
 
     learner.add(&samples(1));
-    learner.step(2 * S, &sink).expect("sink works");
+    learner.step(2 * S, &sink);
     assert_eq!(calls(&sink), ["publish 1 until 52000000000"]);
     assert_eq!(status.lock().expect("not poisoned").generation, 1);
 }
@@ -94,13 +111,13 @@ fn a_confirmed_model_gets_a_new_lease_only_at_the_interval_and_with_new_samples(
     let (mut learner, status) = learner(false);
     let sink = Notebook::default();
     learner.add(&samples(1_000));
-    learner.step(S, &sink).expect("sink works");
+    learner.step(S, &sink);
     learner.add(&samples(1_000));
-    learner.step(3 * S, &sink).expect("sink works");
+    learner.step(3 * S, &sink);
     assert_eq!(calls(&sink).len(), 1, "too early");
-    learner.step(6 * S, &sink).expect("sink works");
+    learner.step(6 * S, &sink);
     assert_eq!(calls(&sink).len(), 2);
-    learner.step(60 * S, &sink).expect("sink works");
+    learner.step(60 * S, &sink);
     assert_eq!(
         calls(&sink).len(),
         2,
@@ -116,7 +133,7 @@ fn a_frozen_learner_publishes_once_and_for_ever() {
     let sink = Notebook::default();
     for second in 1..20 {
         learner.add(&samples(500));
-        learner.step(second * 10 * S, &sink).expect("sink works");
+        learner.step(second * 10 * S, &sink);
     }
     assert_eq!(calls(&sink), [format!("publish 1 until {}", u64::MAX)]);
 }
@@ -125,7 +142,7 @@ fn a_frozen_learner_publishes_once_and_for_ever() {
 fn model_file() -> ModelFile {
     let (mut learner, _) = learner(false);
     learner.add(&samples(1_000));
-    learner.step(S, &Notebook::default()).expect("sink works");
+    learner.step(S, &Notebook::default());
     ModelFile {
         model: learner.published().expect("a model").model.clone(),
         ..crate::model::file::tests::file()
@@ -138,11 +155,11 @@ fn a_model_from_a_file_is_published_before_the_first_sample_and_judged_like_any_
     let sink = Notebook::default();
     learner.adopt(model_file(), S, &sink).expect("sink works");
     assert_eq!(calls(&sink), ["publish 1 until 51000000000"]);
-    learner.step(20 * S, &sink).expect("sink works");
+    learner.step(20 * S, &sink);
     assert_eq!(calls(&sink).len(), 1, "its lease waits for samples");
     learner.add(&samples(1));
-    learner.step(30 * S, &sink).expect("sink works");
-    learner.step(31 * S, &sink).expect("sink works");
+    learner.step(30 * S, &sink);
+    learner.step(31 * S, &sink);
     assert_eq!(calls(&sink)[1..], ["publish 2 until 80000000000"]);
     assert!(matches!(
         learner.published().map(|p| &p.judged),
@@ -151,7 +168,7 @@ fn a_model_from_a_file_is_published_before_the_first_sample_and_judged_like_any_
 
     // A candidate of the same samples is no better: it is kept, and now known here.
     learner.add(&samples(1_000));
-    learner.step(40 * S, &sink).expect("sink works");
+    learner.step(40 * S, &sink);
     let published = learner.published().expect("kept");
     assert_eq!((published.generation, published.since), (3, 1));
     assert!(matches!(
@@ -166,10 +183,10 @@ fn a_model_from_a_file_is_published_before_the_first_sample_and_judged_like_any_
 fn a_learner_that_waits_for_samples_does_not_ask_to_be_woken() {
     let (mut learner, _) = learner(false);
     let sink = Notebook::default();
-    learner.step(S, &sink).expect("sink works");
+    learner.step(S, &sink);
     assert_eq!(learner.next_due(S), Duration::MAX);
     learner.add(&samples(1_000));
-    learner.step(2 * S, &sink).expect("sink works");
+    learner.step(2 * S, &sink);
     assert!(learner.next_due(2 * S) >= Duration::from_secs(5));
     assert_eq!(learner.next_due(60 * S), Duration::MAX);
 }
@@ -181,7 +198,7 @@ fn a_frozen_learner_keeps_a_model_from_a_file_and_fits_nothing() {
     learner.adopt(model_file(), S, &sink).expect("sink works");
     for second in 1..20 {
         learner.add(&samples(500));
-        learner.step(second * 10 * S, &sink).expect("sink works");
+        learner.step(second * 10 * S, &sink);
     }
     assert_eq!(calls(&sink), [format!("publish 1 until {}", u64::MAX)]);
     assert_eq!(status.lock().expect("not poisoned").fits, 0);
@@ -205,7 +222,7 @@ fn where_fitting_is_slow_only_the_newest_samples_are_fitted() {
     let sink = Notebook::default();
     for second in [1, 1_000] {
         learner.add(&samples(2_500));
-        learner.step(second * S, &sink).expect("sink works");
+        learner.step(second * S, &sink);
         let judged = &learner.published().expect("a model").judged;
         let expected = if second == 1 { 2_500 } else { 2_000 };
         assert!(matches!(judged, Judged::Here { samples, .. } if *samples == expected));
@@ -217,7 +234,7 @@ fn drift_brings_the_next_fit_forward() {
     let (mut learner, status) = learner(false);
     let sink = Notebook::default();
     learner.add(&samples(1_000));
-    learner.step(S, &sink).expect("sink works");
+    learner.step(S, &sink);
 
     let predicted = |off: i32| {
         let mut drifting = samples(400);
@@ -229,10 +246,10 @@ fn drift_brings_the_next_fit_forward() {
         drifting
     };
     learner.add(&predicted(0));
-    learner.step(2 * S, &sink).expect("sink works");
+    learner.step(2 * S, &sink);
     assert_eq!(status.lock().expect("not poisoned").fits, 1);
     learner.add(&predicted(4));
-    learner.step(3 * S, &sink).expect("sink works");
+    learner.step(3 * S, &sink);
     let status = status.lock().expect("not poisoned");
     assert_eq!(status.drifts, 1);
     assert_eq!(status.fits, 2);
@@ -243,7 +260,7 @@ fn a_prediction_that_the_model_does_not_give_is_counted() {
     let (mut learner, status) = learner(false);
     let sink = Notebook::default();
     learner.add(&samples(1_000));
-    learner.step(S, &sink).expect("sink works");
+    learner.step(S, &sink);
     let model = learner.published().expect("published").model.clone();
 
     let mut records = samples(2);
@@ -257,4 +274,119 @@ fn a_prediction_that_the_model_does_not_give_is_counted() {
     learner.add(&records);
     let status = status.lock().expect("not poisoned");
     assert_eq!((status.parity.checked, status.parity.errors), (2, 1));
+}
+
+fn refuse(sink: &Notebook, refuses: bool) {
+    sink.refuses.store(refuses, Ordering::Relaxed);
+}
+
+#[test]
+fn a_model_that_could_not_be_published_is_not_remembered_and_the_next_fit_tries_again() {
+    let (mut learner, status) = learner(false);
+    let sink = Notebook::default();
+    refuse(&sink, true);
+    learner.add(&samples(1_000));
+    learner.step(S, &sink);
+    assert_eq!(calls(&sink), ["refused: publish 1 until 51000000000"]);
+    assert_eq!(learner.published(), None);
+    assert!(learner.troubles.publishing.lasts());
+
+    refuse(&sink, false);
+    learner.add(&samples(1_000));
+    learner.step(2 * S, &sink);
+    assert_eq!(calls(&sink).len(), 1, "not before the next fit");
+    learner.step(6 * S, &sink);
+    assert_eq!(calls(&sink)[1..], ["publish 1 until 56000000000"]);
+    assert!(learner.published().is_some() && !learner.troubles.publishing.lasts());
+    let status = status.lock().expect("not poisoned");
+    assert_eq!(
+        (status.fits, status.published, status.generation),
+        (2, 1, 1)
+    );
+}
+
+#[test]
+fn a_model_that_could_not_be_withdrawn_is_withdrawn_by_the_next_fit() {
+    let (mut learner, status) = learner(false);
+    let sink = Notebook::default();
+    learner.add(&samples(1_000));
+    learner.step(S, &sink);
+    let withdrawn = |status: &Mutex<LearnerStatus>| {
+        let status = status.lock().expect("not poisoned");
+        (status.withdrawn, status.generation)
+    };
+
+    // The moving average is right from now on.
+    let mut known = samples(2_000);
+    for sample in &mut known {
+        sample.0.avg_q16 = (sample.log_burst() * 65536.0) as i32;
+    }
+    learner.add(&known);
+    refuse(&sink, true);
+    learner.step(10 * S, &sink);
+    assert_eq!(calls(&sink)[1..], ["refused: withdraw"]);
+    assert!(learner.published().is_some(), "the kernel has it");
+    assert_eq!(withdrawn(&status), (0, 1));
+
+    refuse(&sink, false);
+    learner.add(&known);
+    learner.step(20 * S, &sink);
+    assert_eq!(calls(&sink)[2..], ["withdraw"]);
+    assert_eq!(learner.published(), None);
+    assert_eq!(withdrawn(&status), (1, 0));
+}
+
+#[test]
+fn a_lease_that_could_not_be_begun_is_tried_again_once_a_second_and_the_model_stays() {
+    let (mut learner, _) = learner(false);
+    let sink = Notebook::default();
+    learner.adopt(model_file(), S, &sink).expect("sink works");
+    refuse(&sink, true);
+    learner.add(&samples(1));
+    for tenth in 0..30 {
+        learner.step(2 * S + tenth * S / 10, &sink);
+    }
+    assert_eq!(calls(&sink).len(), 1 + 3);
+    assert_eq!(learner.published().map(|p| p.generation), Some(1));
+    refuse(&sink, false);
+    learner.step(5 * S, &sink);
+    learner.step(6 * S, &sink);
+    assert_eq!(calls(&sink)[4..], ["publish 2 until 55000000000"]);
+    assert_eq!(learner.published().map(|p| p.generation), Some(2));
+}
+
+#[test]
+fn a_first_quantum_that_could_not_be_told_is_told_at_the_next_look() {
+    let (mut learner, status) = learner(false);
+    let sink = Notebook::default();
+    refuse(&sink, true);
+    learner.add(&samples(300));
+    learner.step(S, &sink);
+    let told =
+        |status: &Mutex<LearnerStatus>| status.lock().expect("not poisoned").first_quantum_ns;
+    assert_eq!(told(&status), 0);
+    assert!(learner.troubles.quantum.lasts());
+    refuse(&sink, false);
+    learner.step(2 * S, &sink);
+    assert!(told(&status) > 0 && !learner.troubles.quantum.lasts());
+    learner.step(20 * S, &sink);
+    assert_eq!(sink.quanta.load(Ordering::Relaxed), 2, "it is known");
+}
+
+#[test]
+fn a_class_that_cannot_be_fitted_keeps_its_model_and_is_said_once() {
+    let (mut learner, status) = learner(false);
+    let sink = Notebook::default();
+    learner.add(&samples(2_000));
+    learner.step(S, &sink);
+    for (fits, failed) in [(2, 1), (3, 2), (4, 2)] {
+        learner.add(&samples(60));
+        learner.rows[0].x[3] = if fits < 4 { f64::NAN } else { 0.0 };
+        learner.step(fits * 10 * S, &sink);
+        let status = status.lock().expect("not poisoned");
+        assert_eq!((status.fits, status.fits_failed), (fits, failed));
+        assert_eq!((status.published, status.kept), (1, fits - 1));
+        assert_eq!(learner.troubles.fitting[2].lasts(), fits < 4);
+        assert!(!learner.troubles.fitting[3].lasts());
+    }
 }

@@ -17,7 +17,7 @@ use scx_ml::kernel::sample::Sample;
 use scx_ml::learn::learner::{self, LearnerConfig, LearnerStatus};
 use scx_ml::learn::profile::Profiles;
 use scx_ml::model::Model;
-use scx_ml::model::sink::ModelSink;
+use scx_ml::model::sink::{ModelSink, NotSet};
 
 use super::history::{History, ProfileFacts, Surroundings, WakerFacts};
 use super::prediction::Prediction;
@@ -72,6 +72,16 @@ impl Sink {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    fn set(&self, changes: &[(u32, Option<i32>)]) {
+        let profiles = &mut self.lock().profiles;
+        for &(key, value) in changes {
+            match value {
+                Some(value) => profiles.insert(key, value),
+                None => profiles.remove(&key),
+            };
+        }
+    }
+
     /// Without the lock, which nobody else can hold.
     fn maps(&mut self) -> &mut Maps {
         self.0.get_mut().unwrap_or_else(|e| e.into_inner())
@@ -98,14 +108,8 @@ impl ModelSink for Sink {
         Ok(())
     }
 
-    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<()> {
-        let profiles = &mut self.lock().profiles;
-        for &(key, value) in changes {
-            match value {
-                Some(value) => profiles.insert(key, value),
-                None => profiles.remove(&key),
-            };
-        }
+    fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
+        self.set(changes);
         Ok(())
     }
 }
@@ -165,8 +169,7 @@ pub struct Learner {
     params: LearnerParams,
     histories: Vec<History>,
     begun: Vec<Begun>,
-    /// None: it has failed, and its thread would have ended.
-    learner: Option<learner::Learner>,
+    learner: learner::Learner,
     status: Arc<Mutex<LearnerStatus>>,
     sink: Sink,
     watches: [watch; NR_CLASSES],
@@ -192,7 +195,7 @@ impl Learner {
             params,
             histories: vec![],
             begun: vec![],
-            learner: Some(learner),
+            learner,
             status,
             sink: Sink::default(),
             watches: [watch::default(); NR_CLASSES],
@@ -409,26 +412,13 @@ impl Learner {
 
     /// The trainer's turn, with one sample; no simulated time passes.
     fn learn(&mut self, now_ns: u64, sample: &Sample) {
-        let Some(learner) = &mut self.learner else {
-            return;
-        };
         self.profiles.observe(sample, now_ns / 1_000_000_000);
-        let tell = now_ns >= self.next_tell_ns;
-        if tell {
+        if now_ns >= self.next_tell_ns {
             self.next_tell_ns = now_ns + TELL_NS;
+            self.sink.set(&self.profiles.changes());
         }
-        let mut turn = || {
-            if tell {
-                self.sink.set_profiles(&self.profiles.changes())?;
-            }
-            learner.add(std::slice::from_ref(sample));
-            learner.step(now_ns, &self.sink)
-        };
-        if turn().is_err() {
-            // As in the real trainer, which ends.
-            self.sink.maps().model = intf::model::default();
-            self.learner = None;
-        }
+        self.learner.add(std::slice::from_ref(sample));
+        self.learner.step(now_ns, &self.sink);
     }
 
     pub fn notes(&self) -> Vec<(String, f64)> {
@@ -450,7 +440,6 @@ impl Learner {
             ("withdrawn", status.withdrawn as f64),
             ("drifts", status.drifts as f64),
             ("fallbacks", f64::from(fallbacks)),
-            ("trainer_ended", f64::from(u8::from(self.learner.is_none()))),
             ("parity_errors", status.parity.errors as f64),
             ("predicted_share", per(self.predictions, self.wakes, 1.0)),
             ("average_share", per(self.stood_in, self.wakes, 1.0)),
