@@ -1,13 +1,15 @@
 //! Clocks. The one of records and models is CLOCK_MONOTONIC, which `bpf_ktime_get_ns()` reads in the kernel.
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Nanoseconds since boot, not counting suspend.
 pub fn monotonic_ns() -> u64 {
-    read(libc::CLOCK_MONOTONIC)
+    read(ClockId::Monotonic)
 }
 
 /// Nanoseconds since 1970, as the system clock has it.
 pub fn unix_ns() -> u64 {
-    read(libc::CLOCK_REALTIME)
+    read(ClockId::Realtime)
 }
 
 /// Seconds since 1970, as the system clock has it.
@@ -17,15 +19,10 @@ pub fn unix_s() -> u64 {
 
 /// CPU time of the calling thread.
 pub fn thread_cpu_ns() -> u64 {
-    read(libc::CLOCK_THREAD_CPUTIME_ID)
+    read(ClockId::ThreadCPUTime)
 }
 
-fn read(clock: libc::clockid_t) -> u64 {
-    let mut ts = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: ts is a valid place to write to, and these clocks always exist on Linux.
-    unsafe { libc::clock_gettime(clock, &mut ts) };
+fn read(clock: ClockId) -> u64 {
+    let ts = clock_gettime(clock);
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }

@@ -1,5 +1,7 @@
 //! The machine that this runs on: what models and recordings say about where they come from.
 
+use rustix::system::uname;
+
 use crate::kernel::clock;
 
 /// Kernel, machine and boot.
@@ -18,24 +20,11 @@ pub struct Host {
 impl Host {
     /// This one.
     pub fn here() -> Self {
-        // SAFETY: utsname consists of arrays of bytes, and uname fills it.
-        let name = unsafe {
-            let mut name: libc::utsname = std::mem::zeroed();
-            libc::uname(&mut name);
-            name
-        };
-        let text = |field: &[libc::c_char]| {
-            let bytes: Vec<u8> = field
-                .iter()
-                .map(|&c| c as u8)
-                .take_while(|&c| c != 0)
-                .collect();
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
+        let name = uname();
         let nr_cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
         Self {
-            kernel: text(&name.release),
-            machine: format!("{}, {nr_cpus} CPUs", text(&name.machine)),
+            kernel: name.release().to_string_lossy().into_owned(),
+            machine: format!("{}, {nr_cpus} CPUs", name.machine().to_string_lossy()),
             boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
                 .unwrap_or_default()
                 .trim()

@@ -61,8 +61,7 @@ impl Kernel {
     pub fn running() -> Self {
         Self {
             root: PathBuf::from("/"),
-            // SAFETY: cannot fail.
-            euid: unsafe { libc::geteuid() },
+            euid: rustix::process::geteuid().as_raw(),
         }
     }
 

@@ -6,13 +6,12 @@
 //! none. And nothing that it executes could get them back.
 //! Limitation: capabilities belong to threads. One that is started before would keep all of them.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use log::debug;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use scx_utils::try_set_rlimit_infinity;
 
 /// What the kernel asks for to load programs and maps, and for programs that look at its structures. Where either is
@@ -73,12 +72,8 @@ fn give_up(permitted: &CapsHashSet, kept: &CapsHashSet) -> Result<()> {
     set(CapSet::Effective, kept)?;
     set(CapSet::Permitted, kept)?;
     set(CapSet::Inheritable, &CapsHashSet::new())?;
-    // SAFETY: a plain system call; what it does not use must be 0.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(std::io::Error::last_os_error())
-            .context("cannot give up new privileges (PR_SET_NO_NEW_PRIVS)");
-    }
-    Ok(())
+    rustix::thread::set_no_new_privs(true)
+        .context("cannot give up new privileges (PR_SET_NO_NEW_PRIVS)")
 }
 
 fn set(which: CapSet, to: &CapsHashSet) -> Result<()> {
@@ -90,19 +85,8 @@ fn set(which: CapSet, to: &CapsHashSet) -> Result<()> {
 fn writable(path: &Path) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let there = path.ancestors().find(|a| a.is_dir());
-    let Some(Ok(there)) = there.map(|a| CString::new(a.as_os_str().as_bytes())) else {
-        return false;
-    };
-    // SAFETY: the string ends with a zero and outlives the call.
-    let denied = unsafe {
-        libc::faccessat(
-            libc::AT_FDCWD,
-            there.as_ptr(),
-            libc::W_OK | libc::X_OK,
-            libc::AT_EACCESS,
-        )
-    };
-    denied == 0
+    let enter_and_write = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some_and(|a| accessat(CWD, a, enter_and_write, AtFlags::EACCESS).is_ok())
 }
 
 #[cfg(test)]

@@ -126,12 +126,9 @@ fn train(
 /// Fitting can wait for what is urgent. Not nice 19: on a machine that is busy for long it must come to its end before
 /// its model expires.
 fn be_nice() {
-    // SAFETY: a plain system call; 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 5) } != 0 {
-        debug!(
-            "cannot lower the trainer's priority: {}",
-            std::io::Error::last_os_error()
-        );
+    // Of the calling thread: Linux keeps it per task.
+    if let Err(e) = rustix::process::setpriority_process(None, 5) {
+        debug!("cannot lower the trainer's priority: {e}");
     }
 }
 

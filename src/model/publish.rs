@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::kernel::bpf::bytes_of;
 use crate::kernel::bpf::intf::{
@@ -103,8 +104,8 @@ impl ModelSink for MapSink {
 /// End here and now, where a test wants to see what is left then.
 fn die_if_asked() {
     if std::env::var_os(FAULT_VARIABLE).is_some_and(|fault| fault == "publish-killed") {
-        // SAFETY: it is meant to end us.
-        unsafe { libc::raise(libc::SIGKILL) };
+        // It does not return.
+        let _ = kill_process(getpid(), Signal::KILL);
     }
 }
 

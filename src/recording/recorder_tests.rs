@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::recorder::RecorderStatus;
 use super::tests::{meta, plain, sample};
 use super::write::{CreateFile, create_private};
@@ -266,7 +268,7 @@ fn folders_that_cannot_be_used_are_refused() {
     let error = refused(&file.join("below"), create_private);
     assert!(error.contains("cannot create the folder"), "{error}");
 
-    let read_only = |_: &Path| Err(io::Error::from_raw_os_error(libc::EROFS));
+    let read_only = |_: &Path| Err(Errno::ROFS.into());
     let error = refused(&dir, read_only);
     assert!(error.contains("cannot record to"), "{error}");
     assert!(error.contains("Read-only file system"), "{error}");

@@ -4,12 +4,14 @@
 //! system calls, whatever is asked, and only reads.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::gettid;
 use scx_stats::prelude::*;
 
 use crate::kernel::bpf::intf::{
@@ -253,8 +255,7 @@ impl Observer {
     /// But this thread woke for the request a moment ago, and the kernel has noted when. None where it is not under
     /// sched_ext itself.
     fn kernel_ns(&self) -> Option<u64> {
-        // SAFETY: cannot fail.
-        let own = unsafe { libc::gettid() };
+        let own = gettid().as_raw_pid();
         let (ctx, _) = self.task_ctx(own.try_into().ok()?).ok()??;
         Some(ctx.wake_ns).filter(|&ns| ns != 0)
     }
@@ -309,19 +310,15 @@ fn read_steady<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<(T, 
 
 /// A file descriptor that stands for a thread, whether it leads its process or not. None: there is no such thread.
 fn open_thread(pid: u32) -> Result<Option<OwnedFd>> {
-    if pid == 0 {
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Ok(None);
-    }
-    // SAFETY: plain system call; what it returns is checked before it is taken for a descriptor.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_THREAD) };
-    if let Ok(fd @ 0..) = i32::try_from(fd) {
-        // SAFETY: it was just opened, and nobody else has it.
-        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::ESRCH) => Ok(None),
-        _ => Err(error).with_context(|| format!("cannot open thread {pid} (pidfd_open)")),
+    };
+    // Rustix has no name for it.
+    let thread = PidfdFlags::from_bits_retain(libc::PIDFD_THREAD);
+    match pidfd_open(id, thread) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("cannot open thread {pid} (pidfd_open)")),
     }
 }
 
@@ -332,8 +329,7 @@ mod tests {
     #[test]
     fn a_thread_that_does_not_lead_its_process_can_be_opened() {
         let open = std::thread::spawn(|| {
-            // SAFETY: cannot fail.
-            let own = unsafe { libc::gettid() };
+            let own = gettid().as_raw_pid();
             open_thread(own as u32).map(|fd| fd.is_some())
         });
         assert!(

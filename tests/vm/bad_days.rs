@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{Running, SCX_ML, run, state, wait_for, without_rights};
 
 /// Run it; expect exit code 1, one line with `needle`, and nothing loaded that was not before.
@@ -75,7 +77,7 @@ fn with_impossible_options() {
 #[test]
 fn killed_outright_it_leaves_the_kernels_own_scheduler() {
     let running = Running::start(&[]);
-    running.signal(libc::SIGKILL);
+    running.signal(Signal::KILL);
     running.wait();
     assert!(
         wait_for(Duration::from_secs(20), || state() == "disabled"),

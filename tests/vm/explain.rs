@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use scx_ml::model::QUANTISATION_BOUND;
 use scx_ml::watch::explain::threads::Proc;
 use scx_ml::watch::explain::{Explanation, Predicted, Prediction};
@@ -118,8 +119,7 @@ fn watch_until_ctrl_c(pid: &str) {
         .spawn()
         .expect("scx_ml starts");
     let twice = wait_for(Duration::from_secs(60), || shown().contains("──── after"));
-    // SAFETY: plain system call on our own child.
-    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    kill_process(Pid::from_child(&child), Signal::INT).expect("sent");
     let status = child.wait().expect("it ends");
     assert!(twice, "one reading at most:\n{}", shown());
     assert_eq!(status.code(), Some(0), "{}", shown());

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use scx_ml::watch::ask::{Connection, SOCKET};
 use scx_ml::watch::queues::{QUEUES_TARGET, Queues};
 use scx_ml::watch::stats::Metrics;
@@ -154,9 +155,8 @@ impl Running {
         last
     }
 
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: plain system call on our own child.
-        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("sent");
     }
 
     /// Wait for the end, however it comes.
@@ -181,7 +181,7 @@ impl Running {
     /// End it with Ctrl-C: it must still be the scheduler, and exit with 0.
     pub fn stop(self) -> String {
         assert_eq!(state(), "enabled", "ejected:\n{}", self.log());
-        self.signal(libc::SIGINT);
+        self.signal(Signal::INT);
         let ended = self.wait();
         assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
         assert!(

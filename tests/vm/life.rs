@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::harness::{Running, SCX_ML, START_TIMEOUT, nr_cpus, run, state, wait_for};
 use crate::load;
 
@@ -20,7 +22,7 @@ fn it_attaches_under_its_name_and_detaches_on_ctrl_c() {
 #[test]
 fn sigterm_unloads_cleanly_too() {
     let running = Running::start(&["--mode", "base"]);
-    running.signal(libc::SIGTERM);
+    running.signal(Signal::TERM);
     let ended = running.wait();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
     assert_eq!(state(), "disabled");

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use scx_ml::kernel::clock::thread_cpu_ns;
+
 /// CPU time that the calling thread has used.
 pub fn thread_cpu_time() -> Duration {
-    let mut ts = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: ts is a valid place, the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut ts) };
-    Duration::new(ts.tv_sec as u64, ts.tv_nsec as u32)
+    Duration::from_nanos(thread_cpu_ns())
 }
 
 /// Use this much CPU time.
@@ -32,26 +30,21 @@ pub fn pin(cpu: usize) {
 
 /// Let a thread, 0 for the calling one, run on these CPUs.
 pub fn allow(tid: i32, cpus: impl IntoIterator<Item = usize>) {
-    // SAFETY: the set is initialised, and as large as we say.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        for cpu in cpus {
-            libc::CPU_SET(cpu, &mut set);
-        }
-        assert_eq!(libc::sched_setaffinity(tid, size_of_val(&set), &set), 0);
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(cpu);
     }
+    sched_setaffinity(Pid::from_raw(tid), &set).expect("allowed");
 }
 
 /// The calling thread's id.
 pub fn tid() -> i32 {
-    // SAFETY: cannot fail.
-    unsafe { libc::gettid() }
+    rustix::thread::gettid().as_raw_pid()
 }
 
 /// The CPU that the calling thread is on.
 pub fn here() -> usize {
-    // SAFETY: cannot fail on a kernel that has the call.
-    unsafe { libc::sched_getcpu() as usize }
+    rustix::thread::sched_getcpu()
 }
 
 /// Put the calling thread into a scheduling class, with a priority where that has any. False: it may not.
@@ -59,23 +52,19 @@ pub fn class(policy: i32, priority: i32) -> bool {
     let param = libc::sched_param {
         sched_priority: priority,
     };
+    // Neither rustix nor nix has it.
     // SAFETY: the kernel reads the parameter.
     unsafe { libc::sched_setscheduler(0, policy, &param) == 0 }
 }
 
 /// Set the calling thread's nice value.
 pub fn nice(value: i32) {
-    // SAFETY: plain system call; 0 is the calling thread.
-    assert_eq!(
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) },
-        0
-    );
+    rustix::process::setpriority_process(None, value).expect("root may");
 }
 
 /// Name the calling thread.
 pub fn name(name: &std::ffi::CStr) {
-    // SAFETY: the kernel copies the string.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }, 0);
+    rustix::thread::set_name(name).expect("named");
 }
 
 /// Threads that work until they are ended.

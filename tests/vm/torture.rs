@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::fairness::Group;
 use crate::harness::{Ended, Running, state, wait_for};
 use crate::load::{self, Threads, allow, burst, hog, stress_ng, stress_ng_at_the_limit, tid};
@@ -206,10 +208,10 @@ fn a_stopped_process_delays_nobody_and_goes_on_later() {
     }
     let running = &mut tortured.running;
     let before = running.stats_until(Duration::from_secs(120), |s| s.generation > 0);
-    running.signal(libc::SIGSTOP);
+    running.signal(Signal::STOP);
     std::thread::sleep(span(Duration::from_secs(10), 0.1).min(Duration::from_secs(60)));
     assert_eq!(state(), "enabled");
-    running.signal(libc::SIGCONT);
+    running.signal(Signal::CONT);
     // Counted since the reading before: while it stood still.
     let lost = running.stats().dropped;
     let after = running.stats_until(Duration::from_secs(60), |s| s.slices_predicted > 50);
@@ -251,7 +253,7 @@ fn killed_in_the_middle_of_a_publication() {
     let Ended { status, log } = running.wait_for(Duration::from_secs(120));
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&status),
-        Some(libc::SIGKILL),
+        Some(Signal::KILL.as_raw()),
         "{log}"
     );
     let ended = wait_for(Duration::from_secs(20), || state() == "disabled");

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a thread's name that the kernel keeps.
@@ -163,8 +164,7 @@ pub struct ThreadTime {
 
 /// Clock ticks of /proc in a second.
 pub fn ticks_per_second() -> u64 {
-    // SAFETY: cannot fail; the value is what Linux has had for ever where it did.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).map_or(100, |t| t.max(1))
+    rustix::param::clock_ticks_per_second()
 }
 
 fn time(pid: u32, tgid: u32, stat: &str) -> Option<ThreadTime> {
@@ -185,7 +185,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::SRCH) => Ok(None),
         Err(e) => Err(e),
     }
 }
