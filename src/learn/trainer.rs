@@ -10,7 +10,7 @@ use crossbeam::channel::RecvTimeoutError;
 use log::{debug, error, warn};
 
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
+use crate::kernel::fault::{Fault, is_asked_for, panic_message};
 use crate::kernel::sample::Sample;
 use crate::learn::backlog::Backlog;
 use crate::learn::learner::{Learner, LearnerStatus};
@@ -90,7 +90,6 @@ fn train(
     sink: &dyn ModelSink,
     mut saver: Option<Saver>,
 ) -> Result<()> {
-    let fault = std::env::var(FAULT_VARIABLE).ok();
     loop {
         let wait = learner.next_due(monotonic_ns()).min(IDLE_WAIT);
         match backlog.take(wait.max(Duration::from_millis(1))) {
@@ -107,12 +106,11 @@ fn train(
         while let Ok(batch) = backlog.try_take() {
             take(&mut learner, &mut keeper, &batch);
         }
-        match fault.as_deref() {
-            Some("trainer-panic") => panic!("asked for by {FAULT_VARIABLE}"),
-            Some("trainer-spin") => loop {
-                std::hint::spin_loop();
-            },
-            _ => {}
+        if is_asked_for(Fault::TrainerPanic) {
+            panic!("it was asked to");
+        }
+        while is_asked_for(Fault::TrainerSpin) {
+            std::hint::spin_loop();
         }
         let now_ns = monotonic_ns();
         keeper.step(now_ns, sink)?;

@@ -17,7 +17,7 @@ use super::schema::Loss;
 use super::segments::{Failure, RecorderConfig, Segments, StartError};
 use super::write::{CreateFile, create_private};
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::{FAULT_VARIABLE, panic_message};
+use crate::kernel::fault::{Fault, is_asked_for, panic_message};
 use crate::kernel::ringbuf::{Batch, Outlet};
 
 /// Samples that may wait for the recorder: 15 MB of them, a minute's at the usual rate. Among busy tasks it may have to
@@ -210,7 +210,6 @@ impl Worker {
     }
 
     fn record(&mut self, messages: &Receiver<Message>) {
-        let fault = std::env::var(FAULT_VARIABLE).ok();
         loop {
             match messages.recv_timeout(self.wait()) {
                 Ok(Message::Samples(batch)) => self.samples(&batch),
@@ -221,10 +220,11 @@ impl Worker {
             if !self.stopped && self.segments.due_in().is_zero() {
                 self.complete();
             }
-            match fault.as_deref() {
-                Some("recorder-slow") if self.status.lost() == 0 => std::thread::sleep(SLOWNESS),
-                Some("recorder-panic") => panic!("asked for by {FAULT_VARIABLE}"),
-                _ => {}
+            if is_asked_for(Fault::RecorderSlow) && self.status.lost() == 0 {
+                std::thread::sleep(SLOWNESS);
+            }
+            if is_asked_for(Fault::RecorderPanic) {
+                panic!("it was asked to");
             }
         }
     }
