@@ -59,6 +59,8 @@ fn run(opts: &Opts) -> Result<()> {
         return Ok(());
     }
     opts.check()?;
+    #[cfg(feature = "fault-injection")]
+    scx_ml::kernel::fault::asked_for()?;
     if let Some(task) = &opts.task {
         init_logging(LevelFilter::Warn)?;
         return perform::perform(task, shutdown::by_signal);

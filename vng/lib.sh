@@ -170,9 +170,14 @@ kernel_boots() {
         -display none -no-reboot -kernel "$2" -append 'console=ttyS0 panic=-1' -serial stdio </dev/null 2>/dev/null)
 }
 
-# vm_test_program PACKAGE NAME: builds a test program and names it, as cargo does in its messages.
+# vm_test_program PACKAGE NAME: builds a test program and names it, as cargo does in its messages. scx_ml's own start a
+# scx_ml that fails when asked to. That one lies in a folder of its own, with all else taken from the usual one: what is in
+# $TARGET/release, and so on the PATH of every VM, is what would be released.
 vm_test_program() {
-    cargo test --release -p "$1" --test "$2" --no-run --message-format=json-render-diagnostics | python3 -c '
+    local options=()
+    [[ $1 != scx_ml ]] || options=(--features fault-injection --target-dir "$TARGET/vm-tests"
+        --config "build.build-dir='${CARGO_BUILD_BUILD_DIR:-$TARGET}'")
+    cargo test --release -p "$1" --test "$2" "${options[@]}" --no-run --message-format=json-render-diagnostics | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)

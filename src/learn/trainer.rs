@@ -10,7 +10,7 @@ use crossbeam::channel::RecvTimeoutError;
 use log::{debug, error, warn};
 
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::FAULT_VARIABLE;
+use crate::kernel::fault::{Fault, is_asked_for};
 use crate::kernel::sample::Sample;
 use crate::kernel::trouble::{Trouble, caught};
 use crate::learn::backlog::Backlog;
@@ -99,7 +99,6 @@ impl Trainer {
     }
 
     fn run(&mut self, backlog: &Backlog) {
-        let fault = std::env::var(FAULT_VARIABLE).ok();
         loop {
             let next_due = |l: &Learner| l.next_due(monotonic_ns());
             let wait = self
@@ -115,12 +114,13 @@ impl Trainer {
             while let Ok(batch) = backlog.try_take() {
                 self.take(&batch);
             }
-            self.learn(|_, _| match fault.as_deref() {
-                Some("trainer-panic") => panic!("asked for by {FAULT_VARIABLE}"),
-                Some("trainer-spin") => loop {
+            self.learn(|_, _| {
+                if is_asked_for(Fault::TrainerPanic) {
+                    panic!("it was asked to");
+                }
+                while is_asked_for(Fault::TrainerSpin) {
                     std::hint::spin_loop();
-                },
-                _ => {}
+                }
             });
             let now_ns = monotonic_ns();
             self.keep(|keeper, sink| keeper.step(now_ns, sink));

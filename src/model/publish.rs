@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use crate::kernel::bpf::intf::{
     self, learned, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS,
 };
-use crate::kernel::fault::FAULT_VARIABLE;
+use crate::kernel::fault::{Fault, is_asked_for};
 use crate::model::Model;
 use crate::model::sink::{ModelSink, NotSet};
 use crate::model::wanted::Wanted;
@@ -106,7 +106,7 @@ impl ModelSink for MapSink {
 
 /// End here and now, where a test wants to see what is left then.
 fn die_if_asked() {
-    if std::env::var_os(FAULT_VARIABLE).is_some_and(|fault| fault == "publish-killed") {
+    if is_asked_for(Fault::PublishKilled) {
         // It does not return.
         let _ = kill_process(getpid(), Signal::KILL);
     }

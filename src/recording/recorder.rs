@@ -18,7 +18,7 @@ use super::tally::Tally;
 use super::write::{CreateFile, create_private};
 use crate::kernel::bpf::intf::counters;
 use crate::kernel::clock::monotonic_ns;
-use crate::kernel::fault::FAULT_VARIABLE;
+use crate::kernel::fault::{Fault, is_asked_for};
 use crate::kernel::ringbuf::{Archive, Batch, Outlet};
 use crate::kernel::trouble::caught;
 
@@ -244,7 +244,6 @@ impl Worker {
     }
 
     fn record(&mut self, messages: &Receiver<Message>) {
-        let fault = std::env::var(FAULT_VARIABLE).ok();
         loop {
             match messages.recv_timeout(self.wait()) {
                 Ok(Message::Samples(batch)) => self.samples(&batch),
@@ -255,10 +254,11 @@ impl Worker {
             if !self.stopped && self.segments.due_in().is_zero() {
                 self.complete();
             }
-            match fault.as_deref() {
-                Some("recorder-slow") if self.status.lost() == 0 => std::thread::sleep(SLOWNESS),
-                Some("recorder-panic") => panic!("asked for by {FAULT_VARIABLE}"),
-                _ => {}
+            if is_asked_for(Fault::RecorderSlow) && self.status.lost() == 0 {
+                std::thread::sleep(SLOWNESS);
+            }
+            if is_asked_for(Fault::RecorderPanic) {
+                panic!("it was asked to");
             }
         }
     }

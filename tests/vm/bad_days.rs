@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use scx_ml::kernel::fault::FAULT_VARIABLE;
 
 use crate::harness::{Running, SCX_ML, run, state, wait_for, without_rights};
 
@@ -72,6 +73,13 @@ fn with_impossible_options() {
         }
         refused(&mut command, needle);
     }
+}
+
+#[test]
+fn with_a_fault_that_there_is_not() {
+    let mut command = Command::new(SCX_ML);
+    command.env(FAULT_VARIABLE, "trainer-nap");
+    refused(&mut command, "'trainer-nap', which is no fault");
 }
 
 #[test]

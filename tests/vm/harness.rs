@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use scx_ml::kernel::fault::{FAULT_VARIABLE, Fault};
 use scx_ml::watch::ask::{Connection, SOCKET};
 use scx_ml::watch::queues::{QUEUES_TARGET, Queues};
 use scx_ml::watch::stats::Metrics;
@@ -55,6 +56,13 @@ impl Running {
     /// Start with these arguments and wait until it schedules.
     pub fn start(args: &[&str]) -> Self {
         Self::start_with(args, |_| ())
+    }
+
+    /// The same, where something fails on purpose.
+    pub fn start_with_fault(args: &[&str], fault: Fault) -> Self {
+        Self::start_with(args, |command| {
+            command.env(FAULT_VARIABLE, fault.name());
+        })
     }
 
     /// The same, with a change to the command.

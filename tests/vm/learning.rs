@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use scx_ml::kernel::fault::Fault;
+
 use crate::harness::Running;
 use crate::load;
 
@@ -120,9 +122,7 @@ fn the_kernel_does_not_use_a_model_that_has_turned_bad() {
 
 #[test]
 fn a_panicking_trainer_leaves_the_scheduler_running_without_a_model() {
-    let mut running = Running::start_with(&[], |command| {
-        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "trainer-panic");
-    });
+    let mut running = Running::start_with_fault(&[], Fault::TrainerPanic);
     let load = load::alternating(4);
     let stats = running.stats_until(Duration::from_secs(30), |s| {
         s.trainer_dead == 1 && s.slices() > 0

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use scx_ml::kernel::fault::Fault;
 use scx_ml::recording::Recording;
 
 use crate::harness::{Running, SCX_ML, nr_cpus, run, state, wait_for, without_rights};
@@ -165,9 +166,7 @@ fn a_recorder_that_falls_behind_is_counted_and_nobody_waits_for_it() {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = parent.path().join("rec");
     let args = ["--record", arg(&dir), "--sample-rate", "100000"];
-    let mut running = Running::start_with(&args, |command| {
-        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "recorder-slow");
-    });
+    let mut running = Running::start_with_fault(&args, Fault::RecorderSlow);
     let load = many_bursts();
     let stats = running.stats_until(Duration::from_secs(180), |s| s.record_lost > 100);
     load.end();
@@ -183,9 +182,7 @@ fn a_recorder_that_falls_behind_is_counted_and_nobody_waits_for_it() {
 fn a_recorder_that_panics_leaves_the_rest_running() {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = parent.path().join("rec");
-    let mut running = Running::start_with(&["--record", arg(&dir)], |command| {
-        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "recorder-panic");
-    });
+    let mut running = Running::start_with_fault(&["--record", arg(&dir)], Fault::RecorderPanic);
     let load = load::alternating(4);
     running.stats_until(Duration::from_secs(60), |s| {
         s.record_lost > 0 && s.window > 500

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use scx_ml::kernel::fault::Fault;
 
 use crate::fairness::Group;
 use crate::harness::{Ended, Running, state, wait_for};
@@ -229,9 +230,7 @@ fn a_stopped_process_delays_nobody_and_goes_on_later() {
 /// The trainer never comes back from a fit. Its time is in the fair lane, nice; the rest goes on, and ends when told to.
 #[test]
 fn a_spinning_trainer_delays_nobody_and_does_not_keep_it_from_ending() {
-    let running = Running::start_with(&[], |command| {
-        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "trainer-spin");
-    });
+    let running = Running::start_with_fault(&[], Fault::TrainerSpin);
     let mut tortured = Tortured::watched(running, &machine::online());
     let load = load::alternating(4);
     tortured
@@ -245,9 +244,7 @@ fn a_spinning_trainer_delays_nobody_and_does_not_keep_it_from_ending() {
 /// It dies between the two halves of a publication. What remains is the kernel's own scheduler; the next one starts anew.
 #[test]
 fn killed_in_the_middle_of_a_publication() {
-    let running = Running::start_with(&["--refit-interval", "2"], |command| {
-        command.env(scx_ml::kernel::fault::FAULT_VARIABLE, "publish-killed");
-    });
+    let running = Running::start_with_fault(&["--refit-interval", "2"], Fault::PublishKilled);
     let load = load::alternating(4);
     let watchdog = Watchdog::start();
     let Ended { status, log } = running.wait_for(Duration::from_secs(120));
