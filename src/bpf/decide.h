@@ -140,9 +140,9 @@ enum occasion {
 };
 
 /*
- * Whether what runs has woken others lately, since it was put there. Who waits then is likely to wait for what it makes, and for
- * more of that: it makes room at a tick only. A pipe that is filled is read in one go; message by message, each costs two
- * switches. Whom an interrupt has woken does not wait for it, and preempts it as any other.
+ * Whether what runs has woken others lately, since it was put there. Who waits then is likely to wait for what it makes, and
+ * for more of that: it makes room at a tick only. A pipe that is filled is read in one go; message by message, each costs
+ * two switches. Whom an interrupt has woken does not wait for it, and preempts it as any other.
  */
 #define POLICY_PRODUCES_NS (8 * SCX_ML_NSEC_PER_MSEC)
 
@@ -154,7 +154,8 @@ static inline bool policy_produces(const struct occupant *o, u64 now_ns)
 
 /*
  * Time until what runs on a CPU makes room for a fresh wake-up: it must be past its first quantum, and have been there for a
- * moment, so that a switch buys more than it costs. 0: now; POLICY_NEVER_NS: as far as can be told it does not, or nothing runs.
+ * moment, so that a switch buys more than it costs. 0: now; POLICY_NEVER_NS: as far as can be told it does not, or nothing
+ * runs.
  */
 static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
 				    u64 now_ns)
@@ -271,8 +272,10 @@ static inline bool policy_is_stuck(u64 waits_ns)
 	return waits_ns > POLICY_REACH_NS;
 }
 
-/* How many of those that stand last are looked at. Behind one that the clock has left alone others stand who came later, a
- * score of them among three hundred tasks. */
+/*
+ * How many of those that stand last are looked at. Behind one that the clock has left alone others stand who came later, a
+ * score of them among three hundred tasks.
+ */
 #define POLICY_LAST_MAX 128
 
 /* Whether a CPU that looked at looked_ns is to look after others again. */
@@ -292,9 +295,9 @@ struct fair_load {
 };
 
 /*
- * Whether more tasks wait per CPU of `there` than of `here`, so that here should have one of them; it last took one since_ns ago.
- * Where that makes the difference no smaller, only its sign, they take turns with it, or somebody would have the smaller share
- * for ever.
+ * Whether more tasks wait per CPU of `there` than of `here`, so that here should have one of them; it last took one since_ns
+ * ago. Where that makes the difference no smaller, only its sign, they take turns with it, or somebody would have the smaller
+ * share for ever.
  */
 static inline bool policy_evens(const struct fair_load *here, const struct fair_load *there, u64 since_ns)
 {
@@ -338,8 +341,8 @@ static inline bool policy_look_at_clock(struct clock_pace *pace, u64 vclock, u64
 
 /*
  * key, but not later than the clock will be in POLICY_REACH_NS. policy_reach() takes what runs for tasks of weight 100. Where
- * heavier ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside four of
- * nice -20, one of nice 19 some minutes. So its speed is measured, and the nearer of the two counts.
+ * heavier ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside four
+ * of nice -20, one of nice 19 some minutes. So its speed is measured, and the nearer of the two counts.
  */
 static inline u64 policy_measured_reach(u64 key, u64 vclock, u32 nr_waiting, u64 reach)
 {
@@ -347,8 +350,10 @@ static inline u64 policy_measured_reach(u64 key, u64 vclock, u32 nr_waiting, u64
 	return reach && policy_vdiff(key, vclock + reach) > 0 ? vclock + reach : key;
 }
 
-/* The clock when a task with this virtual time starts to run. The first of the fair lane has the least there: the clock does not
- * lag behind it. */
+/*
+ * The clock when a task with this virtual time starts to run. The first of the fair lane has the least there: the clock does
+ * not lag behind it.
+ */
 static inline u64 policy_clock_at_run(enum policy_lane lane, u64 vruntime, u64 vclock)
 {
 	return lane == LANE_FAIR && policy_vdiff(vruntime, vclock) > 0 ? vruntime : vclock;

@@ -4,9 +4,9 @@
  *
  * Problem: a slice ends at a tick, up to 4 ms late at 250 Hz; a fresh wake-up that comes while another is still inside
  * its first quantum would wait that long for a long burst to be found out.
- * How: decide.h says who makes room, and when. A wake-up that finds nobody to preempt sets a timer for the end of the first quantum of what runs. There is one
- * timer a CPU; it is set at most once a quantum however often the CPU switches, and only while somebody waits: when it
- * fires too early, because another task runs by then, it sets itself again.
+ * How: decide.h says who makes room, and when. A wake-up that finds nobody to preempt sets a timer for the end of the first
+ * quantum of what runs. There is one timer a CPU; it is set at most once a quantum however often the CPU switches, and only
+ * while somebody waits: when it fires too early, because another task runs by then, it sets itself again.
  */
 #ifndef __SCX_ML_PREEMPT_BPF_H
 #define __SCX_ML_PREEMPT_BPF_H

@@ -6,8 +6,8 @@ pub mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
 
-/// Structs and constants that C and Rust share. Structs are all zeroes by default, and bytes both ways (`zerocopy`): the compiler
-/// sees to it that they are integers without padding.
+/// Structs and constants that C and Rust share. Structs are all zeroes by default, and bytes both ways (`zerocopy`): the
+/// compiler sees to it that they are integers without padding.
 #[allow(
     non_upper_case_globals,
     non_camel_case_types,
