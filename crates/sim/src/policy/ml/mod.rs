@@ -10,95 +10,21 @@ mod placement;
 mod queues;
 mod relief;
 pub mod rules;
+mod state;
 
-use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant, policy_params, serving};
+use scx_ml::kernel::bpf::intf::{self, policy_params, serving};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
 use crate::learn::{Predictor, Surroundings};
 use crate::machine::{FOREVER_NS, Machine, State, TaskId, Waker};
 use crate::topology::{CpuId, CpuSet};
-use placement::{TICK, TIMER};
 use queues::Dsq;
 use rules::{FairOrder, Rules};
-
-const FRESH: u32 = intf::policy_lane_LANE_FRESH;
-const FAIR: u32 = intf::policy_lane_LANE_FAIR;
-const NONE: u32 = intf::policy_lane_LANE_NONE;
-
-const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
-
-/// POLICY_NO_KEY and POLICY_NEVER_NS of decide.h.
-const NO_KEY: u64 = u64::MAX;
-const NEVER_NS: u64 = u64::MAX;
-
-/// Virtual clocks start here, so that a task behind one has a key above 0.
-const VCLOCK_START: u64 = 1 << 60;
-
-/// The time as the policy has it, where 0 stands for never: the simulation begins at 0.
-fn clock_ns(m: &Machine) -> u64 {
-    m.now_ns + 1
-}
-
-/// The parts of struct task_ctx that schedule.
-#[derive(Debug, Clone)]
-struct TaskCtx {
-    vruntime: u64,
-    inv_weight_q16: u64,
-    llc: u32,
-    lane: u32,
-    exec_at_run_ns: u64,
-    /// Since when it could run and does not; 0: it runs or is blocked.
-    queued_ns: u64,
-    steering: bool,
-    /// The prediction is sure: it may order.
-    sure: bool,
-    steer_q16: i32,
-    steer_margin_q16: i32,
-    /// Of the burst that runs.
-    quantum_ns: u64,
-    /// Surely long: its first quantum, if it has one, does not protect it.
-    yields: bool,
-}
-
-/// struct cpu_ctx.
-#[derive(Debug, Clone, Default)]
-struct CpuCtx {
-    runs: occupant,
-    fair_turn_ns: u64,
-    fair_behind: bool,
-    nr_waiting: u32,
-    looked_ns: u64,
-    looked_llc: u32,
-}
-
-/// struct llc_ctx.
-#[derive(Debug, Clone, Default)]
-struct LlcCtx {
-    vclock: u64,
-    pace: clock_pace,
-    evened_ns: u64,
-}
-
-/// What happened, as the kernel's counters tell.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counters {
-    direct_idle: u64,
-    queued_fresh: u64,
-    queued_fair: u64,
-    kept_running: u64,
-    preempt_kicks: u64,
-    quantum_preempts: u64,
-    fair_turns: u64,
-    fair_yields: u64,
-    neighbour_steals: u64,
-    llc_steals: u64,
-    reliefs: u64,
-    evenings: u64,
-    slices_steered: u64,
-    sure_long: u64,
-    own_quanta: u64,
-}
+use state::{
+    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NO_KEY, NONE, TICK, TIMER, TaskCtx,
+    VCLOCK_START, clock_ns,
+};
 
 /// See the module.
 pub struct Ml {

@@ -4,12 +4,10 @@
 use scx_ml::kernel::bpf::intf;
 use scx_ml::kernel::native;
 
-use super::{Ml, NEVER_NS, clock_ns};
+use super::Ml;
+use super::state::{NEVER_NS, TICK, TIMER, clock_ns};
 use crate::machine::{Machine, TaskId, Waker};
 use crate::topology::CpuId;
-
-pub(super) const TIMER: u32 = intf::occasion_OCCASION_TIMER;
-pub(super) const TICK: u32 = intf::occasion_OCCASION_TICK;
 
 impl Ml {
     /// The occasion on which room is asked for; without the rule about those who wake others, as if there were none.

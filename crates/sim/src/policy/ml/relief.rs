@@ -3,7 +3,8 @@
 use scx_ml::kernel::bpf::intf::{self, fair_load};
 use scx_ml::kernel::native;
 
-use super::{FAIR, FRESH, Ml, clock_ns};
+use super::Ml;
+use super::state::{FAIR, FRESH, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::topology::CpuId;
 

@@ -1,0 +1,86 @@
+//! What the policy keeps of tasks, CPUs and LLCs: the parts of `task_ctx.h` and `intf.h` that schedule.
+
+use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
+
+use crate::machine::Machine;
+
+pub const FRESH: u32 = intf::policy_lane_LANE_FRESH;
+pub const FAIR: u32 = intf::policy_lane_LANE_FAIR;
+pub const NONE: u32 = intf::policy_lane_LANE_NONE;
+
+pub const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
+
+/// POLICY_NO_KEY and POLICY_NEVER_NS of decide.h.
+pub const NO_KEY: u64 = u64::MAX;
+pub const NEVER_NS: u64 = u64::MAX;
+
+pub const TIMER: u32 = intf::occasion_OCCASION_TIMER;
+pub const TICK: u32 = intf::occasion_OCCASION_TICK;
+
+/// Virtual clocks start here, so that a task behind one has a key above 0.
+pub const VCLOCK_START: u64 = 1 << 60;
+
+/// The time as the policy has it, where 0 stands for never: the simulation begins at 0.
+pub fn clock_ns(m: &Machine) -> u64 {
+    m.now_ns + 1
+}
+
+/// The parts of struct task_ctx that schedule.
+#[derive(Debug, Clone)]
+pub struct TaskCtx {
+    pub vruntime: u64,
+    pub inv_weight_q16: u64,
+    pub llc: u32,
+    pub lane: u32,
+    pub exec_at_run_ns: u64,
+    /// Since when it could run and does not; 0: it runs or is blocked.
+    pub queued_ns: u64,
+    pub steering: bool,
+    /// The prediction is sure: it may order.
+    pub sure: bool,
+    pub steer_q16: i32,
+    pub steer_margin_q16: i32,
+    /// Of the burst that runs.
+    pub quantum_ns: u64,
+    /// Surely long: its first quantum, if it has one, does not protect it.
+    pub yields: bool,
+}
+
+/// struct cpu_ctx.
+#[derive(Debug, Clone, Default)]
+pub struct CpuCtx {
+    pub runs: occupant,
+    pub fair_turn_ns: u64,
+    pub fair_behind: bool,
+    pub nr_waiting: u32,
+    pub looked_ns: u64,
+    pub looked_llc: u32,
+}
+
+/// struct llc_ctx.
+#[derive(Debug, Clone, Default)]
+pub struct LlcCtx {
+    pub vclock: u64,
+    pub pace: clock_pace,
+    pub evened_ns: u64,
+}
+
+/// What happened, as the kernel's counters tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    pub direct_idle: u64,
+    pub queued_fresh: u64,
+    pub queued_fair: u64,
+    pub kept_running: u64,
+    pub preempt_kicks: u64,
+    pub quantum_preempts: u64,
+    pub fair_turns: u64,
+    pub fair_yields: u64,
+    pub neighbour_steals: u64,
+    pub llc_steals: u64,
+    pub reliefs: u64,
+    pub evenings: u64,
+    pub slices_steered: u64,
+    pub sure_long: u64,
+    pub own_quanta: u64,
+}
