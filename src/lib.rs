@@ -15,6 +15,8 @@
 //! scheduler   loads, attaches and watches the BPF part; main ties all of it
 //! ```
 //!
+//! Without the cargo feature `recording` the rooms `recording` and `offline` are not built.
+//!
 //! The learner never touches libbpf, and the scheduler never waits for the learner.
 
 pub mod cli;

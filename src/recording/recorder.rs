@@ -104,10 +104,12 @@ impl Archive for RecorderHandle {
     fn account(&self, counted: &counters, undecodable: u64, now_ns: u64, last: bool) {
         let mut tally = self.tally();
         let counted = tally.since(counted, undecodable, now_ns);
+        let message = Message::Counted(counted);
         let taken = if last {
-            self.hand_counted(counted)
+            // The scheduler is detached: there is time to wait for room.
+            self.messages.send_timeout(message, LAST_WAIT).is_ok()
         } else {
-            self.messages.try_send(Message::Counted(counted)).is_ok()
+            self.messages.try_send(message).is_ok()
         };
         if taken {
             tally.taken(&counted);
@@ -128,13 +130,6 @@ impl Archive for RecorderHandle {
 impl RecorderHandle {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    /// Hand over what the kernel has counted when there is time to wait for room: after the scheduler was detached.
-    pub(super) fn hand_counted(&self, counted: Loss) -> bool {
-        self.messages
-            .send_timeout(Message::Counted(counted), LAST_WAIT)
-            .is_ok()
     }
 }
 

@@ -14,7 +14,8 @@ use super::recorder::RecorderStatus;
 use super::tests::{meta, plain, sample};
 use super::write::{CreateFile, create_private};
 use super::*;
-use crate::kernel::ringbuf::Outlet;
+use crate::kernel::bpf::intf::counters;
+use crate::kernel::ringbuf::{Archive, Outlet};
 use crate::kernel::sample::Sample;
 
 /// The folder's path, in a folder that is removed with the test.
@@ -32,24 +33,27 @@ fn config(dir: &Path) -> RecorderConfig {
     }
 }
 
-/// Record batches, and tell of each as the scheduler does; what the recorder says of it in the end.
+/// Record batches, one a second, and tell of each as the scheduler does, which is attached anew after the fourth; what the
+/// recorder says of it in the end.
 fn record(
     config: RecorderConfig,
     create: CreateFile,
     batches: Vec<Vec<Sample>>,
 ) -> Arc<RecorderStatus> {
     let (recorder, handle) = Recorder::start_with(config, create).expect("started");
-    for (second, batch) in batches.into_iter().enumerate() {
-        let kept = batch.len() as u64;
+    let mut counted = counters::default();
+    for (second, batch) in (0..).zip(batches) {
+        let now_ns = second * 1_000_000_000;
+        if second % 4 == 0 {
+            counted = counters::default();
+            handle.begin(now_ns, 0);
+        }
+        counted.bursts += batch.len() as u64 + 1;
+        counted.kept += batch.len() as u64;
+        counted.sampled_out += 1;
         handle.offer(&Arc::new(batch));
-        assert!(handle.hand_counted(Loss {
-            start_ns: second as u64,
-            end_ns: second as u64 + 1,
-            bursts: kept + 1,
-            kept,
-            sampled_out: 1,
-            ..Default::default()
-        }));
+        assert!(!handle.is_due(now_ns) && handle.is_due(now_ns + 1_000_000_000));
+        handle.account(&counted, 0, now_ns + 1_000_000_000, true);
     }
     let status = handle.status.clone();
     drop(handle);
