@@ -168,7 +168,7 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
 fn a_fair_lane_with_somebody_who_has_waited_for_very_long_has_turns_eight_times_as_often() {
     let interval_ns = params().fair_interval_ns;
     let overdue =
-        |behind, since_ns| policy_fair_overdue(&params(), 7 * MSEC, behind, 7 * MSEC + since_ns);
+        |behind, since_ns| policy_fair_overdue(interval_ns, 7 * MSEC, behind, 7 * MSEC + since_ns);
     assert!(!overdue(false, interval_ns) && overdue(false, interval_ns + 1));
     assert!(!overdue(true, interval_ns / 8) && overdue(true, interval_ns / 8 + 1));
 }

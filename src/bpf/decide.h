@@ -235,9 +235,9 @@ static inline bool policy_serves(const struct serving *s, enum policy_serve step
 #define POLICY_BEHIND_SHIFT 3
 
 /* Whether the fair lanes of a CPU are to have a turn before its fresh lane. behind: somebody there has waited for very long. */
-static inline bool policy_fair_overdue(const struct policy_params *pp, u64 fair_turn_ns, bool behind, u64 now_ns)
+static inline bool policy_fair_overdue(u64 fair_interval_ns, u64 fair_turn_ns, bool behind, u64 now_ns)
 {
-	return now_ns - fair_turn_ns > pp->fair_interval_ns >> (behind ? POLICY_BEHIND_SHIFT : 0);
+	return now_ns - fair_turn_ns > fair_interval_ns >> (behind ? POLICY_BEHIND_SHIFT : 0);
 }
 
 /*
@@ -279,9 +279,9 @@ static inline bool policy_is_stuck(u64 waits_ns)
 #define POLICY_LAST_MAX 128
 
 /* Whether a CPU that looked at looked_ns is to look after others again. */
-static inline bool policy_relief_due(const struct policy_params *pp, u64 looked_ns, u64 now_ns)
+static inline bool policy_relief_due(u64 fair_interval_ns, u64 looked_ns, u64 now_ns)
 {
-	return now_ns - looked_ns >= pp->fair_interval_ns;
+	return now_ns - looked_ns >= fair_interval_ns;
 }
 
 /* The shortest time between two tasks that are moved to an LLC because more wait elsewhere, and where it only turns. */

@@ -85,12 +85,12 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 				 vlag, is_own_task(p) && p->scx.weight < 100);
 	queue = policy_queue(tctx->lane, pinned);
 
-	slice_ns = grant_slice(p, tctx, tctx->lane, waiting_per_cpu(lctx, cctx->nr_waiting));
+	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
 	if (pinned)
 		COUNT(queued_pinned);
 	if (queue != QUEUE_FRESH) {
-		key = reach_key(lctx, fair_key(p, tctx, tctx->vruntime), waiting_per_cpu(lctx, cctx->nr_waiting),
-				now_ns);
+		key = reach_key(lctx, fair_key(p, tctx, tctx->vruntime),
+				policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
 		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
 		COUNT(queued_fair);
 		if (queue == QUEUE_PINNED)
@@ -208,7 +208,6 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
  */
 void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 {
-	struct policy_params pp = policy_params();
 	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
 	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
 	s32 nr_fair, nr_pinned = 0;
@@ -230,7 +229,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	nr_fair = nr_pinned + (READ_ONCE(d.lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(d.llc)) : 0);
 	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
 	d.cctx->nr_waiting = nr_fair + d.nr_fresh;
-	d.per_cpu = waiting_per_cpu(d.lctx, nr_fair) + d.nr_fresh;
+	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + d.nr_fresh;
 
 	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.pinned_wait, d.now_ns))
 		return;
@@ -239,7 +238,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 		d.cctx->fair_turn_ns = d.now_ns;
 		d.cctx->fair_behind = 0;
 	}
-	s.overdue = policy_fair_overdue(&pp, d.cctx->fair_turn_ns, d.cctx->fair_behind, d.now_ns);
+	s.overdue = policy_fair_overdue(params.fair_interval_ns, d.cctx->fair_turn_ns, d.cctx->fair_behind, d.now_ns);
 	if (s.overdue)
 		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.pinned_wait, d.now_ns);
 

@@ -77,6 +77,12 @@ static inline u32 policy_recip_q16(u32 n)
 	return 65536 >> (ilog2_u64(n - 1) + 1 > 16 ? 16 : ilog2_u64(n - 1) + 1);
 }
 
+/* Waiting tasks per CPU, rounded down. */
+static inline u32 policy_per_cpu(u32 nr_waiting, u32 nr_cpus)
+{
+	return (nr_waiting * (u64)policy_recip_q16(nr_cpus)) >> 16;
+}
+
 /*
  * How far the virtual clock of a queue moves when one of nr_active tasks has used vused and is ahead of it by `ahead` now:
  * the mean of all of them. What a task uses up to the clock is credit from its sleep, and moves nothing: those who waited

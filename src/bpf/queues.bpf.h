@@ -275,12 +275,6 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	return tctx->granted_ns;
 }
 
-/* Waiting tasks per CPU of an LLC, rounded down. */
-static u32 waiting_per_cpu(const struct llc_ctx *lctx, u32 nr_waiting)
-{
-	return (nr_waiting * (u64)policy_recip_q16(lctx->nr_cpus)) >> 16;
-}
-
 /* Virtual deadline in the fair lane, of a task with this virtual run time. */
 static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 {

@@ -130,9 +130,7 @@ static void relieve_last(u64 dsq, u64 now_ns)
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
 static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool pinned_wait, u64 now_ns)
 {
-	struct policy_params pp = policy_params();
-
-	if (!policy_relief_due(&pp, cctx->looked_ns, now_ns))
+	if (!policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns))
 		return false;
 	cctx->looked_ns = now_ns;
 	if (READ_ONCE(lctx->nr_fair))

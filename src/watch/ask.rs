@@ -39,6 +39,19 @@ pub enum AskError {
     NoAnswer { reason: String },
 }
 
+/// Of which kind an error of the system is; None: it is no such.
+pub(super) fn io_kind(e: &anyhow::Error) -> Option<io::ErrorKind> {
+    e.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+/// Whether there was no connection because no scheduler is there. One that was killed leaves its socket, without a listener.
+pub(super) fn nobody_listens(e: &anyhow::Error) -> bool {
+    matches!(
+        io_kind(e),
+        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    )
+}
+
 /// A connection to the running scheduler, on behalf of a subcommand.
 pub struct Connection {
     client: StatsClient,
@@ -54,11 +67,8 @@ impl Connection {
             .connect(Some(ANSWER_TIMEOUT_MS))
             .map_err(|e| {
                 let socket = socket.to_path_buf();
-                match e.downcast_ref::<io::Error>().map(io::Error::kind) {
-                    // A scheduler that was killed leaves its socket, without a listener.
-                    Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                        AskError::NoScheduler { socket }
-                    }
+                match io_kind(&e) {
+                    _ if nobody_listens(&e) => AskError::NoScheduler { socket },
                     Some(io::ErrorKind::PermissionDenied) => {
                         AskError::NotPermitted { socket, command }
                     }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use scx_stats::prelude::StatsClient;
 
 use crate::kernel::trouble::Trouble;
+use crate::watch::ask::{io_kind, nobody_listens};
 use crate::watch::stats::Metrics;
 
 /// See the module.
@@ -44,7 +45,7 @@ impl Printer {
                 Err(e) => Err(e),
                 Ok(None) => Ok(()),
                 Ok(Some(metrics)) => match metrics.format(out) {
-                    Err(e) if kind(&e) == Some(io::ErrorKind::BrokenPipe) => return Err(e),
+                    Err(e) if io_kind(&e) == Some(io::ErrorKind::BrokenPipe) => return Err(e),
                     outcome => outcome,
                 },
             };
@@ -73,17 +74,6 @@ impl Printer {
         self.client = Some(client);
         Ok(Some(metrics))
     }
-}
-
-fn nobody_listens(e: &anyhow::Error) -> bool {
-    matches!(
-        kind(e),
-        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-    )
-}
-
-fn kind(e: &anyhow::Error) -> Option<io::ErrorKind> {
-    e.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 #[cfg(test)]

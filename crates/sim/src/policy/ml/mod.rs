@@ -151,12 +151,6 @@ impl Ml {
         m.task_mut(t).slice_ns = native::policy_slice_ns(&self.pp, left_ns, lane, nr_waiting);
     }
 
-    /// waiting_per_cpu().
-    fn waiting_per_cpu(m: &Machine, nr_waiting: u32) -> u32 {
-        let recip = native::policy_recip_q16(m.topology.per_llc());
-        ((u64::from(nr_waiting) * u64::from(recip)) >> 16) as u32
-    }
-
     /// fair_key(), of a task with this virtual run time.
     fn fair_key(&self, m: &Machine, t: TaskId, vruntime: u64) -> u64 {
         let ctx = self.ctx(t);
@@ -200,7 +194,8 @@ impl Ml {
         let queue = native::policy_queue(lane, false);
         let vruntime = ctx.vruntime;
         self.ctx_mut(t).lane = lane;
-        let nr_waiting = Self::waiting_per_cpu(m, self.cpus[cpu as usize].nr_waiting);
+        let nr_waiting =
+            native::policy_per_cpu(self.cpus[cpu as usize].nr_waiting, m.topology.per_llc());
         self.grant_slice(m, t, lane, nr_waiting);
 
         let (mut victim, mut at) = (None, cpu);
@@ -277,7 +272,7 @@ impl Ml {
         let llc = m.topology.llc_of(cpu);
         let nr_fair = self.fair[llc as usize].len();
         let nr_fresh = self.fresh[cpu as usize].len();
-        let per_cpu = Self::waiting_per_cpu(m, nr_fair) + nr_fresh;
+        let per_cpu = native::policy_per_cpu(nr_fair, m.topology.per_llc()) + nr_fresh;
         self.cpus[cpu as usize].nr_waiting = nr_fair + nr_fresh;
         if let Some(t) = self.relieve_others(m, cpu, llc) {
             return Pick::Run(t);
@@ -287,8 +282,12 @@ impl Ml {
             c.fair_turn_ns = clock_ns(m);
             c.fair_behind = false;
         }
-        let overdue =
-            native::policy_fair_overdue(&self.pp, c.fair_turn_ns, c.fair_behind, clock_ns(m));
+        let overdue = native::policy_fair_overdue(
+            self.pp.fair_interval_ns,
+            c.fair_turn_ns,
+            c.fair_behind,
+            clock_ns(m),
+        );
         if overdue {
             self.cpus[cpu as usize].fair_behind = self.fair_is_behind(m, llc);
         }

@@ -100,7 +100,9 @@ impl Ml {
         llc: u32,
     ) -> Option<TaskId> {
         let looked_ns = self.cpus[cpu as usize].looked_ns;
-        if !self.rules.relief || !native::policy_relief_due(&self.pp, looked_ns, clock_ns(m)) {
+        if !self.rules.relief
+            || !native::policy_relief_due(self.pp.fair_interval_ns, looked_ns, clock_ns(m))
+        {
             return None;
         }
         self.cpus[cpu as usize].looked_ns = clock_ns(m);
