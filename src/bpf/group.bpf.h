@@ -1,32 +1,63 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Weights: nice and cgroup v2 cpu.weight, folded into one effective weight per task.
+ * Weights: nice and cgroup v2 cpu.weight and cpu.idle, folded into one effective weight per task.
  *
  * Problem: sched_ext gives a task's weight from its nice value only; the weights of cgroups are the scheduler's job.
  * How: every cgroup knows the sum of the weights of what is runnable directly below it (tasks and child cgroups). A
  * task's effective weight is its own, times the product of weight / sum over its cgroups up to the root, whose
- * children and tasks compete with their plain weights. The product is cached per cgroup for a few milliseconds.
+ * children and tasks compete with their plain weights. The product is cached per cgroup for a few milliseconds, and with
+ * it whatever else is true of a cgroup because of one above it.
+ * A cgroup that becomes empty is taken out of its parent's sum a moment later, by a timer: a task that sleeps and wakes all
+ * the time, the only one of its cgroup, would otherwise change the sums of all cgroups above each time.
+ * What is set of a cgroup is read from the kernel's own task group, for not every kernel tells of all changes.
  * Tasks of the root cgroup, and all tasks where the cpu controller is off, cost nothing here.
  * Possible limitations: sums are over the whole machine, not per CPU, so a cgroup whose tasks are pinned to few CPUs
- * is weighed as if it could run anywhere; cpu.max is not enforced.
+ * is weighed as if it could run anywhere.
  */
 #ifndef __SCX_ML_GROUP_BPF_H
 #define __SCX_ML_GROUP_BPF_H
 
 #include "task.bpf.h"
 
-#define GROUP_DEPTH_MAX 16
+#ifndef SCHED_IDLE
+#define SCHED_IDLE 5
+#endif
+
+#define GROUPS_MAX (1 << 18)
+/* Levels below the root. One more is refused when the cgroup is made. */
+#define GROUP_DEPTH_MAX 256
 #define GROUP_SYNC_TRIES 8
-#define GROUP_SHARE_AGE_NS (4 * SCX_ML_NSEC_PER_MSEC)
-#define GROUP_SHARE_ONE_Q20 (1ULL << 20)
+#define GROUP_LOOK_NS (4 * SCX_ML_NSEC_PER_MSEC)
+/* How often those that became empty are taken out of sums, and how many may wait for that; more are taken out at once. */
+#define GROUP_LINGER_NS (2 * SCX_ML_NSEC_PER_MSEC)
+#define GROUPS_LINGERING_MAX 4096
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, GROUPS_MAX);
 	__type(key, u64);
 	__type(value, struct group_ctx);
 } group_ctxs SEC(".maps");
+
+/* Ids of cgroups that have become empty. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, GROUPS_LINGERING_MAX);
+	__type(value, u64);
+} lingering_groups SEC(".maps");
+
+struct linger_timer {
+	struct bpf_timer timer;
+	u64 armed;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct linger_timer);
+} linger_timers SEC(".maps");
 
 static inline struct group_ctx *group_ctx_of(u64 id)
 {
@@ -37,6 +68,18 @@ static inline struct group_ctx *group_ctx_of(u64 id)
 static inline u64 group_id(struct cgroup *cgrp)
 {
 	return cgrp && cgrp->level > 0 ? cgrp->kn->id : 0;
+}
+
+/* What a group weighs among those beside it. */
+static inline u32 group_weight(const struct group_ctx *g)
+{
+	return READ_ONCE(g->idle) & GROUP_IDLE_ITSELF ? POLICY_WEIGHT_IDLE : READ_ONCE(g->weight);
+}
+
+/* What it is to add to its parent's sum. */
+static inline u64 group_wanted(const struct group_ctx *g)
+{
+	return READ_ONCE(g->active_sum) ? group_weight(g) : 0;
 }
 
 /*
@@ -51,9 +94,9 @@ static s64 group_sync(struct group_ctx *g)
 	int i;
 
 	bpf_for (i, 0, GROUP_SYNC_TRIES) {
-		wanted = READ_ONCE(g->active_sum) ? READ_ONCE(g->weight) : 0;
+		wanted = group_wanted(g);
 		change += (s64)(wanted - __sync_lock_test_and_set(&g->added, wanted));
-		if (wanted == (READ_ONCE(g->active_sum) ? READ_ONCE(g->weight) : 0))
+		if (wanted == group_wanted(g))
 			break;
 	}
 	return change;
@@ -76,53 +119,187 @@ static void group_add(u64 id, s64 weight)
 		before = __sync_fetch_and_add(&g->active_sum, weight);
 		if (before && before + weight)
 			return;
+		/* It was empty for a moment only. Whoever takes it out looks at the sum after that. */
+		if (!before && READ_ONCE(g->added) == group_weight(g))
+			return;
+		WRITE_ONCE(g->looked_ns, 0);
 		weight = group_sync(g);
 		id = g->parent_id;
 	}
 }
 
-/* Effective weight per unit of task weight in group id, Q20. */
-static u64 group_share_q20(u64 id, u64 now_ns)
+/* A group's weight, its sum or whether it is idle has changed: have the sums above it follow. Any context but NMI. */
+__noinline int group_follow(u64 id)
+{
+	struct group_ctx *g = group_ctx_of(id);
+
+	if (g)
+		group_add(g->parent_id, group_sync(g));
+	return 0;
+}
+
+/* Take groups that have become empty out of the sums. Runs in a softirq; `current` is anything. */
+static int linger_ended(void *map, u32 *key, struct linger_timer *t)
+{
+	int i;
+
+	__sync_lock_test_and_set(&t->armed, 0);
+	bpf_for (i, 0, GROUPS_LINGERING_MAX) {
+		struct group_ctx *g;
+		u64 id;
+
+		if (bpf_map_pop_elem(&lingering_groups, &id))
+			break;
+		g = group_ctx_of(id);
+		if (!g)
+			continue;
+		/* Whoever empties it from here on enters it anew. */
+		__sync_lock_test_and_set(&g->lingers, 0);
+		if (!READ_ONCE(g->active_sum))
+			group_follow(id);
+	}
+	return 0;
+}
+
+/* A group has become empty. It is taken out of its parent's sum if it still is in a moment. */
+static void group_linger(u64 id, struct group_ctx *g)
+{
+	struct linger_timer *t;
+	u32 zero = 0;
+
+	if (__sync_lock_test_and_set(&g->lingers, 1))
+		return;
+	t = bpf_map_lookup_elem(&linger_timers, &zero);
+	if (!t || bpf_map_push_elem(&lingering_groups, &id, 0)) {
+		__sync_lock_test_and_set(&g->lingers, 0);
+		group_follow(id);
+		return;
+	}
+	if (!__sync_lock_test_and_set(&t->armed, 1) && bpf_timer_start(&t->timer, GROUP_LINGER_NS, 0))
+		__sync_lock_test_and_set(&t->armed, 0);
+}
+
+static s32 create_linger_timer(void)
+{
+	u32 zero = 0;
+	struct linger_timer *t = bpf_map_lookup_elem(&linger_timers, &zero);
+	s32 err;
+
+	if (!t)
+		return -EINVAL;
+	err = bpf_timer_init(&t->timer, &linger_timers, CLOCK_MONOTONIC);
+	return err ?: bpf_timer_set_callback(&t->timer, linger_ended);
+}
+
+static inline u64 packed_share(struct share share)
+{
+	return (u64)(u32)share.exponent << 32 | share.mantissa;
+}
+
+static inline struct share unpacked_share(u64 packed)
+{
+	return (struct share){.mantissa = packed, .exponent = packed >> 32};
+}
+
+/* Look at what the kernel has been told of a group: weight, and whether it is idle. Return whether the sums have to follow. */
+static bool group_read(struct group_ctx *g)
+{
+	struct task_group *tg = (struct task_group *)READ_ONCE(g->tg);
+	u32 weight = g->weight, idle = g->idle & ~GROUP_IDLE_ITSELF;
+
+	if (!tg)
+		return false;
+	if (bpf_core_field_exists(tg->shares))
+		weight = BPF_CORE_READ(tg, shares) >> GROUP_SHARES_SHIFT;
+	if (bpf_core_field_exists(tg->idle) && BPF_CORE_READ(tg, idle) > 0)
+		idle |= GROUP_IDLE_ITSELF;
+	if (!weight || (weight == g->weight && idle == g->idle))
+		return false;
+	WRITE_ONCE(g->weight, weight);
+	WRITE_ONCE(g->idle, idle);
+	return true;
+}
+
+/*
+ * Look at a group and at all above it: what a unit of weight is worth inside, and whether anything there is idle. Any
+ * context but NMI.
+ */
+__noinline int group_look(u64 id, u64 now_ns)
 {
 	struct group_ctx *leaf = group_ctx_of(id), *g = leaf;
-	u64 share_q20 = GROUP_SHARE_ONE_Q20;
+	struct share share = policy_share_one();
+	struct task_group *tg;
+	u32 idle = 0;
 	int level;
 
 	if (!leaf)
-		return GROUP_SHARE_ONE_Q20;
-	if (leaf->share_q20 && now_ns - leaf->share_ns < GROUP_SHARE_AGE_NS)
-		return leaf->share_q20;
-
+		return 0;
+	tg = (struct task_group *)leaf->tg;
 	bpf_for (level, 0, GROUP_DEPTH_MAX) {
 		u64 sum;
 
 		if (!g)
 			break;
+		if (!g->tg)
+			g->tg = (u64)tg;
+		if (group_read(g))
+			group_follow(id);
 		sum = READ_ONCE(g->active_sum);
 		if (sum)
-			share_q20 = share_q20 * g->weight / sum;
-		g = group_ctx_of(g->parent_id);
+			share = policy_share_below(share, group_weight(g), sum);
+		idle |= g->idle & GROUP_IDLE_ITSELF;
+		id = g->parent_id;
+		g = group_ctx_of(id);
+		tg = tg ? BPF_CORE_READ(tg, parent) : NULL;
 	}
-	if (!share_q20)
-		share_q20 = 1;
-	leaf->share_q20 = share_q20;
-	leaf->share_ns = now_ns;
-	return share_q20;
+	leaf->share = packed_share(share);
+	leaf->looked_ns = now_ns;
+	WRITE_ONCE(leaf->idle, (leaf->idle & GROUP_IDLE_ITSELF) | (idle ? GROUP_IDLE : 0));
+	return 0;
 }
 
-/* Recompute p's inverse weight: at a wake-up, a change of nice or cgroup, and at each enqueue inside a cgroup. */
+static inline u32 task_weight(const struct task_struct *p)
+{
+	return policy_nice_weight(p->static_prio, p->policy == SCHED_IDLE);
+}
+
+/* See that what is kept of p's group is no older than a few milliseconds. */
+static void group_refresh(struct task_struct *p, struct task_ctx *tctx, struct group_ctx *g, u64 now_ns)
+{
+	if (g->share && now_ns - g->looked_ns < GROUP_LOOK_NS)
+		return;
+	if (!g->tg && p->sched_task_group->css.cgroup->kn->id == tctx->cgroup_id)
+		g->tg = (u64)p->sched_task_group;
+	group_look(tctx->cgroup_id, now_ns);
+}
+
+/* Recompute p's weight: at a wake-up, a change of nice or cgroup, and inside a cgroup at each enqueue and tick. */
 static void update_weight(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
 {
-	u64 weight_q10 = (u64)p->scx.weight << 10;
+	u32 weight = task_weight(p), weight_q20 = weight << 10;
+	struct group_ctx *g = group_ctx_of(tctx->cgroup_id);
+	u8 idle = p->policy == SCHED_IDLE;
 
-	if (tctx->cgroup_id)
-		weight_q10 = (p->scx.weight * group_share_q20(tctx->cgroup_id, now_ns)) >> 10;
+	if (g) {
+		group_refresh(p, tctx, g, now_ns);
+		weight_q20 = policy_share_weight_q20(unpacked_share(g->share), weight);
+		idle |= (g->idle & GROUP_IDLE) != 0;
+	}
+	tctx->idle = idle;
 	/* Mostly it is what it was: that spares the division. */
-	if (weight_q10 == tctx->weight_q10)
+	if (weight_q20 == tctx->weight_q20)
 		return;
-	tctx->weight_q10 = weight_q10;
-	/* inv = 100 / weight; policy_virtual_ns() limits it */
-	tctx->inv_weight_q16 = (100ULL << 26) / (weight_q10 ?: 1);
+	tctx->weight_q20 = weight_q20;
+	tctx->inv_weight_q16 = policy_inv_weight_q16(weight_q20);
+}
+
+/* p, which runs, may do so for long: what changes above it reaches it at a tick. */
+static void group_tick(struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx && tctx->cgroup_id)
+		update_weight(p, tctx, scx_bpf_now());
 }
 
 /* p becomes runnable. */
@@ -131,8 +308,8 @@ static void group_task_runnable(struct task_struct *p, struct task_ctx *tctx, u6
 	if (!tctx->cgroup_id)
 		return;
 	if (!tctx->group_weight) {
-		tctx->group_weight = p->scx.weight;
-		group_add(tctx->cgroup_id, p->scx.weight);
+		tctx->group_weight = task_weight(p);
+		group_add(tctx->cgroup_id, tctx->group_weight);
 	}
 	update_weight(p, tctx, now_ns);
 }
@@ -140,27 +317,38 @@ static void group_task_runnable(struct task_struct *p, struct task_ctx *tctx, u6
 /* p stops being runnable, or leaves its group. */
 static void group_task_quiescent(struct task_ctx *tctx)
 {
-	if (!tctx->group_weight)
+	struct group_ctx *g;
+	u32 weight = tctx->group_weight;
+
+	if (!weight)
 		return;
-	group_add(tctx->cgroup_id, -(s64)tctx->group_weight);
 	tctx->group_weight = 0;
+	g = group_ctx_of(tctx->cgroup_id);
+	if (g && __sync_fetch_and_add(&g->active_sum, -(s64)weight) == weight)
+		group_linger(tctx->cgroup_id, g);
 }
 
 /* A cgroup of the cpu controller is new, or existed when the scheduler was loaded. May sleep. */
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
 {
-	struct group_ctx g = {.weight = args->weight};
+	struct group_ctx g = {.weight = policy_cgroup_weight(args->weight)};
 	struct cgroup *parent;
 	u64 id = group_id(cgrp);
 
 	if (!id)
 		return 0;
+	if (cgrp->level > GROUP_DEPTH_MAX)
+		goto refused;
 	parent = bpf_cgroup_ancestor(cgrp, cgrp->level - 1);
 	if (parent) {
 		g.parent_id = group_id(parent);
 		bpf_cgroup_release(parent);
 	}
-	return bpf_map_update_elem(&group_ctxs, &id, &g, BPF_ANY);
+	if (!bpf_map_update_elem(&group_ctxs, &id, &g, BPF_ANY))
+		return 0;
+refused:
+	COUNT(groups_refused);
+	return -ENOSPC;
 }
 
 /* A cgroup goes away, or the scheduler does. No task is left in it. */
@@ -191,13 +379,14 @@ void BPF_STRUCT_OPS(ml_cgroup_move, struct task_struct *p, struct cgroup *from, 
 /* cpu.weight was written. Any CPU, in the writer's context. */
 void BPF_STRUCT_OPS(ml_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 {
-	struct group_ctx *g = group_ctx_of(group_id(cgrp));
+	u64 id = group_id(cgrp);
+	struct group_ctx *g = group_ctx_of(id);
 
 	if (!g)
 		return;
-	g->weight = weight;
-	g->share_ns = 0;
-	group_add(g->parent_id, group_sync(g));
+	WRITE_ONCE(g->weight, policy_cgroup_weight(weight));
+	WRITE_ONCE(g->looked_ns, 0);
+	group_follow(id);
 }
 
 #endif /* __SCX_ML_GROUP_BPF_H */

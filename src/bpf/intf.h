@@ -253,15 +253,25 @@ struct llc_ctx {
 };
 _Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
 
+enum group_idle {
+	GROUP_IDLE_ITSELF = 1 << 0, /* its own cpu.idle */
+	GROUP_IDLE = 1 << 1, /* or that of one above it */
+};
+
+/* The kernel's task_group.shares has so many bits of fraction. */
+#define GROUP_SHARES_SHIFT 10
+
 /* A cgroup, see group.bpf.h. */
 struct group_ctx {
 	u64 parent_id; /* 0: a child of the root */
 	u64 active_sum; /* weights of the runnable tasks and the active child cgroups; atomic */
 	u64 added; /* what this group adds to its parent's active_sum; atomic */
-	u64 share_q20; /* effective weight per unit of task weight */
-	u64 share_ns; /* when share_q20 was computed */
-	u32 weight; /* cpu.weight */
-	u32 pad;
+	u64 share; /* what a unit of a task's weight is worth here: struct share of policy.h, exponent in the upper half; 0: not known */
+	u64 looked_ns; /* when it and all above it were last looked at */
+	u64 tg; /* address of the kernel's task_group; 0: not known yet */
+	u64 lingers; /* it is in the queue of those that became empty; atomic */
+	u32 weight; /* cpu.weight: 1024 is 100 */
+	u32 idle; /* enum group_idle */
 };
 
 /*
@@ -308,6 +318,7 @@ struct latencies {
 	X(reliefs, "tasks taken because their own CPUs did not come to take them")                                     \
 	X(evenings, "tasks taken from an LLC where more wait per CPU")                                                 \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
+	X(groups_refused, "cgroups that were not let be made: too deep, or too many")                                  \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
 	X(wait_ns, "time tasks were runnable but did not run")                                                         \
 	X(waits, "times a task waited")

@@ -378,6 +378,7 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	s32 nr_fresh, nr_fair;
 
+	group_tick(p);
 	if (!lctx)
 		return;
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
@@ -431,7 +432,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_ini
 
 	if (!tctx)
 		return -ENOMEM;
-	tctx->weight_q10 = 100 << 10;
+	tctx->weight_q20 = WEIGHT_ONE_Q20;
 	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
 	if (bpf_core_field_exists(args->cgroup))
 		tctx->cgroup_id = group_id(args->cgroup);
@@ -472,6 +473,8 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 {
 	s32 err = create_queues();
 
+	if (!err)
+		err = create_linger_timer();
 	return err ?: create_quantum_timers();
 }
 

@@ -22,11 +22,100 @@
 #include "intf.h"
 #include "model.h"
 
-/* Inverse weight: 1.0 in Q16 for weight 100 (nice 0). Limited so that no product below can overflow. */
+/*
+ * Weights are the kernel's own: 1024 is nice 0, and a cgroup's cpu.weight of 100. A task's effective weight, which counts those
+ * of its cgroups, is relative to nice 0, in Q20, and never 0; the inverse of that is Q16. The least weight has the greatest.
+ */
+#define POLICY_WEIGHT_NICE_0 1024
+#define POLICY_WEIGHT_IDLE 3 /* of SCHED_IDLE, and of a cgroup with cpu.idle */
+#define WEIGHT_ONE_Q20 (1ULL << 20)
 #define INV_WEIGHT_ONE_Q16 (1ULL << 16)
-#define INV_WEIGHT_MAX_Q16 (INV_WEIGHT_ONE_Q16 << 10)
+#define INV_WEIGHT_MAX_Q16 (1ULL << 36)
 
-/* CPU time in virtual time: ns * 100 / weight. Exact for ns below 2^37 (137 s); saturates above. */
+/* The weight of a task: the kernel's sched_prio_to_weight. static_prio: 100 is nice -20, 139 nice 19. */
+static inline u32 policy_nice_weight(s32 static_prio, bool idle_policy)
+{
+	static const u32 weights[40] = {
+		88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904,
+		3906,  3121,  2501,  1991,  1586,  1277,  1024,  820,   655,   526,   423,  335,  272,  215,
+		172,   137,   110,   87,    70,    56,    45,    36,    29,    23,    18,   15,
+	};
+	u32 i = clamp_s64((s64)static_prio - 100, 0, 39);
+
+	if (idle_policy)
+		return POLICY_WEIGHT_IDLE;
+	return weights[i];
+}
+
+/* The weight of a cgroup with this cpu.weight, on the same scale. */
+static inline u32 policy_cgroup_weight(u32 cpu_weight)
+{
+	u64 weight = ((u64)cpu_weight * POLICY_WEIGHT_NICE_0 + 50) / 100;
+
+	return clamp_s64(weight, 1, 100 * POLICY_WEIGHT_NICE_0);
+}
+
+/* And back. */
+static inline u32 policy_cpu_weight(u32 weight)
+{
+	return ((u64)weight * 100 + POLICY_WEIGHT_NICE_0 / 2) / POLICY_WEIGHT_NICE_0;
+}
+
+static inline u64 policy_inv_weight_q16(u32 weight_q20)
+{
+	return INV_WEIGHT_MAX_Q16 / (weight_q20 ? weight_q20 : 1);
+}
+
+/*
+ * What one unit of a task's weight is worth in its cgroup: the product of weight / sum over all cgroups up to the root. As a
+ * number of 32 significant bits, for products of a hundred levels become very small on the way, and large again:
+ * mantissa * 2^exponent, with the highest bit of the mantissa set.
+ */
+struct share {
+	u32 mantissa;
+	s32 exponent;
+};
+
+static inline struct share policy_share_one(void)
+{
+	return (struct share){.mantissa = 1U << 31, .exponent = -31};
+}
+
+/* One level more: a cgroup of this weight among what is active beside it, itself included. Divides. */
+static inline struct share policy_share_below(struct share share, u32 weight, u64 sum)
+{
+	u64 product = (u64)(share.mantissa ? share.mantissa : 1) * (weight ? weight : 1);
+	s32 shift = 63 - (s32)ilog2_u64(product);
+	u64 quotient = (product << shift) / (sum ? sum : 1);
+	s32 high = quotient ? ilog2_u64(quotient) : 0;
+
+	return (struct share){
+		.mantissa = high > 31 ? quotient >> (high - 31) : quotient << (31 - high),
+		.exponent = share.exponent - shift + high - 31,
+	};
+}
+
+/* Effective weight, of a task of this weight in a cgroup with this share. */
+static inline u32 policy_share_weight_q20(struct share share, u32 weight)
+{
+	u64 product = (u64)share.mantissa * weight;
+	s32 shift = share.exponent + 10; /* from units of nice 0's 1024 to Q20 */
+
+	if (shift <= -64 || !(shift < 0 ? product >> -shift : product))
+		return 1;
+	if (shift < 0)
+		product >>= -shift;
+	else if (shift > 15 || (product << shift) >> shift != product)
+		return ~0U;
+	else
+		product <<= shift;
+	return product > ~0U ? ~0U : product;
+}
+
+/*
+ * CPU time in virtual time: ns divided by the weight relative to nice 0. Exact for ns below 2^37 (137 s); saturates above, so
+ * that no product can overflow.
+ */
 static inline u64 policy_virtual_ns(u64 ns, u64 inv_weight_q16)
 {
 	const u64 ns_max = 1ULL << 37;
@@ -35,7 +124,7 @@ static inline u64 policy_virtual_ns(u64 ns, u64 inv_weight_q16)
 		ns = ns_max;
 	if (inv_weight_q16 > INV_WEIGHT_MAX_Q16)
 		inv_weight_q16 = INV_WEIGHT_MAX_Q16;
-	return (ns * inv_weight_q16) >> 16;
+	return ns * (inv_weight_q16 >> 16) + ((ns * (inv_weight_q16 & 0xffff)) >> 16);
 }
 
 /* a - b in virtual time, which wraps. */

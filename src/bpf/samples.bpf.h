@@ -92,7 +92,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->bursts_before = tctx->seen;
 	s->cpu = scx_bpf_task_cpu(p);
 	s->weight = p->scx.weight;
-	s->group_weight = (100ULL << 16) / (tctx->inv_weight_q16 ?: 1);
+	s->group_weight = (tctx->weight_q20 * 100ULL) >> 20;
 	s->preemptions = tctx->preemptions;
 	s->repeat = tctx->repeat;
 	s->flags = tctx->sample_flags | (tctx->steered ? SAMPLE_STEERED : 0);

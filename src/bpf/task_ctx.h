@@ -12,7 +12,7 @@
 struct task_ctx {
 	/* every switch */
 	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
-	u64 inv_weight_q16; /* 100 / effective weight */
+	u64 inv_weight_q16; /* 1 / effective weight */
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
 	u64 queued_ns; /* runnable since; 0 while running or blocked */
@@ -43,7 +43,7 @@ struct task_ctx {
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
 	u32 group_weight; /* what this task added to its group while runnable, see group.bpf.h */
-	u32 weight_q10; /* effective weight that inv_weight_q16 was computed from */
+	u32 weight_q20; /* effective weight relative to nice 0, never 0; inv_weight_q16 was computed from it */
 	s64 deadline_after_ns; /* of the last queueing: beyond the clock (fresh lane) or the virtual clock (fair lane) */
 	u64 wake_ns;
 	u64 model_generation; /* 0: no prediction */
@@ -72,7 +72,8 @@ struct task_ctx {
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
 	u8 class;
-	u8 pad[6];
+	u8 idle; /* its policy is SCHED_IDLE, or a cgroup that it is in has cpu.idle: see group.bpf.h */
+	u8 pad[5];
 
 	/* the rest of it */
 	u64 prev_burst_ns;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::bpf::intf::{cpu_ctx, group_ctx, llc_ctx};
+use crate::kernel::native;
 
 /// What queues are asked for as.
 pub const QUEUES_TARGET: &str = "queues";
@@ -45,8 +46,9 @@ pub struct GroupLine {
     pub id: u64,
     /// 0: a child of the root.
     pub parent_id: u64,
+    /// Its cpu.weight.
     pub weight: u32,
-    /// Weights of the runnable tasks and of the active groups directly below it.
+    /// Weights of the runnable tasks and of the active groups directly below it; 1024 is nice 0, and a cpu.weight of 100.
     pub active_sum: u64,
     /// What it adds to its parent's sum: its weight while that is not 0.
     pub added: u64,
@@ -60,7 +62,7 @@ impl Queues {
             .map(|(id, g)| GroupLine {
                 id: *id,
                 parent_id: g.parent_id,
-                weight: g.weight,
+                weight: native::policy_cpu_weight(g.weight),
                 active_sum: g.active_sum,
                 added: g.added,
             })
