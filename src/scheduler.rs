@@ -372,6 +372,7 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;
     ops.flags = *compat::SCX_OPS_ENQ_EXITING
+        | *compat::SCX_OPS_KEEP_BUILTIN_IDLE
         | *compat::SCX_OPS_ENQ_MIGRATION_DISABLED
         | if opts.partial {
             *compat::SCX_OPS_SWITCH_PARTIAL

@@ -57,10 +57,32 @@ fn the_model_steers_unless_only_the_average_is_sure() {
 
 #[test]
 fn only_what_may_run_on_one_cpu_alone_waits_in_a_lane_of_its_own() {
-    assert_eq!(policy_queue(FRESH, false), intf::policy_queue_QUEUE_FRESH);
-    assert_eq!(policy_queue(FRESH, true), intf::policy_queue_QUEUE_FRESH);
-    assert_eq!(policy_queue(FAIR, false), intf::policy_queue_QUEUE_FAIR);
-    assert_eq!(policy_queue(FAIR, true), intf::policy_queue_QUEUE_PINNED);
+    assert_eq!(
+        policy_queue(FRESH, false, false),
+        intf::policy_queue_QUEUE_FRESH
+    );
+    assert_eq!(
+        policy_queue(FRESH, true, false),
+        intf::policy_queue_QUEUE_FRESH
+    );
+    assert_eq!(
+        policy_queue(FAIR, false, false),
+        intf::policy_queue_QUEUE_FAIR
+    );
+    assert_eq!(
+        policy_queue(FAIR, true, false),
+        intf::policy_queue_QUEUE_PINNED
+    );
+    for lane in [FRESH, FAIR] {
+        assert_eq!(
+            policy_queue(lane, false, true),
+            intf::policy_queue_QUEUE_IDLE
+        );
+        assert_eq!(
+            policy_queue(lane, true, true),
+            intf::policy_queue_QUEUE_IDLE_PINNED
+        );
+    }
 }
 
 #[test]
@@ -95,13 +117,14 @@ fn an_idle_cpu_is_called_before_anybody_is_disturbed_and_nobody_for_the_fair_lan
 fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
     let start_ns = 1_000 * MSEC;
     let now_ns = start_ns + 10 * MSEC;
-    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, now_ns);
+    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, now_ns);
     let quiet = occupant {
         run_start_ns: start_ns,
         burst_before_ns: 0,
         quantum_ns: 2 * MSEC,
         protect_until_ns: 0,
         woke_ns: start_ns - MSEC,
+        ..Default::default()
     };
     let busy = occupant {
         woke_ns: now_ns - MSEC,
@@ -117,11 +140,151 @@ fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
     }
     assert_eq!((at(&busy, WAKEUP), at(&busy, TIMER)), (NEVER_NS, NEVER_NS));
     assert_eq!((at(&busy, INTERRUPT), at(&busy, TICK)), (0, 0));
+    // The same one again and again: it is waited for.
+    let exchanges = occupant { partner: 1, ..busy };
+    assert_eq!((at(&exchanges, WAKEUP), at(&exchanges, TIMER)), (0, 0));
+    let just_began = occupant {
+        run_start_ns: now_ns - 1000,
+        burst_before_ns: 3 * MSEC,
+        woke_ns: now_ns,
+        ..exchanges
+    };
+    assert_eq!(at(&just_began, WAKEUP), 0);
+    let guard_ns = params().preempt_after_ns - 1000;
+    assert_eq!(at(&just_began, INTERRUPT), guard_ns);
     let nobody = occupant {
         run_start_ns: 0,
         ..quiet
     };
     assert_eq!(at(&nobody, TICK), NEVER_NS);
+}
+
+#[test]
+fn what_makes_room_for_another_is_not_told_twice_and_idle_tasks_make_room_at_once() {
+    let now_ns = 1_000 * MSEC;
+    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, now_ns);
+    let leaves = occupant {
+        run_start_ns: now_ns - 9 * MSEC,
+        leaves: 1,
+        ..Default::default()
+    };
+    for occasion in [WAKEUP, INTERRUPT, TIMER] {
+        assert_eq!(at(&leaves, occasion), NEVER_NS);
+    }
+    // The word may have been lost: a tick asks again.
+    assert_eq!(at(&leaves, TICK), 0);
+    let idle = occupant {
+        run_start_ns: now_ns,
+        quantum_ns: 2 * MSEC,
+        protect_until_ns: now_ns + MSEC,
+        idle: 1,
+        ..Default::default()
+    };
+    for occasion in [WAKEUP, INTERRUPT, TIMER, TICK] {
+        assert_eq!(at(&idle, occasion), 0);
+    }
+}
+
+#[test]
+fn a_first_quantum_does_not_protect_from_who_is_much_heavier() {
+    const ONE_Q16: u64 = 1 << 16;
+    let now_ns = 1_000 * MSEC;
+    let light = occupant {
+        run_start_ns: now_ns - MSEC,
+        quantum_ns: 2 * MSEC,
+        inv_weight_q16: 68 * ONE_Q16,
+        heavy_inv_q16: 68 * ONE_Q16,
+        ..Default::default()
+    };
+    let at = |o: &occupant, inv| policy_room_in_ns(&params(), o, WAKEUP, inv, now_ns);
+    assert_eq!(at(&light, ONE_Q16), 0);
+    assert_eq!(at(&light, 68 * ONE_Q16), MSEC, "one like it");
+    assert_eq!(at(&light, 0), MSEC, "nobody heavier has been here");
+    let beside_heavy = occupant {
+        heavy_inv_q16: ONE_Q16,
+        ..light
+    };
+    assert_eq!(at(&beside_heavy, 0), 0);
+}
+
+#[test]
+fn a_wake_up_waits_elsewhere_only_where_that_is_sooner() {
+    assert!(policy_waits_elsewhere(NEVER_NS, 1, 2 * MSEC, 0));
+    assert!(
+        !policy_waits_elsewhere(NEVER_NS, 0, 2 * MSEC, 0),
+        "first here"
+    );
+    assert!(
+        !policy_waits_elsewhere(NEVER_NS, 1, 2 * MSEC, 1),
+        "not there"
+    );
+    assert!(!policy_waits_elsewhere(2 * MSEC, 1, 2 * MSEC, 0));
+    assert!(!policy_waits_elsewhere(NEVER_NS, 1, NEVER_NS, 0));
+    assert!(policy_neighbour_first(9 * MSEC, MSEC));
+    assert!(!policy_neighbour_first(9 * MSEC, 6 * MSEC));
+    assert!(!policy_neighbour_first(9 * MSEC, u64::MAX), "it is empty");
+}
+
+#[test]
+fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
+    use intf::{
+        policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_IDLE as IDLE,
+        policy_serve_SERVE_IDLE_OF_OTHER_LLCS as OTHERS_IDLE,
+        policy_serve_SERVE_IDLE_OVERDUE as OVERDUE, policy_serve_SERVE_OTHER_LLCS as OTHERS,
+        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_IDLE as PREV_IDLE,
+        policy_serve_SERVE_PREV_IDLE_BY_KEY as PREV_IDLE_BY_KEY,
+    };
+    let all = |s: serving| -> Vec<u32> {
+        (0..intf::policy_serve_NR_SERVE)
+            .filter(|&step| policy_serves(&s, step))
+            .collect()
+    };
+    let idle_waits = serving {
+        idle_waits: 1,
+        ..Default::default()
+    };
+    let fresh = intf::policy_serve_SERVE_FRESH;
+    assert_eq!(all(idle_waits), [fresh, OF_LLC, OTHERS, IDLE, OTHERS_IDLE]);
+    let prev_idle = serving {
+        prev_runs: 1,
+        prev_idle: 1,
+        ..idle_waits
+    };
+    // All that is not idle comes before it, also that of other LLCs.
+    assert_eq!(
+        all(prev_idle),
+        [fresh, OF_LLC, OTHERS, PREV_IDLE_BY_KEY, IDLE, PREV_IDLE]
+    );
+    let prev = serving {
+        prev_runs: 1,
+        ..idle_waits
+    };
+    assert_eq!(all(prev), [fresh, PREV, IDLE]);
+    let overdue = serving {
+        idle_overdue: 1,
+        ..prev
+    };
+    assert_eq!(all(overdue)[0], OVERDUE);
+    assert!(policy_idle_overdue(4_001 * MSEC) && !policy_idle_overdue(4_000 * MSEC));
+    assert!(policy_is_stuck(true, 5_001 * MSEC) && !policy_is_stuck(true, 3_000 * MSEC));
+}
+
+#[test]
+fn what_yields_does_not_go_on_while_others_wait() {
+    use intf::{
+        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
+        policy_serve_SERVE_PREV as PREV,
+    };
+    let s = serving {
+        fair_waits: 1,
+        prev_runs: 1,
+        prev_yields: 1,
+        ..Default::default()
+    };
+    let steps: Vec<u32> = (0..intf::policy_serve_NR_SERVE)
+        .filter(|&step| policy_serves(&s, step))
+        .collect();
+    assert_eq!(steps, [FRESH_LANES, FAIR_LANES, PREV]);
 }
 
 /// The steps that are tried if none finds anything.
@@ -130,6 +293,7 @@ fn steps(fair_waits: bool, overdue: bool, prev_runs: bool) -> Vec<u32> {
         fair_waits: fair_waits.into(),
         overdue: overdue.into(),
         prev_runs: prev_runs.into(),
+        ..Default::default()
     };
     (0..intf::policy_serve_NR_SERVE)
         .filter(|&step| policy_serves(&s, step))
@@ -141,14 +305,18 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
     use intf::{
         policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
         policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL,
-        policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_OTHER_LLCS as OTHERS,
-        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
+        policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_IDLE_OF_OTHER_LLCS as IDLE,
+        policy_serve_SERVE_OTHER_LLCS as OTHERS, policy_serve_SERVE_PREV as PREV,
+        policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
     };
-    assert_eq!(steps(false, false, false), [FRESH_LANES, OF_LLC, OTHERS]);
+    assert_eq!(
+        steps(false, false, false),
+        [FRESH_LANES, OF_LLC, OTHERS, IDLE]
+    );
     assert_eq!(steps(false, false, true), [FRESH_LANES, PREV]);
     assert_eq!(
         steps(true, false, false),
-        [FRESH_LANES, FAIR_LANES, OF_LLC, OTHERS]
+        [FRESH_LANES, FAIR_LANES, OF_LLC, OTHERS, IDLE]
     );
     assert_eq!(
         steps(true, false, true),
@@ -160,7 +328,7 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
     );
     assert_eq!(
         steps(true, true, false),
-        [FAIR_LANES, FRESH_AFTER_ALL, OF_LLC, OTHERS]
+        [FAIR_LANES, FRESH_AFTER_ALL, OF_LLC, OTHERS, IDLE]
     );
 }
 
@@ -238,9 +406,9 @@ proptest! {
     fn room_that_is_promised_is_there_then(
         start in 1u64..1 << 40, before in 0u64..1 << 30, quantum in 0u64..1 << 30, protect in 0u64..1 << 41, ran in 0u64..1 << 32,
     ) {
-        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: 0 };
+        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, ..Default::default() };
         let now = start + ran;
-        let room = |at| policy_room_in_ns(&params(), &o, TICK, at);
+        let room = |at| policy_room_in_ns(&params(), &o, TICK, 0, at);
         let in_ns = room(now);
         prop_assert_eq!(room(now + in_ns), 0);
         prop_assert!(in_ns == 0 || room(now + in_ns - 1) == 1);
@@ -254,8 +422,8 @@ proptest! {
         start in any::<u64>(), before in any::<u64>(), quantum in any::<u64>(), protect in any::<u64>(), woke in any::<u64>(),
         now in any::<u64>(), occasion in any::<u32>(),
     ) {
-        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: woke };
-        let room = |occasion| policy_room_in_ns(&params(), &o, occasion, now);
+        let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: woke, ..Default::default() };
+        let room = |occasion| policy_room_in_ns(&params(), &o, occasion, 0, now);
         prop_assert!(room(occasion) >= room(TICK));
         prop_assert_eq!(room(INTERRUPT), room(TICK));
     }
@@ -267,7 +435,7 @@ proptest! {
         prop_assert_eq!(steps.iter().filter(|s| fresh.contains(s)).count(), 1);
         prop_assert_eq!(steps.contains(&intf::policy_serve_SERVE_FAIR), fair_waits);
         // What ran goes on before the CPU steals, and a CPU that would go idle has asked all others.
-        let last = if prev_runs { intf::policy_serve_SERVE_PREV } else { intf::policy_serve_SERVE_OTHER_LLCS };
+        let last = if prev_runs { intf::policy_serve_SERVE_PREV } else { intf::policy_serve_SERVE_IDLE_OF_OTHER_LLCS };
         prop_assert_eq!(steps.last(), Some(&last));
     }
 
@@ -309,8 +477,9 @@ proptest! {
     fn a_measured_reach_only_brings_keys_nearer(key in any::<u64>(), clock in any::<u64>(), nr in any::<u32>(), reach in 0u64..1 << 40) {
         let plain = policy_reach(key, clock, nr);
         let measured = policy_measured_reach(key, clock, nr, reach);
-        prop_assert!(plain.wrapping_sub(measured) as i64 >= 0);
+        prop_assert!(key.wrapping_sub(measured) as i64 >= 0);
         prop_assert!(reach == 0 || measured.wrapping_sub(clock) as i64 <= reach as i64);
+        prop_assert!(measured == key || measured == plain || measured == clock.wrapping_add(reach));
         prop_assert_eq!(policy_measured_reach(key, clock, nr, 0), plain);
     }
 
@@ -333,6 +502,6 @@ proptest! {
     fn the_longer_somebody_waits_the_more_is_done(waits in any::<u64>()) {
         let (fresh, fair) = (policy_is_forgotten(FRESH, waits), policy_is_forgotten(FAIR, waits));
         prop_assert!(fresh || !fair);
-        prop_assert!(fair || !policy_is_stuck(waits));
+        prop_assert!(fair || !policy_is_stuck(false, waits));
     }
 }

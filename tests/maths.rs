@@ -194,16 +194,88 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
 #[test]
 fn what_runs_is_preemptible_after_its_quantum_a_moment_and_its_protection() {
     let pp = params();
-    let q = pp.first_quantum_ns;
-    assert_eq!(policy_preemptible_at_ns(&pp, 1_000, 0, q, 0), 1_000 + q);
+    let (q, after) = (pp.first_quantum_ns, pp.preempt_after_ns);
+    assert_eq!(policy_preemptible_at_ns(1_000, 0, q, after, 0), 1_000 + q);
     assert_eq!(
-        policy_preemptible_at_ns(&pp, 1_000, q + 5, q, 0),
+        policy_preemptible_at_ns(1_000, q + 5, q, after, 0),
         1_000 + pp.preempt_after_ns
     );
     assert_eq!(
-        policy_preemptible_at_ns(&pp, 1_000, 0, q, 1_000_000_000),
+        policy_preemptible_at_ns(1_000, 0, q, after, 1_000_000_000),
         1_000_000_000
     );
+}
+
+const ONE_Q16: u64 = 1 << 16;
+/// The inverse weight of nice 19.
+const NICE_19_Q16: u64 = 1024 * ONE_Q16 / 15;
+
+#[test]
+fn the_clock_moves_by_real_time_over_the_sum_of_weights() {
+    // Two of nice 0 and sixteen of nice 19: 2.23 of nice 0, three of them, or 153 of nice 19.
+    let sum_q10 = 2 * 1024 + 16 * 15;
+    assert_eq!(policy_rivals(sum_q10, ONE_Q16), 3);
+    assert_eq!(policy_rivals(sum_q10, NICE_19_Q16), 153);
+    assert_eq!(policy_rivals(0, ONE_Q16), 1, "at least itself");
+    // Whoever runs for 4 ms moves it by 4 ms / 2.23, rounded down a little.
+    let far = i64::MAX;
+    let by = |inv| {
+        let vused = policy_virtual_ns(4_000_000, inv);
+        policy_vclock_step(vused, far, policy_rivals(sum_q10, inv)) as f64 / (4e6 / 2.23)
+    };
+    assert!((0.7..=1.0).contains(&by(ONE_Q16)), "{}", by(ONE_Q16));
+    // More than 64 are taken for the next power of two.
+    assert!(
+        (0.5..=1.0).contains(&by(NICE_19_Q16)),
+        "{}",
+        by(NICE_19_Q16)
+    );
+}
+
+#[test]
+fn a_light_task_has_a_first_quantum_beside_heavy_ones_only_where_it_has_earned_it() {
+    let pp = params();
+    let (q, lag_ns) = (pp.first_quantum_ns, pp.lag_ns as i64);
+    let earned = |ahead, inv, heavy| policy_has_earned(&pp, q, ahead, inv, heavy);
+    // Among its like, and where nobody has run: as anybody.
+    assert!(earned(0, NICE_19_Q16, NICE_19_Q16) && earned(0, NICE_19_Q16, 0));
+    assert!(earned(lag_ns, ONE_Q16, ONE_Q16));
+    // A first quantum is 137 ms to it.
+    assert!(!earned(0, NICE_19_Q16, ONE_Q16));
+    assert!(!earned(-100_000_000, NICE_19_Q16, ONE_Q16));
+    assert!(earned(-120_000_000, NICE_19_Q16, ONE_Q16));
+}
+
+#[test]
+fn what_a_cpu_is_used_to_is_heavier_at_once_and_lighter_bit_by_bit() {
+    let after = |heavy, inv| policy_heavy(heavy, inv);
+    assert_eq!(after(0, NICE_19_Q16), NICE_19_Q16);
+    assert_eq!(after(NICE_19_Q16, ONE_Q16), ONE_Q16);
+    let mut heavy = ONE_Q16;
+    for _ in 0..4 {
+        heavy = after(heavy, NICE_19_Q16);
+        assert!(ONE_Q16 < heavy && heavy < NICE_19_Q16 / 2, "{heavy}");
+    }
+    for _ in 0..200 {
+        heavy = after(heavy, NICE_19_Q16);
+    }
+    assert_eq!(heavy, NICE_19_Q16, "it gets there");
+}
+
+#[test]
+fn a_yield_forfeits_a_request_and_what_the_task_is_behind() {
+    let pp = params();
+    let q = pp.first_quantum_ns;
+    assert_eq!(
+        policy_yield_vruntime(&pp, 1 << 40, 1 << 30, ONE_Q16),
+        (1 << 40) + q
+    );
+    assert_eq!(
+        policy_yield_vruntime(&pp, 1 << 30, 1 << 40, ONE_Q16),
+        (1 << 40) + q
+    );
+    assert_eq!(policy_fresh_since_ns(7, 9, false), 7);
+    assert_eq!(policy_fresh_since_ns(7, 9, true), 9);
 }
 
 #[test]

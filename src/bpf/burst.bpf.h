@@ -189,6 +189,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	if (waker && here) {
 		here->wakes_made++;
 		WRITE_ONCE(here->woke_ns, now_ns);
+		here->partner = here->wakee_pid == (u32)p->pid;
+		here->wakee_pid = p->pid;
 	}
 	if (mode == MODE_BASE)
 		return;

@@ -75,15 +75,23 @@ static inline u64 policy_slice_ns(const struct policy_params *pp, u64 left_ns, e
  * Where a task waits.
  */
 
-/* Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else. */
+/*
+ * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else. The last two are
+ * there once more for what is to run where nothing else wants to: SCHED_IDLE, and cgroups with cpu.idle.
+ */
 enum policy_queue {
-	QUEUE_FRESH = 0,
-	QUEUE_FAIR = 1,
-	QUEUE_PINNED = 2,
+	QUEUE_FRESH = 0, /* of a CPU */
+	QUEUE_FAIR = 1, /* of an LLC */
+	QUEUE_PINNED = 2, /* of a CPU */
+	QUEUE_IDLE = 3, /* of an LLC */
+	QUEUE_IDLE_PINNED = 4, /* of a CPU */
+	NR_QUEUES,
 };
 
-static inline enum policy_queue policy_queue(enum policy_lane lane, bool pinned)
+static inline enum policy_queue policy_queue(enum policy_lane lane, bool pinned, bool idle)
 {
+	if (idle)
+		return pinned ? QUEUE_IDLE_PINNED : QUEUE_IDLE;
 	if (lane != LANE_FAIR)
 		return QUEUE_FRESH;
 	return pinned ? QUEUE_PINNED : QUEUE_FAIR;
@@ -107,9 +115,9 @@ static inline enum policy_call policy_call(bool idle_found, bool victim_found, e
 {
 	if (idle_found)
 		return CALL_IDLE;
-	if (queue != QUEUE_FRESH)
-		return CALL_NOBODY;
-	return victim_found ? CALL_VICTIM : CALL_TIMER;
+	if (victim_found)
+		return CALL_VICTIM;
+	return queue == QUEUE_FRESH ? CALL_TIMER : CALL_NOBODY;
 }
 
 /*
@@ -123,6 +131,12 @@ struct occupant {
 	u64 quantum_ns; /* its first quantum, as far as it protects: policy_protected_ns() */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 woke_ns; /* when a task last woke another there */
+	u64 inv_weight_q16; /* its inverse weight, and the heaviest that the CPU is used to: policy_heavy() */
+	u64 heavy_inv_q16;
+	u32 idle; /* it is to run where nothing else wants to */
+	u32 leaves; /* another has been told to take its place */
+	u32 partner; /* whom it has woken last is the one whom it has woken before: policy_produces() */
+	u32 pad;
 };
 
 /* A surely long burst may have a first quantum, in which the short ones among such bursts end; it does not protect. */
@@ -142,32 +156,66 @@ enum occasion {
 /*
  * Whether what runs has woken others lately, since it was put there. Who waits then is likely to wait for what it makes, and
  * for more of that: it makes room at a tick only. A pipe that is filled is read in one go; message by message, each costs
- * two switches. Whom an interrupt has woken does not wait for it, and preempts it as any other.
+ * two switches. Whom an interrupt has woken does not wait for it, and preempts it as any other. Nor is one a producer who wakes the
+ * same one again and again: what is handed to one partner, message by message, is waited for, and there is nothing to be gained by
+ * staying for a moment.
  */
 #define POLICY_PRODUCES_NS (8 * SCX_ML_NSEC_PER_MSEC)
 
 static inline bool policy_produces(const struct occupant *o, u64 now_ns)
 {
 	return policy_vdiff(o->woke_ns, o->run_start_ns) >= 0 &&
-	       policy_vdiff(now_ns, o->woke_ns) < (s64)POLICY_PRODUCES_NS;
+	       policy_vdiff(now_ns, o->woke_ns) < (s64)POLICY_PRODUCES_NS && !o->partner;
 }
 
 /*
- * Time until what runs on a CPU makes room for a fresh wake-up: it must be past its first quantum, and have been there for a
- * moment, so that a switch buys more than it costs. 0: now; POLICY_NEVER_NS: as far as can be told it does not, or nothing
- * runs.
+ * Time until what runs on a CPU makes room for a fresh wake-up: it must be past its first quantum, if the other is not much
+ * heavier, and have been there for a moment, so that a switch buys more than it costs. What is to run where nothing else wants
+ * to makes room at once. inv_weight_q16: of the one that waits; 0: not known, as heavy as the CPU is used to. 0: now;
+ * POLICY_NEVER_NS: as far as can be told it does not, or nothing runs, or it makes room for another already.
  */
 static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
-				    u64 now_ns)
+				    u64 inv_weight_q16, u64 now_ns)
 {
-	u64 at_ns;
+	u64 at_ns, quantum_ns = o->quantum_ns;
 
-	if (!o->run_start_ns)
+	if (!o->run_start_ns || (o->leaves && occasion != OCCASION_TICK))
 		return POLICY_NEVER_NS;
+	if (o->idle)
+		return 0;
 	if ((occasion == OCCASION_WAKEUP || occasion == OCCASION_TIMER) && policy_produces(o, now_ns))
 		return POLICY_NEVER_NS;
-	at_ns = policy_preemptible_at_ns(pp, o->run_start_ns, o->burst_before_ns, o->quantum_ns, o->protect_until_ns);
+	inv_weight_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
+	if (inv_weight_q16 && policy_is_lighter(o->inv_weight_q16, inv_weight_q16))
+		quantum_ns = 0;
+	at_ns = policy_preemptible_at_ns(o->run_start_ns, o->burst_before_ns, quantum_ns,
+					 o->partner && occasion == OCCASION_WAKEUP ? 0 : pp->preempt_after_ns,
+					 o->protect_until_ns);
 	return at_ns > now_ns ? at_ns - now_ns : 0;
+}
+
+/*
+ * Whether a wake-up that nobody makes room for waits at another CPU than its own: where its own has others waiting and that one
+ * has not, and what runs there makes room sooner by what a move costs. Whoever does not say when makes room at a tick.
+ */
+#define POLICY_CLOSER_NS (500 * SCX_ML_NSEC_PER_USEC)
+#define POLICY_TICK_NS (4 * SCX_ML_NSEC_PER_MSEC)
+
+static inline bool policy_waits_elsewhere(u64 own_in_ns, u32 own_waiting, u64 other_in_ns, u32 other_waiting)
+{
+	if (own_in_ns > POLICY_TICK_NS)
+		own_in_ns = POLICY_TICK_NS;
+	return own_waiting && !other_waiting && other_in_ns < POLICY_TICK_NS &&
+	       other_in_ns + POLICY_CLOSER_NS < own_in_ns;
+}
+
+/*
+ * Whether a CPU serves its neighbour's fresh lane before its own, by the keys of their heads: only where that has waited for
+ * longer by what is worth a move.
+ */
+static inline bool policy_neighbour_first(u64 own_key, u64 neighbour_key)
+{
+	return neighbour_key != POLICY_NO_KEY && policy_vdiff(own_key, neighbour_key) > (s64)POLICY_TICK_NS;
 }
 
 /*
@@ -189,13 +237,18 @@ static inline bool policy_goes_on(u64 key, u64 shared_key, u64 pinned_key)
 
 /* The steps of a CPU that looks for a task, in their order: the first that finds one is the last. */
 enum policy_serve {
+	SERVE_IDLE_OVERDUE, /* the idle lanes, for a moment: the kernel ejects a scheduler that lets them starve */
 	SERVE_FRESH, /* its own fresh lane, or its neighbour's */
 	SERVE_PREV_BY_KEY, /* what ran, if it comes before the heads of the fair lanes */
 	SERVE_FAIR, /* the fair lanes */
-	SERVE_FRESH_AFTER_ALL, /* as the first step: what waits in the fair lanes may run elsewhere only */
+	SERVE_FRESH_AFTER_ALL, /* as the first one: what waits in the fair lanes may run elsewhere only */
 	SERVE_PREV, /* what ran */
 	SERVE_FRESH_OF_LLC, /* a fresh lane of any CPU of the LLC */
-	SERVE_OTHER_LLCS, /* any lane of another LLC, of the same NUMA node first */
+	SERVE_OTHER_LLCS, /* any lane of another LLC but the idle ones, of the same NUMA node first */
+	SERVE_PREV_IDLE_BY_KEY, /* what ran, idle, if it comes before the heads of the idle lanes */
+	SERVE_IDLE, /* the idle lanes */
+	SERVE_PREV_IDLE, /* what ran, idle */
+	SERVE_IDLE_OF_OTHER_LLCS, /* an idle lane of another LLC */
 	NR_SERVE,
 };
 
@@ -206,29 +259,56 @@ enum policy_serve {
 struct serving {
 	u32 fair_waits; /* somebody waits in its fair lanes */
 	u32 overdue; /* they have waited for a turn for long, see policy_fair_overdue() */
+	u32 idle_waits; /* somebody waits in its idle lanes */
+	u32 idle_overdue; /* and has for very long, see policy_idle_overdue() */
 	u32 prev_runs; /* what ran could go on */
+	u32 prev_yields; /* but has yielded */
+	u32 prev_idle; /* it is to run where nothing else wants to */
 };
 
 /* Whether a step is to be tried, after those before it have found nothing. */
 static inline bool policy_serves(const struct serving *s, enum policy_serve step)
 {
+	bool prev_runs = s->prev_runs && !s->prev_idle, prev_idles = s->prev_runs && s->prev_idle;
+
 	switch (step) {
+	case SERVE_IDLE_OVERDUE:
+		return s->idle_overdue;
 	case SERVE_FRESH:
 		return !s->overdue;
 	case SERVE_PREV_BY_KEY:
-		return s->fair_waits && s->prev_runs;
+		return s->fair_waits && prev_runs && !s->prev_yields;
 	case SERVE_FAIR:
 		return s->fair_waits;
 	case SERVE_FRESH_AFTER_ALL:
 		return s->overdue;
 	case SERVE_PREV:
-		return s->prev_runs;
+		return prev_runs;
 	case SERVE_FRESH_OF_LLC:
 	case SERVE_OTHER_LLCS:
+		return !prev_runs;
+	case SERVE_PREV_IDLE_BY_KEY:
+		return s->idle_waits && prev_idles && !s->prev_yields;
+	case SERVE_IDLE:
+		return s->idle_waits;
+	case SERVE_PREV_IDLE:
+		return prev_idles;
+	case SERVE_IDLE_OF_OTHER_LLCS:
 		return !s->prev_runs;
 	default:
 		return false;
 	}
+}
+
+/*
+ * Whether the first of the idle lanes, which has waited for so long, runs although others want to: the kernel's watchdog lets
+ * nobody wait for more than ten seconds. It is stopped at the next tick.
+ */
+#define POLICY_LONG_IDLE_NS (4000 * SCX_ML_NSEC_PER_MSEC)
+
+static inline bool policy_idle_overdue(u64 waits_ns)
+{
+	return waits_ns > POLICY_LONG_IDLE_NS;
 }
 
 /* Turns of fair lanes that are behind come eight times as often: their interval, shifted by so much. */
@@ -266,10 +346,15 @@ static inline bool policy_is_forgotten(enum policy_lane lane, u64 waits_ns)
 	return waits_ns > (lane == LANE_FRESH ? POLICY_LONG_FRESH_NS : POLICY_LONG_FAIR_NS);
 }
 
-/* Whether one of the last of a fair lane has waited for longer than anybody should, so that it is put first. */
-static inline bool policy_is_stuck(u64 waits_ns)
+/*
+ * Whether one of the last of a fair lane, or of an idle one, has waited for longer than anybody should, so that it is put first.
+ * In an idle lane it is then overdue, too: policy_idle_overdue().
+ */
+#define POLICY_STUCK_IDLE_NS (5000 * SCX_ML_NSEC_PER_MSEC)
+
+static inline bool policy_is_stuck(bool idle, u64 waits_ns)
 {
-	return waits_ns > POLICY_REACH_NS;
+	return waits_ns > (idle ? POLICY_STUCK_IDLE_NS : POLICY_REACH_NS);
 }
 
 /*
@@ -340,14 +425,16 @@ static inline bool policy_look_at_clock(struct clock_pace *pace, u64 vclock, u64
 }
 
 /*
- * key, but not later than the clock will be in POLICY_REACH_NS. policy_reach() takes what runs for tasks of weight 100. Where
- * heavier ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside four
- * of nice -20, one of nice 19 some minutes. So its speed is measured, and the nearer of the two counts.
+ * key, but not later than the clock will be in POLICY_REACH_NS. policy_reach() takes all for tasks of weight 100. Where heavier
+ * ones have the CPUs, the clock is as many times slower, and a light task would wait as many times longer: beside four of nice
+ * -20, one of nice 19 some minutes; where those who wait are light, it is faster, and they would have many times their share. So
+ * its speed is measured, and counts where it is known.
  */
 static inline u64 policy_measured_reach(u64 key, u64 vclock, u32 nr_waiting, u64 reach)
 {
-	key = policy_reach(key, vclock, nr_waiting);
-	return reach && policy_vdiff(key, vclock + reach) > 0 ? vclock + reach : key;
+	if (!reach)
+		return policy_reach(key, vclock, nr_waiting);
+	return policy_vdiff(key, vclock + reach) > 0 ? vclock + reach : key;
 }
 
 /*

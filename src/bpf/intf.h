@@ -206,52 +206,69 @@ struct outcome {
 #include "task_ctx.h"
 
 /*
- * A CPU. Written by the CPU itself (or for it, under its rq lock) but for nr_fresh; read by others that look for one to
- * preempt or for work, so each has cache lines of its own.
+ * A CPU. Written by the CPU itself (or for it, under its rq lock) but for nr_fresh and leaves; the first line is read by
+ * others that look for one to preempt or for work, so each has cache lines of its own.
  */
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
 	u64 burst_before_ns; /* CPU time of the running task's burst before run_start_ns */
 	u64 quantum_ns; /* first quantum of the running task, as far as it protects */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
-	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
+	u64 woke_ns; /* when a task last woke another here */
+	u32 inv_weight_q16; /* of the running task */
+	u32 heavy_inv_q16; /* of the heaviest that this CPU is used to, see policy_heavy() */
 	u32 llc;
 	u32 next_in_llc; /* the next CPU of the LLC, on a ring of them */
-	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
 	u32 nr_fresh; /* tasks in its fresh lane, and those just taken from there; atomic, see count_queued() */
-	u32 maybe_pinned; /* somebody may wait in its lane of pinned tasks; 0: nobody does */
-	u32 taken; /* a higher class has it */
-	/* the CPU's own from here on: sampling, and looking after others */
+	u8 idle; /* what runs is to run where nothing else wants to */
+	u8 leaves; /* what runs has been told to make room */
+	u8 partner; /* what runs has woken the same task again */
+	u8 taken; /* a higher class has it */
+	/* the CPU's own from here on: serving, sampling, and looking after others */
+	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
+	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
+	u32 maybe_pinned; /* bits by enum policy_queue: somebody may wait in its lanes of pinned tasks; 0: nobody does */
+	u32 weight_here_q10; /* what this CPU's task counts in its LLC's weight_running_q10 */
+	u32 wakee_pid; /* whom what runs woke last */
+	u32 rests; /* it is idle, as the count of idle CPUs has it */
+	u32 fair_behind; /* its fair lanes had somebody who has waited for very long, at their last turn */
+	u64 looked_ns; /* when it last looked for those whose CPUs do not come to take them, see relief.bpf.h */
+	u32 looked_llc; /* the other LLC that it looked into last */
+	u32 wakes_made; /* wake-ups made here since what runs was put here */
 	u64 window_ns; /* start */
 	u32 window_bursts;
 	u32 window_kept;
 	u32 keep_shift; /* one burst in 2^keep_shift is kept */
-	u32 wakes_made; /* wake-ups made here since what runs was put here */
+	u32 pad;
 	u64 lease_generation; /* of the models whose lease ran when this CPU looked */
 	u64 lease_seen_ns; /* when it looked */
-	u64 looked_ns; /* when it last looked for those whose CPUs do not come to take them, see relief.bpf.h */
-	u32 looked_llc; /* the other LLC that it looked into last */
-	u32 fair_behind; /* its fair lanes had somebody who has waited for very long, at their last turn */
-	u64 woke_ns; /* when a task last woke another here; read by others, too, but seldom */
+	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
+	u64 pads[4];
 };
-_Static_assert(offsetof(struct cpu_ctx, window_ns) == 64, "what others read is one cache line");
-_Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
+_Static_assert(offsetof(struct cpu_ctx, fair_turn_ns) == 64, "what others read is one cache line");
+_Static_assert(sizeof(struct cpu_ctx) == 192, "a CPU's state fills its cache lines");
 
 /* CPUs that share a last-level cache, and the queues that they share. */
 struct llc_ctx {
-	u64 vclock; /* mean virtual time of the tasks queued here; updates may race, see advance_vclock() */
-	u32 nr_cpus;
-	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
+	u64 vclock; /* mean virtual time of the tasks queued here, by their weights; updates may race, see bound_vruntime() */
+	u64 idle_vclock; /* the same of those that are to run where nothing else wants to */
+	u64 weight_waiting_q10; /* sum of the weights of those that wait in its lanes, but for the idle ones; atomic */
+	u64 weight_running_q10; /* the same of what runs, or ran last, on its CPUs; atomic */
 	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
 	u32 nr_fair; /* the same of its fair lane */
+	u32 nr_idle; /* the same of its idle lane */
+	u32 nr_cpus;
+	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
 	u32 node; /* NUMA node, numbered densely */
-	u32 pad;
+	u64 pad;
+	/* seldom */
 	u64 evened_ns; /* when a task was last moved here because more wait elsewhere */
 	u64 clock_seen; /* vclock when its speed was last looked at, and that moment */
 	u64 clock_seen_ns;
 	u64 clock_reach; /* how far it moves in POLICY_REACH_NS at that speed; 0: not known */
+	u64 pads[4];
 };
-_Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
+_Static_assert(sizeof(struct llc_ctx) == 128, "an LLC's state fills its cache lines");
 
 enum group_idle {
 	GROUP_IDLE_ITSELF = 1 << 0, /* its own cpu.idle */
@@ -307,6 +324,10 @@ struct latencies {
 	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
 	X(queued_fair, "tasks queued in the fair lane")                                                                \
 	X(queued_pinned, "tasks queued for one CPU only")                                                              \
+	X(queued_idle, "tasks queued to run where nothing else wants to")                                              \
+	X(yields, "times a task yielded")                                                                              \
+	X(idle_turns, "turns given to the idle lanes because the kernel would not let them wait for longer")           \
+	X(relooks, "looks of a CPU that would have gone idle beside waiting tasks")                                    \
 	X(kept_running, "slices renewed in place because nothing more urgent waited")                                  \
 	X(preempt_kicks, "running tasks asked to make room for a fresh wake-up")                                       \
 	X(tick_preempts, "running tasks ended at a tick, past their first quantum")                                    \

@@ -32,6 +32,11 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 	if (tctx)
 		begin_burst(p, tctx, wake_flags & SCX_WAKE_SYNC);
 
+	/*
+	 * Not as "sync": the kernel would put p behind the waker, into a local DSQ where nobody can take it, although another CPU
+	 * idles; and not all wakers that say so block at once.
+	 */
+	wake_flags &= ~SCX_WAKE_SYNC;
 	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
 		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
 		idle = cpu >= 0;
@@ -51,6 +56,37 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 	return cpu;
 }
 
+/* What is not to go before others, whatever it has used: of our own threads the trainer is nice; those who feed it are quick. */
+static inline bool waits_behind(struct task_struct *p, struct task_ctx *tctx)
+{
+	return tctx->idle || tctx->yielded || (is_own_task(p) && p->scx.weight < 100);
+}
+
+/* Put p, which is not to wait in a fresh lane, into the fair or idle lane of its LLC or CPU. Under its rq lock. */
+static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum policy_queue queue, s32 cpu,
+			   struct cpu_ctx *cctx, struct llc_ctx *lctx, u64 slice_ns, u64 now_ns, u64 enq_flags)
+{
+	u64 vruntime = tctx->vruntime, vclock = *clock_for(lctx, tctx->idle), key;
+	struct policy_params pp = policy_params();
+	bool pinned = queue == QUEUE_PINNED || queue == QUEUE_IDLE_PINNED;
+	u32 at = pinned ? (u32)cpu : cctx->llc;
+
+	if (tctx->yielded)
+		vruntime = policy_yield_vruntime(&pp, vruntime, vclock, tctx->inv_weight_q16);
+	key = fair_key(p, tctx, vruntime);
+	if (tctx->idle) {
+		COUNT(queued_idle);
+	} else {
+		key = reach_key(lctx, key, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
+		COUNT(queued_fair);
+	}
+	tctx->deadline_after_ns = policy_vdiff(key, vclock);
+	if (pinned)
+		cctx->maybe_pinned |= 1 << queue;
+	count(tctx, queue, at);
+	scx_bpf_dsq_insert_vtime(p, queue_dsq(queue, at), slice_ns, key, enq_flags);
+}
+
 /*
  * Queue a task: one that woke without an idle CPU for it, whose slice ended, or that was taken off a CPU. Runs on any
  * CPU with the lock of p's run queue held; `current` is anything.
@@ -58,13 +94,15 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct policy_params pp = policy_params();
-	s32 cpu = scx_bpf_task_cpu(p), idle_cpu, victim = -1, at = cpu;
+	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	bool pinned = is_pinned(p), woken = enq_flags & SCX_ENQ_WAKEUP;
-	u64 now_ns = scx_bpf_now(), key, slice_ns, vlag;
+	u64 now_ns = scx_bpf_now(), slice_ns, vlag;
 	enum policy_queue queue;
 	struct llc_ctx *lctx;
+	struct place place;
+	s64 ahead;
 
 	lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	if (!tctx || !cctx || !lctx) {
@@ -80,51 +118,45 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
-	/* Of our own threads the trainer is nice; those who feed it are not, and quick. */
-	tctx->lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock),
-				 vlag, is_own_task(p) && p->scx.weight < 100);
-	queue = policy_queue(tctx->lane, pinned);
+	ahead = policy_vdiff(tctx->vruntime, *clock_for(lctx, tctx->idle));
+	tctx->lane =
+		policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), ahead, vlag,
+			    waits_behind(p, tctx) || !policy_has_earned(&pp, tctx->quantum_ns, ahead,
+									tctx->inv_weight_q16, cctx->heavy_inv_q16));
+	queue = policy_queue(tctx->lane, pinned, tctx->idle);
 
 	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
 	if (pinned)
 		COUNT(queued_pinned);
-	if (queue != QUEUE_FRESH) {
-		key = reach_key(lctx, fair_key(p, tctx, tctx->vruntime),
-				policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
-		tctx->deadline_after_ns = policy_vdiff(key, lctx->vclock);
-		COUNT(queued_fair);
-		if (queue == QUEUE_PINNED)
-			cctx->maybe_pinned = 1;
-		else
-			count_fair(tctx, cctx->llc);
-		scx_bpf_dsq_insert_vtime(p, queue == QUEUE_PINNED ? pinned_dsq(cpu) : fair_dsq(cctx->llc), slice_ns,
-					 key, enq_flags);
-	} else {
-		victim = find_preemptible(p, cpu, pinned,
-					  woken && bpf_in_interrupt() ? OCCASION_INTERRUPT : OCCASION_WAKEUP, now_ns);
-		at = victim >= 0 ? victim : serving_cpu(p, cpu, pinned);
+	place = find_place(p, tctx, cpu, pinned, queue == QUEUE_FRESH,
+			   woken && bpf_in_interrupt() ? OCCASION_INTERRUPT : OCCASION_WAKEUP, now_ns);
+	if (queue == QUEUE_FRESH) {
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
-		key = now_ns + tctx->deadline_after_ns;
 		COUNT(queued_fresh);
-		count_fresh(tctx, at);
-		scx_bpf_dsq_insert_vtime(p, fresh_dsq(at), slice_ns, key, enq_flags);
+		count(tctx, QUEUE_FRESH, place.at);
+		scx_bpf_dsq_insert_vtime(p, fresh_dsq(place.at), slice_ns,
+					 policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->sure_long) +
+						 tctx->deadline_after_ns,
+					 enq_flags);
+	} else {
+		queue_by_clock(p, tctx, queue, cpu, cctx, lctx, slice_ns, now_ns, enq_flags);
 	}
+	tctx->yielded = false;
 
 	/*
 	 * Only now look for an idle CPU: one that went idle before the insertion has not seen the task, and one that
 	 * goes idle after it will.
 	 */
 	idle_cpu = claim_idle_cpu(p, cpu, pinned, woken && __COMPAT_is_enq_cpu_selected(enq_flags));
-	switch (policy_call(idle_cpu >= 0, victim >= 0, queue)) {
+	switch (policy_call(idle_cpu >= 0, place.victim >= 0, queue)) {
 	case CALL_IDLE:
 		scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
 		break;
 	case CALL_VICTIM:
-		COUNT(preempt_kicks);
-		scx_bpf_kick_cpu(victim, SCX_KICK_PREEMPT);
+		call_victim(place.victim);
 		break;
 	case CALL_TIMER:
-		set_quantum_timer(at, now_ns);
+		set_quantum_timer(place.at, now_ns);
 		break;
 	case CALL_NOBODY:
 		break;
@@ -135,6 +167,10 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr_waiting)
 {
 	COUNT(kept_running);
+	if (tctx) {
+		tctx->lane = LANE_FAIR;
+		tctx->yielded = false;
+	}
 	scx_bpf_task_set_slice(prev, tctx ? grant_slice(prev, tctx, LANE_FAIR, nr_waiting) : params.slice_min_ns);
 }
 
@@ -146,11 +182,11 @@ static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
 	return fair_key(p, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
 }
 
-/* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in the fair lane of its queues. */
-static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, s32 cpu, u32 llc, bool pinned_wait)
+/* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in two lanes, an LLC's and a CPU's. */
+static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, u64 shared, u64 pinned, bool pinned_wait)
 {
-	return policy_goes_on(running_key(prev, tctx), head_key(fair_dsq(llc)),
-			      pinned_wait ? head_key(pinned_dsq(cpu)) : POLICY_NO_KEY);
+	return policy_goes_on(running_key(prev, tctx), head_key(shared),
+			      pinned_wait ? head_key(pinned) : POLICY_NO_KEY);
 }
 
 /* What ops.dispatch knows of the CPU that looks for a task. */
@@ -160,29 +196,35 @@ struct dispatch {
 	struct cpu_ctx *cctx;
 	struct llc_ctx *lctx;
 	struct task_struct *prev;
-	struct task_ctx *prev_ctx; /* looked up when it is first asked for */
+	struct task_ctx *prev_ctx;
 	u64 now_ns;
 	u32 nr_fresh;
 	u32 per_cpu; /* tasks that wait, per CPU */
 	bool pinned_wait;
+	bool idle_pinned_wait;
 };
 
 /* Try one step of policy_serve. Return true if cpu has a task to run now. From ops.dispatch only. */
 static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bool overdue)
 {
 	switch (step) {
+	case SERVE_IDLE_OVERDUE:
+		if (!take_earlier(idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait))
+			return false;
+		COUNT(idle_turns);
+		return true;
 	case SERVE_FRESH:
 	case SERVE_FRESH_AFTER_ALL:
-		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh);
+		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh, d->now_ns);
 	case SERVE_PREV_BY_KEY:
-		d->prev_ctx = task_ctx_of(d->prev);
-		if (!d->prev_ctx || !prev_is_next(d->prev, d->prev_ctx, d->cpu, d->llc, d->pinned_wait))
+		if (!d->prev_ctx ||
+		    !prev_is_next(d->prev, d->prev_ctx, fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
 			return false;
 		d->cctx->fair_turn_ns = d->now_ns;
 		keep_running(d->prev, d->prev_ctx, d->per_cpu);
 		return true;
 	case SERVE_FAIR:
-		if (!take_fair(d->cpu, d->llc, d->pinned_wait))
+		if (!take_earlier(fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
 			return false;
 		d->cctx->fair_turn_ns = d->now_ns;
 		if (overdue) {
@@ -191,15 +233,42 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 		}
 		return true;
 	case SERVE_PREV:
-		keep_running(d->prev, d->prev_ctx ?: task_ctx_of(d->prev), d->per_cpu);
+	case SERVE_PREV_IDLE:
+		keep_running(d->prev, d->prev_ctx, d->per_cpu);
 		return true;
 	case SERVE_FRESH_OF_LLC:
 		return take_llcs_fresh(d->cctx, d->lctx);
 	case SERVE_OTHER_LLCS:
 		return steal_from_llcs(d->llc, d->lctx);
+	case SERVE_PREV_IDLE_BY_KEY:
+		if (!d->prev_ctx ||
+		    !prev_is_next(d->prev, d->prev_ctx, idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait))
+			return false;
+		keep_running(d->prev, d->prev_ctx, d->per_cpu);
+		return true;
+	case SERVE_IDLE:
+		return take_earlier(idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait);
+	case SERVE_IDLE_OF_OTHER_LLCS:
+		return steal_idle(d->llc);
 	default:
 		return false;
 	}
+}
+
+/*
+ * How many wait in one of cpu's lanes for pinned tasks. They are queued and looked at under the same rq lock: the hint cannot
+ * miss anybody. From ops.dispatch of cpu only.
+ */
+static u32 nr_pinned(struct cpu_ctx *cctx, s32 cpu, enum policy_queue queue)
+{
+	s32 nr;
+
+	if (!(cctx->maybe_pinned & (1 << queue)))
+		return 0;
+	nr = scx_bpf_dsq_nr_queued(queue_dsq(queue, cpu));
+	if (nr <= 0)
+		cctx->maybe_pinned &= ~(1 << queue);
+	return nr > 0 ? nr : 0;
 }
 
 /*
@@ -210,8 +279,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
 	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
-	s32 nr_fair, nr_pinned = 0;
-	u32 step;
+	u32 nr_fair, nr, step;
 
 	if (!d.cctx)
 		return;
@@ -220,13 +288,10 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (!d.lctx)
 		return;
 
-	/* Queued there and looked at here under the same rq lock: the hint cannot miss anybody. */
-	if (d.cctx->maybe_pinned) {
-		nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
-		d.cctx->maybe_pinned = nr_pinned > 0;
-	}
-	d.pinned_wait = nr_pinned > 0;
-	nr_fair = nr_pinned + (READ_ONCE(d.lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(d.llc)) : 0);
+	nr = nr_pinned(d.cctx, cpu, QUEUE_PINNED);
+	d.pinned_wait = nr > 0;
+	/* By our own count, which may be above what waits for a moment: to ask for the lane's length is expensive. */
+	nr_fair = nr + READ_ONCE(d.lctx->nr_fair);
 	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
 	d.cctx->nr_waiting = nr_fair + d.nr_fresh;
 	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + d.nr_fresh;
@@ -242,10 +307,61 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (s.overdue)
 		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.pinned_wait, d.now_ns);
 
+	if (s.prev_runs) {
+		d.prev_ctx = task_ctx_of(prev);
+		if (d.prev_ctx) {
+			s.prev_idle = d.prev_ctx->idle;
+			s.prev_yields = d.prev_ctx->yielded;
+		}
+	}
+	nr = nr_pinned(d.cctx, cpu, QUEUE_IDLE_PINNED);
+	d.idle_pinned_wait = nr > 0;
+	if (nr || READ_ONCE(d.lctx->nr_idle)) {
+		s.idle_waits = true;
+		s.idle_overdue = idle_is_overdue(idle_dsq(d.llc), d.now_ns) ||
+				 (nr && idle_is_overdue(idle_pinned_dsq(cpu), d.now_ns));
+		if (s.prev_idle || !s.fair_waits)
+			d.per_cpu += policy_per_cpu(READ_ONCE(d.lctx->nr_idle), d.lctx->nr_cpus) + nr;
+	}
+
 #pragma unroll
 	for (step = 0; step < NR_SERVE; step++)
 		if (policy_serves(&s, step) && serve(&d, step, s.overdue))
 			return;
+}
+
+/*
+ * cpu goes idle, or no longer is. Runs on cpu under its rq lock. The kernel marks it idle after this, so who queues a task at
+ * this moment may find it busy yet; and a look into a lane fails, if the task is just being moved: it looks once more.
+ */
+void BPF_STRUCT_OPS(ml_update_idle, s32 cpu, bool idle)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
+
+	if (!lctx)
+		return;
+	note_rest(cctx, idle);
+	if (idle && (READ_ONCE(lctx->nr_fresh) || READ_ONCE(lctx->nr_fair) || READ_ONCE(lctx->nr_idle) ||
+		     scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) > 0)) {
+		COUNT(relooks);
+		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+	}
+}
+
+/*
+ * from, which runs, lets others run first; to: all of them, if it is NULL, else that one (KVM). Runs on from's CPU under its rq
+ * lock; `current` is from.
+ */
+bool BPF_STRUCT_OPS(ml_yield, struct task_struct *from, struct task_struct *to)
+{
+	struct task_ctx *tctx = task_ctx_of(from);
+
+	if (tctx)
+		tctx->yielded = true;
+	COUNT(yields);
+	scx_bpf_task_set_slice(from, 0);
+	return true;
 }
 
 /* p becomes runnable. Runs on any CPU under p's rq lock; at a wake-up `current` is as in ops.select_cpu. */
@@ -268,7 +384,8 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *tctx = task_ctx_of(p);
-	u64 now_ns = scx_bpf_now(), before, vclock;
+	u64 now_ns = scx_bpf_now(), before, vclock, *clock;
+	u32 weight, inv_weight_q16;
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 
 	if (!tctx || !lctx)
@@ -277,6 +394,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	note_latency(p, tctx, now_ns);
 	uncount(tctx);
 	join_llc(p, tctx, cctx->llc, lctx);
+	tctx->yielded = false;
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	if (tctx->last_cpu != cpu) {
 		tctx->migrations += tctx->last_cpu >= 0;
@@ -296,16 +414,32 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
 	cctx->quantum_ns = policy_protected_ns(tctx->quantum_ns, tctx->sure_long);
+	inv_weight_q16 = tctx->inv_weight_q16 > ~0U ? ~0U : tctx->inv_weight_q16;
+	cctx->inv_weight_q16 = inv_weight_q16;
+	/* Kernel threads are heavy, or quick, or both: nobody competes with them. */
+	if (!tctx->idle && !(p->flags & PF_KTHREAD))
+		cctx->heavy_inv_q16 = policy_heavy(cctx->heavy_inv_q16, inv_weight_q16);
+	cctx->idle = tctx->idle;
+	cctx->wakee_pid = tctx->wakee_pid;
+	cctx->partner = false;
+	WRITE_ONCE(cctx->leaves, 0);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
 	cctx->wakes_made = 0;
+	note_rest(cctx, 0);
+	weight = counted_weight_q10(tctx);
+	if (weight != cctx->weight_here_q10) {
+		__sync_fetch_and_add(&lctx->weight_running_q10, (s64)weight - cctx->weight_here_q10);
+		cctx->weight_here_q10 = weight;
+	}
 	if (READ_ONCE(cctx->nr_fresh))
 		set_quantum_timer(cpu, now_ns);
 
-	before = lctx->vclock;
+	clock = clock_for(lctx, tctx->idle);
+	before = *clock;
 	vclock = policy_clock_at_run(tctx->lane, tctx->vruntime, before);
 	/* Others move it, too: where it stays, nothing is written. */
 	if (vclock != before)
-		lctx->vclock = vclock;
+		*clock = vclock;
 }
 
 /* p stops running; runnable says whether it would go on. Same context as ops.running. */
@@ -313,13 +447,15 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 	struct task_ctx *tctx = task_ctx_of(p);
+	u64 vused, now_ns, *clock, weight_q10;
 	struct llc_ctx *lctx;
-	u64 vused, now_ns;
+	u32 rivals;
 
 	if (!tctx || !cctx)
 		return;
 
 	WRITE_ONCE(cctx->run_start_ns, 0);
+	tctx->wakee_pid = cctx->wakee_pid;
 	tctx->used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
 	vused = policy_virtual_ns(tctx->used_ns, tctx->inv_weight_q16);
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
@@ -328,9 +464,13 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
-	if (lctx)
-		lctx->vclock += policy_vclock_step(vused, policy_vdiff(tctx->vruntime, lctx->vclock),
-						   cctx->nr_waiting + lctx->nr_cpus);
+	if (lctx) {
+		clock = clock_for(lctx, tctx->idle);
+		weight_q10 = READ_ONCE(lctx->weight_waiting_q10) + READ_ONCE(lctx->weight_running_q10);
+		rivals = tctx->idle ? READ_ONCE(lctx->nr_idle) + lctx->nr_cpus
+				    : policy_rivals(weight_q10, tctx->inv_weight_q16);
+		*clock += policy_vclock_step(vused, policy_vdiff(tctx->vruntime, *clock), rivals);
+	}
 
 	if (tctx->lane != LANE_FAIR && !runnable)
 		return;
@@ -366,8 +506,19 @@ static bool yields_to_fair(struct task_struct *p, u32 llc)
 	struct policy_params pp = policy_params();
 
 	return fctx && tctx &&
-	       policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
-				     burst_used_ns(first, fctx), first->scx.dsq_vtime);
+	       (tctx->idle || policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
+						    burst_used_ns(first, fctx), first->scx.dsq_vtime));
+}
+
+/* Whether somebody waits in the fresh lane that a CPU serves beside its own. */
+static bool neighbour_waits(struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	struct cpu_ctx *next;
+
+	if (!READ_ONCE(lctx->nr_fresh))
+		return false;
+	next = cpu_ctx_of(cctx->next_in_llc);
+	return next && READ_ONCE(next->nr_fresh);
 }
 
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
@@ -376,16 +527,17 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
-	s32 nr_fresh, nr_fair;
+	s32 nr_fresh, nr_fair, nr_pinned;
 
 	group_tick(p);
 	if (!lctx)
 		return;
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
 	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
+	nr_pinned = cctx->maybe_pinned & (1 << QUEUE_PINNED) ? scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) : 0;
 
-	if ((nr_fresh > 0 && !room_in_ns(cpu, OCCASION_TICK, scx_bpf_now())) ||
-	    (nr_fair > 0 && yields_to_fair(p, cctx->llc))) {
+	if (((nr_fresh > 0 || neighbour_waits(cctx, lctx)) && !room_in_ns(cpu, OCCASION_TICK, 0, scx_bpf_now())) ||
+	    (nr_fair > 0 && yields_to_fair(p, cctx->llc)) || (nr_pinned > 0 && cctx->idle)) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}
@@ -450,10 +602,10 @@ void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 	if (!tctx || !cctx)
 		return;
 	lctx = llc_ctx_of(cctx->llc);
-	if (lctx)
-		tctx->vruntime = lctx->vclock;
-	tctx->llc = cctx->llc;
 	update_weight(p, tctx, scx_bpf_now());
+	if (lctx)
+		tctx->vruntime = *clock_for(lctx, tctx->idle);
+	tctx->on_clock = 2 * cctx->llc + tctx->idle;
 }
 
 /* p leaves sched_ext for another class, or exits. Under its rq lock. */
@@ -469,10 +621,26 @@ void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 	tctx->woken = false;
 }
 
+/* The kernel takes every CPU that is online for idle at first. */
+static void note_online(void)
+{
+	const struct cpumask *online = scx_bpf_get_online_cpumask();
+	u32 cpu;
+
+	bpf_for (cpu, 0, nr_cpus) {
+		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+		if (cctx && bpf_cpumask_test_cpu(cpu, online))
+			note_rest(cctx, 1);
+	}
+	scx_bpf_put_cpumask(online);
+}
+
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 {
 	s32 err = create_queues();
 
+	note_online();
 	if (!err)
 		err = create_linger_timer();
 	return err ?: create_quantum_timers();
@@ -486,9 +654,9 @@ void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)
 SCX_OPS_DEFINE(ml_ops, .select_cpu = (void *)ml_select_cpu, .enqueue = (void *)ml_enqueue,
 	       .dispatch = (void *)ml_dispatch, .runnable = (void *)ml_runnable, .running = (void *)ml_running,
 	       .stopping = (void *)ml_stopping, .quiescent = (void *)ml_quiescent, .tick = (void *)ml_tick,
-	       .cpu_release = (void *)ml_cpu_release, .cpu_acquire = (void *)ml_cpu_acquire,
-	       .set_weight = (void *)ml_set_weight, .init_task = (void *)ml_init_task, .enable = (void *)ml_enable,
-	       .disable = (void *)ml_disable, .cgroup_init = (void *)ml_cgroup_init,
-	       .cgroup_exit = (void *)ml_cgroup_exit, .cgroup_move = (void *)ml_cgroup_move,
-	       .cgroup_set_weight = (void *)ml_cgroup_set_weight, .init = (void *)ml_init, .exit = (void *)ml_exit,
-	       .timeout_ms = 10000, .name = "ml");
+	       .yield = (void *)ml_yield, .update_idle = (void *)ml_update_idle, .cpu_release = (void *)ml_cpu_release,
+	       .cpu_acquire = (void *)ml_cpu_acquire, .set_weight = (void *)ml_set_weight,
+	       .init_task = (void *)ml_init_task, .enable = (void *)ml_enable, .disable = (void *)ml_disable,
+	       .cgroup_init = (void *)ml_cgroup_init, .cgroup_exit = (void *)ml_cgroup_exit,
+	       .cgroup_move = (void *)ml_cgroup_move, .cgroup_set_weight = (void *)ml_cgroup_set_weight,
+	       .init = (void *)ml_init, .exit = (void *)ml_exit, .timeout_ms = 10000, .name = "ml");

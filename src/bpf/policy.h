@@ -173,26 +173,99 @@ static inline u32 policy_per_cpu(u32 nr_waiting, u32 nr_cpus)
 }
 
 /*
- * How far the virtual clock of a queue moves when one of nr_active tasks has used vused and is ahead of it by `ahead` now:
- * the mean of all of them. What a task uses up to the clock is credit from its sleep, and moves nothing: those who waited
- * meanwhile would fall behind until they and the sleepers are all at the bound, where nobody comes before anybody.
+ * How many tasks of this one's weight would weigh what all do that compete for the CPUs of an LLC, it among them, rounded up;
+ * weight_q10: the sum of their weights, 1.0 for nice 0.
  */
-static inline u64 policy_vclock_step(u64 vused, s64 ahead, u32 nr_active)
+static inline u32 policy_rivals(u64 weight_q10, u64 inv_weight_q16)
+{
+	/* A quarter of a million of nice -20, and a part in sixteen thousand of nice 0: more makes no difference. */
+	const u64 weight_max_q10 = 1ULL << 33, inv_weight_max_q16 = 1ULL << 30, rivals_max = 1ULL << 20;
+	u64 rivals;
+
+	if (weight_q10 > weight_max_q10)
+		weight_q10 = weight_max_q10;
+	if (inv_weight_q16 > inv_weight_max_q16)
+		inv_weight_q16 = inv_weight_max_q16;
+	rivals = (weight_q10 * inv_weight_q16 + (1ULL << 26) - 1) >> 26;
+	return rivals > rivals_max ? rivals_max : rivals ?: 1;
+}
+
+/*
+ * How far the virtual clock of a queue moves when a task has used vused and is ahead of it by `ahead` now, of tasks that all
+ * together weigh what nr_rivals of it do: real time by the sum of weights, which is the mean of their virtual times by their
+ * weights. By their number, one of nice 19 would move the clock by a second for 20 ms, and all others would lose what they
+ * are behind. What a task uses up to the clock is credit from its sleep, and moves nothing: those who waited meanwhile would
+ * fall behind until they and the sleepers are all at the bound, where nobody comes before anybody.
+ */
+static inline u64 policy_vclock_step(u64 vused, s64 ahead, u32 nr_rivals)
 {
 	u64 beyond = ahead < 0 ? 0 : ahead;
 
 	if (beyond > vused)
 		beyond = vused;
-	return ((beyond >> 8) * policy_recip_q16(nr_active)) >> 8;
+	return ((beyond >> 8) * policy_recip_q16(nr_rivals)) >> 8;
+}
+
+/* Whether a weight is much less than another, by their inverses. */
+static inline bool policy_is_lighter(u64 inv_weight_q16, u64 than_inv_weight_q16)
+{
+	return inv_weight_q16 > 2 * than_inv_weight_q16;
+}
+
+/*
+ * The heaviest weight that a CPU is used to, by its inverse, after a task of this weight has begun to run there: at once where
+ * it is heavier, bit by bit where it is lighter. 0: none has run.
+ */
+#define POLICY_HEAVY_SHIFT 3
+
+static inline u64 policy_heavy(u64 heavy_inv_q16, u64 inv_weight_q16)
+{
+	if (!heavy_inv_q16 || inv_weight_q16 <= heavy_inv_q16)
+		return inv_weight_q16;
+	return heavy_inv_q16 + ((inv_weight_q16 - heavy_inv_q16 + (1 << POLICY_HEAVY_SHIFT) - 1) >> POLICY_HEAVY_SHIFT);
+}
+
+/*
+ * Whether a task has earned a first quantum on a CPU where others are heavier: with it, it must not be further ahead of the
+ * clock than those may be. Otherwise wake-ups and forks of nice 19, a quantum each, would have as much as anybody's.
+ */
+static inline bool policy_has_earned(const struct policy_params *pp, u64 quantum_ns, s64 ahead, u64 inv_weight_q16,
+				     u64 heavy_inv_q16)
+{
+	return !heavy_inv_q16 || !policy_is_lighter(inv_weight_q16, heavy_inv_q16) ||
+	       ahead + (s64)policy_virtual_ns(quantum_ns, inv_weight_q16) <
+		       (s64)policy_virtual_ns(pp->lag_ns, heavy_inv_q16);
 }
 
 /*
  * Which lane a task belongs to. quantum_ns: its first quantum; burst_ns: CPU time since it woke; ahead: its virtual time
- * beyond the clock's. background: it is the trainer, whose work can wait: it must not delay what it learns from.
+ * beyond the clock's. waits: it is not to go before others, whatever it has used, as the trainer, whose work must not delay what
+ * it learns from, one that yields, or one that has not earned it, see policy_has_earned().
  */
-static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag, bool background)
+static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag, bool waits)
 {
-	return burst_ns < quantum_ns && ahead < (s64)vlag && !background ? LANE_FRESH : LANE_FAIR;
+	return burst_ns < quantum_ns && ahead < (s64)vlag && !waits ? LANE_FRESH : LANE_FAIR;
+}
+
+/*
+ * When a task stands in the fresh lane: it waits since it woke, also where it is queued anew, as a higher class took its CPU or
+ * it was preempted by mistake. Whose first quantum does not protect it goes behind those who came meanwhile, or it and they
+ * would take each other's place in turn.
+ */
+static inline u64 policy_fresh_since_ns(u64 wake_ns, u64 now_ns, bool sure_long)
+{
+	return sure_long ? now_ns : wake_ns;
+}
+
+/*
+ * Virtual run time from which the deadline of a task that yields is counted: it forfeits a request, and what it is behind. So it
+ * stands behind those who wait, but not behind what will not run for long.
+ */
+static inline u64 policy_yield_vruntime(const struct policy_params *pp, u64 vruntime, u64 vclock, u64 inv_weight_q16)
+{
+	u64 from = policy_vdiff(vruntime, vclock) > 0 ? vruntime : vclock;
+
+	return from + policy_virtual_ns(pp->first_quantum_ns, inv_weight_q16);
 }
 
 /*
@@ -259,12 +332,12 @@ static inline u64 policy_quantum_ns(const struct policy_params *pp, bool sure, s
 	return high_ns;
 }
 
-/* From when a fresh wake-up may take the place of what runs since run_start_ns. */
-static inline u64 policy_preemptible_at_ns(const struct policy_params *pp, u64 run_start_ns, u64 burst_before_ns,
-					   u64 quantum_ns, u64 protect_until_ns)
+/* From when a fresh wake-up may take the place of what runs since run_start_ns, and has been there for at least after_ns. */
+static inline u64 policy_preemptible_at_ns(u64 run_start_ns, u64 burst_before_ns, u64 quantum_ns, u64 after_ns,
+					   u64 protect_until_ns)
 {
 	u64 left_ns = quantum_ns > burst_before_ns ? quantum_ns - burst_before_ns : 0;
-	u64 at_ns = run_start_ns + (left_ns > pp->preempt_after_ns ? left_ns : pp->preempt_after_ns);
+	u64 at_ns = run_start_ns + (left_ns > after_ns ? left_ns : after_ns);
 
 	return policy_vdiff(at_ns, protect_until_ns) < 0 ? protect_until_ns : at_ns;
 }

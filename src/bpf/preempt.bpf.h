@@ -34,11 +34,18 @@ static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 		.quantum_ns = cctx->quantum_ns,
 		.protect_until_ns = cctx->protect_until_ns,
 		.woke_ns = READ_ONCE(cctx->woke_ns),
+		.inv_weight_q16 = cctx->inv_weight_q16,
+		.heavy_inv_q16 = cctx->heavy_inv_q16,
+		.idle = cctx->idle,
+		.leaves = READ_ONCE(cctx->leaves),
+		.partner = cctx->partner,
 	};
 }
 
-/* Time until what runs on cpu makes room for a fresh wake-up, see policy_room_in_ns(). */
-static u64 room_in_ns(s32 cpu, enum occasion occasion, u64 now_ns)
+/*
+ * Time until what runs on cpu makes room for a fresh wake-up of this inverse weight (0: not known), see policy_room_in_ns().
+ */
+static u64 room_in_ns(s32 cpu, enum occasion occasion, u64 inv_weight_q16, u64 now_ns)
 {
 	struct policy_params pp = policy_params();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -47,60 +54,98 @@ static u64 room_in_ns(s32 cpu, enum occasion occasion, u64 now_ns)
 	if (!cctx)
 		return POLICY_NEVER_NS;
 	o = occupant_of(cctx);
-	return policy_room_in_ns(&pp, &o, occasion, now_ns);
+	return policy_room_in_ns(&pp, &o, occasion, inv_weight_q16, now_ns);
 }
 
-/*
- * The CPU whose running task p, a fresh wake-up, may preempt: its own, or one of the next few of the LLC. Negative
- * where there is none.
- */
-static s32 find_preemptible(struct task_struct *p, s32 cpu, bool pinned, enum occasion occasion, u64 now_ns)
+/* Whether a higher class has a CPU. It need not have told: one that starts on an idle CPU takes it from nobody. */
+static bool is_taken(struct cpu_ctx *cctx, s32 cpu)
 {
-	struct cpu_ctx *octx;
+	struct task_struct *curr;
+
+	if (READ_ONCE(cctx->taken))
+		return true;
+	if (READ_ONCE(cctx->run_start_ns) || READ_ONCE(cctx->rests))
+		return false;
+	/* It seems to run nothing, and does not rest. */
+	bpf_rcu_read_lock();
+	curr = __COMPAT_scx_bpf_cpu_curr(cpu);
+	/* MAX_RT_PRIO of the kernel: those of real-time and deadline tasks are below. The stopper's is, too. */
+	bool taken = curr && curr->prio < 100;
+	bpf_rcu_read_unlock();
+	return taken;
+}
+
+/* What a search for a CPU has come to, for a task that none idles for. */
+struct place {
+	s32 victim; /* CPU whose task makes room now; negative: none */
+	s32 at; /* CPU in whose fresh lane the task waits */
+};
+
+/*
+ * Where p is to run that finds no idle CPU: the CPU whose running task it may preempt, its own or one of the next few of the
+ * LLC; and where it waits otherwise. If it is not fresh, only those are preempted that are to run where nothing else wants to.
+ */
+static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32 cpu, bool pinned, bool fresh,
+			       enum occasion occasion, u64 now_ns)
+{
+	struct place place = {.victim = -EBUSY, .at = cpu};
+	struct cpu_ctx *octx = cpu_ctx_of(cpu), *cctx = octx;
+	u64 own_in_ns, in_ns, inv_weight_q16 = tctx->inv_weight_q16;
+	bool taken;
 	u32 i, other = cpu;
 
-	if (!room_in_ns(cpu, occasion, now_ns))
-		return cpu;
-	if (pinned || nr_cpus == 1)
-		return -EBUSY;
-	bpf_for (i, 0, POLICY_SCAN_MAX) {
-		octx = cpu_ctx_of(other);
-		if (!octx)
-			break;
-		other = octx->next_in_llc;
-		if (other == cpu)
-			break;
-		if (bpf_cpumask_test_cpu(other, p->cpus_ptr) && !room_in_ns(other, occasion, now_ns))
-			return other;
+	if (!cctx || tctx->idle || tctx->yielded)
+		return place;
+	own_in_ns = fresh                         ? room_in_ns(cpu, occasion, inv_weight_q16, now_ns)
+		    : cctx->idle && !cctx->leaves ? 0
+						  : POLICY_NEVER_NS;
+	if (!own_in_ns && READ_ONCE(cctx->run_start_ns)) {
+		place.victim = cpu;
+		return place;
 	}
-	return -EBUSY;
-}
-
-/*
- * The CPU in whose fresh lane p is to wait: its own, or, as long as a higher class has that, one of the next few of the LLC.
- */
-static s32 serving_cpu(struct task_struct *p, s32 cpu, bool pinned)
-{
-	struct cpu_ctx *octx = cpu_ctx_of(cpu);
-	u32 i, other;
-
-	if (!octx || !READ_ONCE(octx->taken) || pinned)
-		return cpu;
+	if (pinned || nr_cpus == 1)
+		return place;
+	taken = is_taken(cctx, cpu);
 	bpf_for (i, 0, POLICY_SCAN_MAX) {
 		other = octx->next_in_llc;
 		octx = cpu_ctx_of(other);
 		if (!octx || other == cpu)
 			break;
-		if (!READ_ONCE(octx->taken) && bpf_cpumask_test_cpu(other, p->cpus_ptr))
-			return other;
+		if (!fresh && !octx->idle)
+			continue;
+		if (!bpf_cpumask_test_cpu(other, p->cpus_ptr))
+			continue;
+		in_ns = room_in_ns(other, occasion, inv_weight_q16, now_ns);
+		if (!in_ns) {
+			place.victim = place.at = other;
+			break;
+		}
+		if (place.at != cpu || !fresh)
+			continue;
+		if (taken ? !is_taken(octx, other)
+			  : policy_waits_elsewhere(own_in_ns, READ_ONCE(cctx->nr_fresh), in_ns,
+						   READ_ONCE(octx->nr_fresh)))
+			place.at = other;
 	}
-	return cpu;
+	return place;
+}
+
+/* Tell the CPU that p, which has been queued, takes the place of what runs there. */
+static void call_victim(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	/* Until it has switched, others look elsewhere. Where what runs there has changed meanwhile, that makes room. */
+	if (cctx)
+		WRITE_ONCE(cctx->leaves, 1);
+	COUNT(preempt_kicks);
+	scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 }
 
 /* See to it that what runs on cpu ends with its first quantum if somebody fresh waits. Any context but NMI. */
 static void set_quantum_timer(s32 cpu, u64 now_ns)
 {
-	u64 in_ns = room_in_ns(cpu, OCCASION_TIMER, now_ns), fires_ns = now_ns + in_ns;
+	u64 in_ns = room_in_ns(cpu, OCCASION_TIMER, 0, now_ns), fires_ns = now_ns + in_ns;
 	struct quantum_timer *t;
 	u32 key = cpu;
 
@@ -123,7 +168,7 @@ static int quantum_ended(void *map, u32 *key, struct quantum_timer *t)
 	t->fires_ns = 0;
 	if (scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) <= 0)
 		return 0;
-	if (!room_in_ns(cpu, OCCASION_TIMER, now_ns)) {
+	if (!room_in_ns(cpu, OCCASION_TIMER, 0, now_ns)) {
 		COUNT(timer_preempts);
 		scx_bpf_kick_cpu(cpu, SCX_KICK_PREEMPT);
 	} else {

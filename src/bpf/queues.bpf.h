@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else.
+ * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else; idle lanes,
+ * like the fair ones, for what is to run where nothing else wants to.
  *
  * Fresh wake-ups are short and many: they wait where their cache is, and a CPU that has none of its own takes a
  * neighbour's. What is in the fair lane runs for long: there, sharing one order matters more than the cache.
@@ -14,26 +15,35 @@
 
 #include "group.bpf.h"
 
-/* DSQ ids: what kind in the upper half, LLC or CPU in the lower. */
-enum dsq_kind {
-	DSQ_FRESH = 1ULL << 32, /* + CPU */
-	DSQ_FAIR = 2ULL << 32, /* + LLC */
-	DSQ_PINNED = 3ULL << 32, /* + CPU: a fair lane for one CPU only */
-};
+/* DSQ ids: 1 + enum policy_queue in the upper half, LLC or CPU in the lower. */
+static inline u64 queue_dsq(enum policy_queue queue, u32 at)
+{
+	return ((u64)queue + 1) << 32 | at;
+}
 
 static inline u64 fresh_dsq(s32 cpu)
 {
-	return DSQ_FRESH + (u32)cpu;
+	return queue_dsq(QUEUE_FRESH, cpu);
 }
 
 static inline u64 fair_dsq(u32 llc)
 {
-	return DSQ_FAIR + llc;
+	return queue_dsq(QUEUE_FAIR, llc);
 }
 
 static inline u64 pinned_dsq(s32 cpu)
 {
-	return DSQ_PINNED + (u32)cpu;
+	return queue_dsq(QUEUE_PINNED, cpu);
+}
+
+static inline u64 idle_dsq(u32 llc)
+{
+	return queue_dsq(QUEUE_IDLE, llc);
+}
+
+static inline u64 idle_pinned_dsq(s32 cpu)
+{
+	return queue_dsq(QUEUE_IDLE_PINNED, cpu);
 }
 
 static s32 create_queues(void)
@@ -42,6 +52,8 @@ static s32 create_queues(void)
 
 	bpf_for (llc, 0, nr_llcs) {
 		err = scx_bpf_create_dsq(fair_dsq(llc), NUMA_NO_NODE);
+		if (!err)
+			err = scx_bpf_create_dsq(idle_dsq(llc), NUMA_NO_NODE);
 		if (err)
 			return err;
 	}
@@ -49,6 +61,8 @@ static s32 create_queues(void)
 		err = scx_bpf_create_dsq(fresh_dsq(cpu), NUMA_NO_NODE);
 		if (!err)
 			err = scx_bpf_create_dsq(pinned_dsq(cpu), NUMA_NO_NODE);
+		if (!err)
+			err = scx_bpf_create_dsq(idle_pinned_dsq(cpu), NUMA_NO_NODE);
 		if (err)
 			return err;
 	}
@@ -64,19 +78,18 @@ static u64 head_key(u64 dsq)
 }
 
 /*
- * Move the task with the earliest deadline of cpu's fair lanes, its own and its LLC's, to its local DSQ. From
- * ops.dispatch of cpu only. Return true if there was one.
+ * Move the task with the earliest deadline of two lanes, an LLC's and that of what may run on this CPU only, to the CPU's local
+ * DSQ. From ops.dispatch of that CPU only. Return true if there was one.
  */
-static bool take_fair(s32 cpu, u32 llc, bool pinned_wait)
+static bool take_earlier(u64 shared, u64 pinned, bool pinned_wait)
 {
 	if (pinned_wait) {
-		if (policy_shared_first(head_key(fair_dsq(llc)), head_key(pinned_dsq(cpu))) &&
-		    scx_bpf_dsq_move_to_local(fair_dsq(llc), 0))
+		if (policy_shared_first(head_key(shared), head_key(pinned)) && scx_bpf_dsq_move_to_local(shared, 0))
 			return true;
-		if (scx_bpf_dsq_move_to_local(pinned_dsq(cpu), 0))
+		if (scx_bpf_dsq_move_to_local(pinned, 0))
 			return true;
 	}
-	return scx_bpf_dsq_move_to_local(fair_dsq(llc), 0);
+	return scx_bpf_dsq_move_to_local(shared, 0);
 }
 
 /* i, which is below 2 * n, on a ring of n. */
@@ -92,50 +105,67 @@ static inline u32 on_ring(u32 i, u32 n)
  * of these, so that the counts cannot drift, and they are never below what waits. For a moment they may be above: that
  * costs a look in vain.
  */
-#define COUNTED_FAIR (1U << 31) /* of counted_at: in the fair lane of an LLC */
+#define COUNTED_QUEUE_SHIFT 28
+#define COUNTED_WEIGHT_SHIFT 32
+#define COUNTED_AT_MASK ((1ULL << COUNTED_QUEUE_SHIFT) - 1)
 
-static void count_queued(u32 at, s32 by)
+/* by: 1, or -1 as it was counted. counted: 1 + LLC or CPU, the queue, the weight. */
+static void count_queued(u64 counted, s32 by)
 {
-	u32 id = (at & ~COUNTED_FAIR) - 1;
-	struct cpu_ctx *cctx;
+	u64 weight_q10 = counted >> COUNTED_WEIGHT_SHIFT;
+	enum policy_queue queue = (counted >> COUNTED_QUEUE_SHIFT) & 7;
+	u32 id = (counted & COUNTED_AT_MASK) - 1;
+	struct cpu_ctx *cctx = NULL;
 	struct llc_ctx *lctx;
 
-	if (at & COUNTED_FAIR) {
-		lctx = llc_ctx_of(id);
-		if (lctx)
-			__sync_fetch_and_add(&lctx->nr_fair, by);
-	} else {
+	if (queue != QUEUE_FAIR && queue != QUEUE_IDLE) {
 		cctx = cpu_ctx_of(id);
-		lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
-		if (lctx) {
+		if (!cctx)
+			return;
+		id = cctx->llc;
+	}
+	lctx = llc_ctx_of(id);
+	if (!lctx)
+		return;
+	if (weight_q10)
+		__sync_fetch_and_add(&lctx->weight_waiting_q10, by * (s64)weight_q10);
+	if (queue == QUEUE_FRESH) {
+		if (cctx)
 			__sync_fetch_and_add(&cctx->nr_fresh, by);
-			__sync_fetch_and_add(&lctx->nr_fresh, by);
-		}
+		__sync_fetch_and_add(&lctx->nr_fresh, by);
+	} else if (queue == QUEUE_FAIR) {
+		__sync_fetch_and_add(&lctx->nr_fair, by);
+	} else if (queue == QUEUE_IDLE) {
+		__sync_fetch_and_add(&lctx->nr_idle, by);
 	}
 }
 
-/* The task is about to be queued in cpu's fresh lane, or in llc's fair lane. Under its rq lock, as all that count. */
-static void count_fresh(struct task_ctx *tctx, s32 cpu)
+/* Weight that a task has in the sums of its LLC: none where it is idle, for then it is as if it were not there. Never 0 otherwise. */
+static inline u32 counted_weight_q10(const struct task_ctx *tctx)
 {
-	tctx->counted_at = cpu + 1;
-	count_queued(tctx->counted_at, 1);
+	return tctx->idle ? 0 : (tctx->weight_q20 >> 10 ?: 1);
 }
 
-static void count_fair(struct task_ctx *tctx, u32 llc)
+/* The task is about to be put into a queue, of CPU or LLC `at`. */
+static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at)
 {
-	tctx->counted_at = COUNTED_FAIR | (llc + 1);
-	count_queued(tctx->counted_at, 1);
+	u64 counted =
+		(u64)counted_weight_q10(tctx) << COUNTED_WEIGHT_SHIFT | (u64)queue << COUNTED_QUEUE_SHIFT | (at + 1);
+
+	WRITE_ONCE(tctx->counted, counted);
+	count_queued(counted, 1);
 }
 
 /* The task waits nowhere any more. */
 static void uncount(struct task_ctx *tctx)
 {
-	u32 at = tctx->counted_at;
+	u64 counted;
 
-	if (!at)
+	if (!READ_ONCE(tctx->counted))
 		return;
-	tctx->counted_at = 0;
-	count_queued(at, -1);
+	counted = __sync_lock_test_and_set(&tctx->counted, 0);
+	if (counted)
+		count_queued(counted, -1);
 }
 
 /*
@@ -161,14 +191,23 @@ static bool take_neighbours_fresh(u32 other, u32 nr)
 }
 
 /*
- * Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's, before it turns to its fair lane. From
- * ops.dispatch of cpu only.
+ * Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's, before it turns to its fair lane; its
+ * neighbour's first where that has waited for longer. From ops.dispatch of cpu only.
  */
-static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 nr_own)
+static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 nr_own, u64 now_ns)
 {
+	u32 next = cctx->next_in_llc;
+	bool others = READ_ONCE(lctx->nr_fresh) > nr_own && lctx->nr_cpus > POLICY_FRESH_NEIGHBOURS;
+
+	/* To look at heads is expensive: as often as it matters. */
+	if (nr_own && others && now_ns - cctx->compared_ns >= POLICY_TICK_NS / 4) {
+		cctx->compared_ns = now_ns;
+		if (policy_neighbour_first(head_key(fresh_dsq(cpu)), head_key(fresh_dsq(next))) &&
+		    take_neighbours_fresh(next, POLICY_FRESH_NEIGHBOURS))
+			return true;
+	}
 	return (nr_own && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
-	       (READ_ONCE(lctx->nr_fresh) && lctx->nr_cpus > POLICY_FRESH_NEIGHBOURS &&
-		take_neighbours_fresh(cctx->next_in_llc, POLICY_FRESH_NEIGHBOURS));
+	       (others && take_neighbours_fresh(next, POLICY_FRESH_NEIGHBOURS));
 }
 
 /* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle. From ops.dispatch of cpu only. */
@@ -210,6 +249,25 @@ static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
 	return false;
 }
 
+/* Take an idle task from another LLC. From ops.dispatch of a CPU of llc only. */
+static bool steal_idle(u32 llc)
+{
+	u32 i;
+
+	bpf_for (i, 1, nr_llcs) {
+		u32 victim = on_ring(llc + i, nr_llcs);
+		struct llc_ctx *vctx = llc_ctx_of(victim);
+
+		if (!vctx)
+			return false;
+		if (READ_ONCE(vctx->nr_idle) && scx_bpf_dsq_move_to_local(idle_dsq(victim), 0)) {
+			COUNT(llc_steals);
+			return true;
+		}
+	}
+	return false;
+}
+
 /* key, but not later than the clock of an LLC, for whose CPUs nr_waiting wait each, reaches within POLICY_REACH_NS. */
 static u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
 {
@@ -229,22 +287,29 @@ static u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
 	return policy_measured_reach(key, vclock, nr_waiting, pace.reach);
 }
 
+/* The clock of those that compete with tctx in an LLC: idle ones have their own. */
+static inline u64 *clock_for(struct llc_ctx *lctx, bool idle)
+{
+	return idle ? &lctx->idle_vclock : &lctx->vclock;
+}
+
 /*
  * Put tctx's virtual time on llc's clock, that of `to`, keeping how far ahead or behind the task is, and bound that by the
  * lag. Return that bound, in its virtual time.
  */
 static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struct llc_ctx *to)
 {
-	u64 vlag;
+	u32 on_clock = 2 * llc + tctx->idle;
+	u64 vlag, vclock = *clock_for(to, tctx->idle);
 
-	if (tctx->llc != llc) {
-		struct llc_ctx *from = llc_ctx_of(tctx->llc);
+	if (tctx->on_clock != on_clock) {
+		struct llc_ctx *from = llc_ctx_of(tctx->on_clock / 2);
 
-		tctx->vruntime += to->vclock - (from ? from->vclock : to->vclock);
-		tctx->llc = llc;
+		tctx->vruntime += vclock - (from ? *clock_for(from, tctx->on_clock & 1) : vclock);
+		tctx->on_clock = on_clock;
 	}
 	vlag = policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
-	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, to->vclock, vlag, !burst_used_ns(p, tctx));
+	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, vclock, vlag, !burst_used_ns(p, tctx));
 	return vlag;
 }
 
@@ -284,10 +349,30 @@ static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 			       tctx->steer_margin_q16);
 }
 
+/*
+ * CPUs that are idle, in a cache line of its own: so that claims are not tried where there are none. Never below what the
+ * kernel's mask of them has, but for a CPU that went idle while it was not told to us (bypassed, as in suspend); that ends
+ * with its next task.
+ */
+struct resting {
+	u64 cpus;
+	u64 pad[7];
+};
+struct resting nr_resting SEC(".bss.resting") __attribute__((aligned(64)));
+
+/* cpu goes idle, or no longer is. Under its rq lock. */
+static inline void note_rest(struct cpu_ctx *cctx, u32 rests)
+{
+	if (cctx->rests == rests)
+		return;
+	cctx->rests = rests;
+	__sync_fetch_and_add(&nr_resting.cpus, rests ? 1 : -1);
+}
+
 /* An idle CPU for the first task of a DSQ, claimed, or negative. */
 static s32 claim_idle_cpu_for_head(u64 dsq)
 {
-	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
+	struct task_struct *p = READ_ONCE(nr_resting.cpus) ? __COMPAT_scx_bpf_dsq_peek(dsq) : NULL;
 
 	return p ? scx_bpf_pick_idle_cpu(p->cpus_ptr, 0) : -EBUSY;
 }
@@ -298,6 +383,8 @@ static s32 claim_idle_cpu_for_head(u64 dsq)
  */
 static s32 claim_idle_cpu(struct task_struct *p, s32 cpu, bool pinned, bool looked)
 {
+	if (!READ_ONCE(nr_resting.cpus))
+		return -EBUSY;
 	if (pinned || nr_cpus == 1)
 		return scx_bpf_test_and_clear_cpu_idle(cpu) ? cpu : -EBUSY;
 	if (!looked && __COMPAT_HAS_scx_bpf_select_cpu_and)

@@ -43,6 +43,12 @@ static bool fair_is_behind(s32 cpu, u32 llc, bool pinned_wait, u64 now_ns)
 	       (pinned_wait && head_is_forgotten(pinned_dsq(cpu), LANE_FAIR, now_ns));
 }
 
+/* Whether the first of an idle lane has waited for so long that it is to run although others want to. */
+static bool idle_is_overdue(u64 dsq, u64 now_ns)
+{
+	return policy_idle_overdue(waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns));
+}
+
 /* Take one from the fresh lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
 static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
 {
@@ -103,8 +109,8 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 	return false;
 }
 
-/* Put one of the last of a fair lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
-static void relieve_last(u64 dsq, u64 now_ns)
+/* Put one of the last of a fair or idle lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
+static void relieve_last(u64 dsq, bool idle, u64 now_ns)
 {
 	u64 first_key = head_key(dsq);
 	struct bpf_iter_scx_dsq last;
@@ -117,7 +123,7 @@ static void relieve_last(u64 dsq, u64 now_ns)
 
 		if (!p)
 			break;
-		if (policy_is_stuck(waits_ns(p, now_ns))) {
+		if (policy_is_stuck(idle, waits_ns(p, now_ns))) {
 			scx_bpf_dsq_move_set_vtime(&last, first_key - 1);
 			if (scx_bpf_dsq_move_vtime(&last, p, dsq, 0))
 				COUNT(reliefs);
@@ -134,9 +140,13 @@ static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, 
 		return false;
 	cctx->looked_ns = now_ns;
 	if (READ_ONCE(lctx->nr_fair))
-		relieve_last(fair_dsq(llc), now_ns);
+		relieve_last(fair_dsq(llc), false, now_ns);
 	if (pinned_wait)
-		relieve_last(pinned_dsq(cpu), now_ns);
+		relieve_last(pinned_dsq(cpu), false, now_ns);
+	if (READ_ONCE(lctx->nr_idle))
+		relieve_last(idle_dsq(llc), true, now_ns);
+	if (cctx->maybe_pinned & (1 << QUEUE_IDLE_PINNED))
+		relieve_last(idle_pinned_dsq(cpu), true, now_ns);
 	/* Of two, each is the other's neighbour. */
 	if (lctx->nr_cpus > 2 && READ_ONCE(lctx->nr_fresh) &&
 	    relieve_lanes(cctx->next_in_llc, lctx->nr_cpus - 1, now_ns))

@@ -11,16 +11,17 @@
  */
 struct task_ctx {
 	/* every switch */
-	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
+	u64 vruntime; /* weighted CPU time, on the virtual clock on_clock */
 	u64 inv_weight_q16; /* 1 / effective weight */
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
 	u64 queued_ns; /* runnable since; 0 while running or blocked */
-	u64 quantum_ns; /* first quantum of this burst */
-	u32 llc;
-	u32 counted_at; /* 1 + the CPU in whose fresh lane it is counted, or the LLC, see count_queued(); 0: nowhere */
+	u64 counted; /* where it is counted as waiting, and with what weight, see count_queued(); 0: nowhere; atomic */
+	u32 on_clock; /* whose clock vruntime is on: 2 * LLC, and 1 for the one of idle tasks */
+	u32 wakee_pid; /* whom it woke last */
 
 	/* queueing and slices */
+	u64 quantum_ns; /* first quantum of this burst */
 	u64 used_ns; /* of the last slice */
 	u64 granted_ns; /* last slice */
 	u64 slice_ns; /* first slice of this burst, for the record */
@@ -39,6 +40,8 @@ struct task_ctx {
 	u8 steered; /* the last slice came from the prediction */
 	u8 slice_source; /* enum slice_source, of the last slice */
 	u8 woken; /* and has not run since */
+	u8 yielded; /* and has not been queued since */
+	u8 pad0[7];
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */

@@ -25,9 +25,12 @@ pub struct LlcQueues {
     pub node: u32,
     /// As a walk along the ring meets them.
     pub cpus: Vec<u32>,
-    /// Tasks in the fresh lanes of its CPUs, and in its fair lane.
+    /// Tasks in the fresh lanes of its CPUs, in its fair lane, and in its idle lane.
     pub fresh: u32,
     pub fair: u32,
+    pub idle: u32,
+    /// Sum of the weights of those that wait in the lanes of it and its CPUs, but for the idle ones; 1024 for nice 0.
+    pub weight_q10: u64,
 }
 
 /// A CPU.
@@ -76,6 +79,8 @@ impl Queues {
                     cpus: ring(cpus, llc.first_cpu),
                     fresh: llc.nr_fresh,
                     fair: llc.nr_fair,
+                    idle: llc.nr_idle,
+                    weight_q10: llc.weight_waiting_q10,
                 })
                 .collect(),
             cpus: cpus
@@ -95,7 +100,7 @@ impl Queues {
         let in_llcs = self
             .llcs
             .iter()
-            .map(|l| u64::from(l.fresh) + u64::from(l.fair));
+            .map(|l| u64::from(l.fresh) + u64::from(l.fair) + u64::from(l.idle));
         in_llcs.sum()
     }
 }

@@ -2,6 +2,7 @@
 //! the kernel. They change the machine's scheduling, so they run one at a time (`--test-threads=1`).
 
 mod bad_days;
+mod duties;
 mod explain;
 mod fairness;
 mod forged;

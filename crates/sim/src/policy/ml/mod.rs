@@ -190,8 +190,15 @@ impl Ml {
         let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let ahead = native::policy_vdiff(ctx.vruntime, self.llcs[llc as usize].vclock);
         let used_ns = m.burst_used_ns(t);
-        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, false);
-        let queue = native::policy_queue(lane, false);
+        let earned = native::policy_has_earned(
+            &self.pp,
+            ctx.quantum_ns,
+            ahead,
+            ctx.inv_weight_q16,
+            self.cpus[cpu as usize].runs.heavy_inv_q16,
+        );
+        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, !earned);
+        let queue = native::policy_queue(lane, false, false);
         let vruntime = ctx.vruntime;
         self.ctx_mut(t).lane = lane;
         let nr_waiting =
@@ -199,13 +206,14 @@ impl Ml {
         self.grant_slice(m, t, lane, nr_waiting);
 
         let (mut victim, mut at) = (None, cpu);
+        self.llcs[llc as usize].weight_waiting_q10 += self.ctx(t).weight_q10;
         if queue == intf::policy_queue_QUEUE_FRESH {
-            victim = self.find_preemptible(m, cpu, Self::occasion_of(m, t, woken));
-            at = victim.unwrap_or(cpu);
+            (victim, at) = self.find_place(m, t, cpu, Self::occasion_of(m, t, woken));
             let ctx = self.ctx(t);
+            let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, ctx.yields);
             let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
             self.counters.queued_fresh += 1;
-            self.fresh[at as usize].insert(t, m.now_ns + delay_ns);
+            self.fresh[at as usize].insert(t, since_ns + delay_ns);
             self.fresh_waiting.insert(at);
         } else {
             let key = self.fair_key(m, t, vruntime);
@@ -223,6 +231,7 @@ impl Ml {
         ) {
             (intf::policy_call_CALL_IDLE, Some(idle)) => m.resched(idle),
             (intf::policy_call_CALL_VICTIM, Some(victim)) => {
+                self.cpus[victim as usize].runs.leaves = 1;
                 self.counters.preempt_kicks += 1;
                 m.resched(victim);
             }
@@ -263,6 +272,7 @@ impl Ml {
     /// keep_running().
     fn keep_running(&mut self, m: &mut Machine, prev: TaskId, nr_waiting: u32) -> Pick {
         self.counters.kept_running += 1;
+        self.ctx_mut(prev).lane = FAIR;
         self.grant_slice(m, prev, FAIR, nr_waiting);
         Pick::Keep
     }
@@ -295,6 +305,7 @@ impl Ml {
             fair_waits: (nr_fair > 0).into(),
             overdue: overdue.into(),
             prev_runs: prev.is_some().into(),
+            ..Default::default()
         };
         (0..intf::policy_serve_NR_SERVE)
             .filter(|&step| native::policy_serves(&known, step))
@@ -342,6 +353,16 @@ impl Ml {
         }
     }
 
+    /// The next CPU on the ring of its LLC.
+    fn neighbour(&self, m: &Machine, cpu: CpuId) -> CpuId {
+        let range = m.topology.llc(m.topology.llc_of(cpu));
+        if cpu + 1 < range.end {
+            cpu + 1
+        } else {
+            range.start
+        }
+    }
+
     fn has_fresh(&self, cpu: CpuId) -> bool {
         !self.fresh[cpu as usize].is_empty()
     }
@@ -354,6 +375,9 @@ impl Policy for Ml {
         self.tasks.push(TaskCtx {
             vruntime: self.llcs[llc as usize].vclock,
             inv_weight_q16: 100 * INV_WEIGHT_ONE_Q16 / u64::from(m.task(t).weight),
+            weight_q10: (1024 * u64::from(m.task(t).weight) / 100).max(1),
+            wake_ns: 0,
+            wakee: None,
             llc,
             lane: NONE,
             exec_at_run_ns: 0,
@@ -373,9 +397,13 @@ impl Policy for Ml {
         if let Waker::Task(waker) = m.task(t).waker
             && m.task(waker).state == State::Running
         {
-            self.cpus[m.task(waker).cpu as usize].runs.woke_ns = clock_ns(m);
+            let c = &mut self.cpus[m.task(waker).cpu as usize];
+            c.runs.woke_ns = clock_ns(m);
+            c.runs.partner = (c.wakee == Some(t)).into();
+            c.wakee = Some(t);
         }
         self.ctx_mut(t).queued_ns = clock_ns(m);
+        self.ctx_mut(t).wake_ns = m.now_ns;
         self.begin_burst(m, t);
         let near = m.task(t).cpu;
         if let Some(cpu) = m.claim_idle(near) {
@@ -405,7 +433,17 @@ impl Policy for Ml {
         let ctx = self.ctx_mut(t);
         ctx.queued_ns = 0;
         let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.yields);
-        let runs = &mut self.cpus[cpu as usize].runs;
+        let (inv_weight_q16, weight_q10, wakee) = (ctx.inv_weight_q16, ctx.weight_q10, ctx.wakee);
+        let c = &mut self.cpus[cpu as usize];
+        let running = &mut self.llcs[llc as usize].weight_running_q10;
+        *running = *running + weight_q10 - c.weight_here_q10;
+        c.weight_here_q10 = weight_q10;
+        c.wakee = wakee;
+        let runs = &mut c.runs;
+        runs.inv_weight_q16 = inv_weight_q16;
+        runs.heavy_inv_q16 = native::policy_heavy(runs.heavy_inv_q16, inv_weight_q16);
+        runs.leaves = 0;
+        runs.partner = 0;
         runs.quantum_ns = quantum_ns;
         runs.burst_before_ns = used_ns;
         runs.run_start_ns = clock_ns(m);
@@ -424,15 +462,18 @@ impl Policy for Ml {
         let llc = m.topology.llc_of(cpu);
         let c = &mut self.cpus[cpu as usize];
         c.runs.run_start_ns = 0;
-        let nr_waiting = c.nr_waiting;
+        let wakee = c.wakee;
         let ctx = self.ctx_mut(t);
+        ctx.wakee = wakee;
         let vused = native::policy_virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
-        let (fair, vruntime) = (ctx.lane == FAIR, ctx.vruntime);
-        let vclock = &mut self.llcs[llc as usize].vclock;
-        let ahead = native::policy_vdiff(vruntime, *vclock);
-        *vclock += native::policy_vclock_step(vused, ahead, nr_waiting + m.topology.per_llc());
+        let (fair, vruntime, inv_weight_q16) = (ctx.lane == FAIR, ctx.vruntime, ctx.inv_weight_q16);
+        let to = &mut self.llcs[llc as usize];
+        let weight_q10 = to.weight_waiting_q10 + to.weight_running_q10;
+        let rivals = native::policy_rivals(weight_q10, inv_weight_q16);
+        let ahead = native::policy_vdiff(vruntime, to.vclock);
+        to.vclock += native::policy_vclock_step(vused, ahead, rivals);
         if fair {
             self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
         }
@@ -455,8 +496,8 @@ impl Policy for Ml {
     fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, ticked: bool) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
-        if self.has_fresh(cpu) {
-            if self.room_in_ns(m, cpu, if ticked { TICK } else { TIMER }) == 0 {
+        if self.has_fresh(cpu) || (ticked && self.has_fresh(self.neighbour(m, cpu))) {
+            if self.room_in_ns(m, cpu, 0, if ticked { TICK } else { TIMER }) == 0 {
                 m.task_mut(t).slice_ns = 0;
                 self.counters.quantum_preempts += 1;
             } else if m.cpu(cpu).alarm_ns == FOREVER_NS {

@@ -24,21 +24,32 @@ impl Ml {
     }
 
     /// room_in_ns().
-    pub(super) fn room_in_ns(&self, m: &Machine, cpu: CpuId, occasion: u32) -> u64 {
+    pub(super) fn room_in_ns(
+        &self,
+        m: &Machine,
+        cpu: CpuId,
+        inv_weight_q16: u64,
+        occasion: u32,
+    ) -> u64 {
         let runs = &self.cpus[cpu as usize].runs;
-        native::policy_room_in_ns(&self.pp, runs, self.occasion(occasion), clock_ns(m))
+        let occasion = self.occasion(occasion);
+        native::policy_room_in_ns(&self.pp, runs, occasion, inv_weight_q16, clock_ns(m))
     }
 
-    /// find_preemptible().
-    pub(super) fn find_preemptible(
+    /// find_place(): the CPU whose task makes room, and the one in whose fresh lane `t` waits.
+    pub(super) fn find_place(
         &self,
         m: &mut Machine,
+        t: TaskId,
         cpu: CpuId,
         occasion: u32,
-    ) -> Option<CpuId> {
-        if self.room_in_ns(m, cpu, occasion) == 0 {
-            return Some(cpu);
+    ) -> (Option<CpuId>, CpuId) {
+        let inv_weight_q16 = self.ctx(t).inv_weight_q16;
+        let own_in_ns = self.room_in_ns(m, cpu, inv_weight_q16, occasion);
+        if own_in_ns == 0 {
+            return (Some(cpu), cpu);
         }
+        let mut at = cpu;
         let llc = m.topology.llc_of(cpu);
         // The ring of all CPUs, or that of the LLC.
         let (first, nr) = if self.rules.llc_counts {
@@ -49,11 +60,21 @@ impl Ml {
         for i in 1..=intf::POLICY_SCAN_MAX.min(nr - 1) {
             m.counts.looks += 1;
             let other = first + (cpu - first + i) % nr;
-            if m.topology.llc_of(other) == llc && self.room_in_ns(m, other, occasion) == 0 {
-                return Some(other);
+            if m.topology.llc_of(other) != llc {
+                continue;
+            }
+            let in_ns = self.room_in_ns(m, other, inv_weight_q16, occasion);
+            if in_ns == 0 {
+                return (Some(other), other);
+            }
+            let waiting = |cpu: CpuId| self.fresh[cpu as usize].len();
+            if at == cpu
+                && native::policy_waits_elsewhere(own_in_ns, waiting(cpu), in_ns, waiting(other))
+            {
+                at = other;
             }
         }
-        None
+        (None, at)
     }
 
     /// set_quantum_timer(), if there is one.
@@ -61,7 +82,7 @@ impl Ml {
         if !self.rules.timer {
             return;
         }
-        let in_ns = self.room_in_ns(m, cpu, TIMER);
+        let in_ns = self.room_in_ns(m, cpu, 0, TIMER);
         if in_ns == NEVER_NS {
             return;
         }
@@ -79,14 +100,21 @@ impl Ml {
         if queue.is_empty() {
             self.fresh_waiting.remove(cpu);
         }
-        self.waiting -= 1;
+        self.uncount(t);
         Some(t)
     }
 
     pub(super) fn pop_fair(&mut self, llc: u32) -> Option<TaskId> {
         let t = self.fair[llc as usize].pop()?;
-        self.waiting -= 1;
+        self.uncount(t);
         Some(t)
+    }
+
+    /// uncount(): what it waits in is that of the LLC whose clock it is on.
+    fn uncount(&mut self, t: TaskId) {
+        self.waiting -= 1;
+        let ctx = &self.tasks[t as usize];
+        self.llcs[ctx.llc as usize].weight_waiting_q10 -= ctx.weight_q10;
     }
 
     /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs, on the ring of the LLC or, without that, of all CPUs, the
@@ -132,6 +160,15 @@ impl Ml {
 
     /// take_fresh().
     pub(super) fn take_fresh(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
+        let head_key = |cpu: CpuId| self.fresh[cpu as usize].head_key();
+        let next = self.neighbour(m, cpu);
+        if next != cpu
+            && self.has_fresh(cpu)
+            && native::policy_neighbour_first(head_key(cpu), head_key(next))
+        {
+            self.counters.neighbour_steals += 1;
+            return self.pop_fresh(next);
+        }
         if let Some(t) = self.pop_fresh(cpu) {
             return Some(t);
         }

@@ -47,7 +47,9 @@ impl Ml {
     fn relieve_last(&mut self, m: &Machine, llc: u32) {
         let mut lane = std::mem::take(&mut self.fair[llc as usize]);
         let last_max = intf::POLICY_LAST_MAX as usize;
-        if lane.put_first(last_max, |t| native::policy_is_stuck(self.waits_ns(m, t))) {
+        if lane.put_first(last_max, |t| {
+            native::policy_is_stuck(false, self.waits_ns(m, t))
+        }) {
             self.counters.reliefs += 1;
         }
         self.fair[llc as usize] = lane;

@@ -2,7 +2,7 @@
 
 use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, TaskId};
 
 pub const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 pub const FAIR: u32 = intf::policy_lane_LANE_FAIR;
@@ -30,6 +30,8 @@ pub fn clock_ns(m: &Machine) -> u64 {
 pub struct TaskCtx {
     pub vruntime: u64,
     pub inv_weight_q16: u64,
+    /// 1.0 for nice 0, as it counts in the sums of its LLC.
+    pub weight_q10: u64,
     pub llc: u32,
     pub lane: u32,
     pub exec_at_run_ns: u64,
@@ -40,6 +42,10 @@ pub struct TaskCtx {
     pub sure: bool,
     pub steer_q16: i32,
     pub steer_margin_q16: i32,
+    /// When the burst began.
+    pub wake_ns: u64,
+    /// Whom it woke last.
+    pub wakee: Option<TaskId>,
     /// Of the burst that runs.
     pub quantum_ns: u64,
     /// Surely long: its first quantum, if it has one, does not protect it.
@@ -55,12 +61,19 @@ pub struct CpuCtx {
     pub nr_waiting: u32,
     pub looked_ns: u64,
     pub looked_llc: u32,
+    /// What this CPU's task counts in its LLC's `weight_running_q10`.
+    pub weight_here_q10: u64,
+    /// Whom what runs woke last.
+    pub wakee: Option<TaskId>,
 }
 
 /// struct llc_ctx.
 #[derive(Debug, Clone, Default)]
 pub struct LlcCtx {
     pub vclock: u64,
+    /// Sums of the weights of what waits, and of what runs or ran last.
+    pub weight_waiting_q10: u64,
+    pub weight_running_q10: u64,
     pub pace: clock_pace,
     pub evened_ns: u64,
 }
