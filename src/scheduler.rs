@@ -371,8 +371,17 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
 
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;
+    // What older kernels do not tell of is read from their task groups instead: nothing to warn of at each start.
+    if !compat::struct_has_field("sched_ext_ops", "cgroup_set_bandwidth").unwrap_or(false) {
+        ops.cgroup_set_bandwidth = std::ptr::null_mut();
+    }
+    if !compat::struct_has_field("sched_ext_ops", "cgroup_set_idle").unwrap_or(false) {
+        ops.cgroup_set_idle = std::ptr::null_mut();
+    }
     ops.flags = *compat::SCX_OPS_ENQ_EXITING
         | *compat::SCX_OPS_ENQ_MIGRATION_DISABLED
+        // Else what has used up its cpu.max goes on where nobody else wants to.
+        | *compat::SCX_OPS_ENQ_LAST
         | if opts.partial {
             *compat::SCX_OPS_SWITCH_PARTIAL
         } else {

@@ -272,6 +272,19 @@ struct group_ctx {
 	u64 lingers; /* it is in the queue of those that became empty; atomic */
 	u32 weight; /* cpu.weight: 1024 is 100 */
 	u32 idle; /* enum group_idle */
+
+	/* cpu.max, see bandwidth.bpf.h */
+	u64 limit_id; /* the nearest cgroup with a limit, itself or above; 0: none */
+	u64 next_limit_id; /* of one with a limit: the next one above */
+	u64 quota_ns; /* 0: no limit */
+	u64 period_ns;
+	u64 burst_ns;
+	s64 runtime_ns; /* what is left of the quota, below 0: debt; atomic */
+	u64 refill_ns; /* when there is a quota again */
+	u64 throttled_at_ns; /* since when nothing has been left; 0: there is something; atomic */
+	u64 nr_throttled; /* how often nothing was left */
+	u64 throttled_ns; /* for how long, all together */
+	u64 timer_on; /* atomic */
 };
 
 /*
@@ -318,6 +331,10 @@ struct latencies {
 	X(reliefs, "tasks taken because their own CPUs did not come to take them")                                     \
 	X(evenings, "tasks taken from an LLC where more wait per CPU")                                                 \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
+	X(throttles, "times that a cgroup had used up its cpu.max")                                                    \
+	X(throttled_ns, "time that cgroups had nothing left of their cpu.max")                                         \
+	X(parked, "tasks put aside because a cgroup of theirs had used up its cpu.max")                                \
+	X(parked_long, "tasks let run in spite of cpu.max, because they had been put aside for very long")             \
 	X(groups_refused, "cgroups that were not let be made: too deep, or too many")                                  \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
 	X(wait_ns, "time tasks were runnable but did not run")                                                         \

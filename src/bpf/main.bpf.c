@@ -8,12 +8,14 @@
  *   decide.h           what is done by them        samples.bpf.h    records to user space
  *   queues.bpf.h       lanes, placement            group.bpf.h      nice and cgroup weights
  *   preempt.bpf.h      who makes room, and when    latency.bpf.h    from wake-up to running
- *   relief.bpf.h       whom nobody serves
+ *   relief.bpf.h       whom nobody serves           bandwidth.bpf.h  cpu.max
+ *   group_ops.bpf.h    operations of cgroups
  */
 #include "preempt.bpf.h"
 #include "relief.bpf.h"
 #include "burst.bpf.h"
 #include "latency.bpf.h"
+#include "group_ops.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -31,6 +33,9 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 
 	if (tctx)
 		begin_burst(p, tctx, wake_flags & SCX_WAKE_SYNC);
+	/* Before an idle CPU is claimed, which nobody would use then. */
+	if (bandwidth_select_cpu(p, tctx))
+		return prev_cpu;
 
 	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
 		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
@@ -79,6 +84,8 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	/* At a wake-up, ops.runnable has just done it. */
 	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
+	if (bandwidth_enqueue(p, tctx, enq_flags))
+		return;
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
 	/* Of our own threads the trainer is nice; those who feed it are not, and quick. */
 	tctx->lane = policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), policy_vdiff(tctx->vruntime, lctx->vclock),
@@ -129,6 +136,9 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	case CALL_NOBODY:
 		break;
 	}
+	/* It was to be put aside, but meanwhile it need not: its CPU, which goes idle, has looked already. */
+	if (enq_flags & SCX_ENQ_LAST)
+		scx_bpf_kick_cpu(cpu, 0);
 }
 
 /* Renew the slice of prev, which goes on because nothing more urgent waits. */
@@ -160,7 +170,7 @@ struct dispatch {
 	struct cpu_ctx *cctx;
 	struct llc_ctx *lctx;
 	struct task_struct *prev;
-	struct task_ctx *prev_ctx; /* looked up when it is first asked for */
+	struct task_ctx *prev_ctx; /* if prev could go on */
 	u64 now_ns;
 	u32 nr_fresh;
 	u32 per_cpu; /* tasks that wait, per CPU */
@@ -175,7 +185,6 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 	case SERVE_FRESH_AFTER_ALL:
 		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh);
 	case SERVE_PREV_BY_KEY:
-		d->prev_ctx = task_ctx_of(d->prev);
 		if (!d->prev_ctx || !prev_is_next(d->prev, d->prev_ctx, d->cpu, d->llc, d->pinned_wait))
 			return false;
 		d->cctx->fair_turn_ns = d->now_ns;
@@ -191,7 +200,7 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 		}
 		return true;
 	case SERVE_PREV:
-		keep_running(d->prev, d->prev_ctx ?: task_ctx_of(d->prev), d->per_cpu);
+		keep_running(d->prev, d->prev_ctx, d->per_cpu);
 		return true;
 	case SERVE_FRESH_OF_LLC:
 		return take_llcs_fresh(d->cctx, d->lctx);
@@ -220,10 +229,20 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (!d.lctx)
 		return;
 
-	/* Queued there and looked at here under the same rq lock: the hint cannot miss anybody. */
-	if (d.cctx->maybe_pinned) {
+	if (s.prev_runs) {
+		d.prev_ctx = task_ctx_of(prev);
+		s.prev_runs = !bandwidth_ends(prev, d.prev_ctx);
+	}
+
+	/*
+	 * Queued there and looked at here under the same rq lock, but for what a timer moves there, which sets the hint after
+	 * that: cleared before the look, by a full barrier, it cannot miss anybody.
+	 */
+	if (READ_ONCE(d.cctx->maybe_pinned)) {
+		__sync_lock_test_and_set(&d.cctx->maybe_pinned, 0);
 		nr_pinned = scx_bpf_dsq_nr_queued(pinned_dsq(cpu));
-		d.cctx->maybe_pinned = nr_pinned > 0;
+		if (nr_pinned > 0)
+			WRITE_ONCE(d.cctx->maybe_pinned, 1);
 	}
 	d.pinned_wait = nr_pinned > 0;
 	nr_fair = nr_pinned + (READ_ONCE(d.lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(d.llc)) : 0);
@@ -300,6 +319,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	cctx->wakes_made = 0;
 	if (READ_ONCE(cctx->nr_fresh))
 		set_quantum_timer(cpu, now_ns);
+	bandwidth_running(p, tctx, cpu);
 
 	before = lctx->vclock;
 	vclock = policy_clock_at_run(tctx->lane, tctx->vruntime, before);
@@ -325,6 +345,7 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	tctx->vruntime += vused;
 	tctx->wakes_made += cctx->wakes_made;
+	bandwidth_stopping(p, tctx);
 
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
@@ -378,7 +399,8 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	s32 nr_fresh, nr_fair;
 
-	group_tick(p);
+	if (group_tick(p))
+		scx_bpf_task_set_slice(p, 0);
 	if (!lctx)
 		return;
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
@@ -453,6 +475,7 @@ void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 	if (lctx)
 		tctx->vruntime = lctx->vclock;
 	tctx->llc = cctx->llc;
+	tctx->charged_exec_ns = p->se.sum_exec_runtime;
 	update_weight(p, tctx, scx_bpf_now());
 }
 
@@ -490,5 +513,6 @@ SCX_OPS_DEFINE(ml_ops, .select_cpu = (void *)ml_select_cpu, .enqueue = (void *)m
 	       .set_weight = (void *)ml_set_weight, .init_task = (void *)ml_init_task, .enable = (void *)ml_enable,
 	       .disable = (void *)ml_disable, .cgroup_init = (void *)ml_cgroup_init,
 	       .cgroup_exit = (void *)ml_cgroup_exit, .cgroup_move = (void *)ml_cgroup_move,
-	       .cgroup_set_weight = (void *)ml_cgroup_set_weight, .init = (void *)ml_init, .exit = (void *)ml_exit,
-	       .timeout_ms = 10000, .name = "ml");
+	       .cgroup_set_weight = (void *)ml_cgroup_set_weight,
+	       .cgroup_set_bandwidth = (void *)ml_cgroup_set_bandwidth, .cgroup_set_idle = (void *)ml_cgroup_set_idle,
+	       .init = (void *)ml_init, .exit = (void *)ml_exit, .timeout_ms = 10000, .name = "ml");

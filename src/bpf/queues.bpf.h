@@ -93,10 +93,11 @@ static inline u32 on_ring(u32 i, u32 n)
  * costs a look in vain.
  */
 #define COUNTED_FAIR (1U << 31) /* of counted_at: in the fair lane of an LLC */
+#define COUNTED_RELEASED (1U << 30) /* and moved there by a timer */
 
 static void count_queued(u32 at, s32 by)
 {
-	u32 id = (at & ~COUNTED_FAIR) - 1;
+	u32 id = (at & ~(COUNTED_FAIR | COUNTED_RELEASED)) - 1;
 	struct cpu_ctx *cctx;
 	struct llc_ctx *lctx;
 
@@ -114,28 +115,60 @@ static void count_queued(u32 at, s32 by)
 	}
 }
 
-/* The task is about to be queued in cpu's fresh lane, or in llc's fair lane. Under its rq lock, as all that count. */
+/*
+ * The task is counted there from now on, 0: nowhere, and no longer where it was. All but a timer that lets those go who were
+ * put aside do this under its rq lock; by the exchange, each place is taken back once by whoever wins.
+ */
+static void count_at(struct task_ctx *tctx, u32 at)
+{
+	u32 before;
+
+	if (at)
+		count_queued(at, 1);
+	before = __sync_lock_test_and_set(&tctx->counted_at, at);
+	if (before)
+		count_queued(before, -1);
+}
+
+/* The task is about to be queued in cpu's fresh lane, or in llc's fair lane. Under its rq lock. */
 static void count_fresh(struct task_ctx *tctx, s32 cpu)
 {
-	tctx->counted_at = cpu + 1;
-	count_queued(tctx->counted_at, 1);
+	count_at(tctx, cpu + 1);
 }
 
 static void count_fair(struct task_ctx *tctx, u32 llc)
 {
-	tctx->counted_at = COUNTED_FAIR | (llc + 1);
-	count_queued(tctx->counted_at, 1);
+	count_at(tctx, COUNTED_FAIR | (llc + 1));
 }
 
 /* The task waits nowhere any more. */
 static void uncount(struct task_ctx *tctx)
 {
-	u32 at = tctx->counted_at;
+	if (READ_ONCE(tctx->counted_at))
+		count_at(tctx, 0);
+}
 
-	if (!at)
-		return;
-	tctx->counted_at = 0;
+/*
+ * The task, which was put aside, is about to be moved into llc's fair lane, without its rq lock; or it could not be, because
+ * somebody else has taken it. False: it is counted already, and not there.
+ */
+static bool count_released(struct task_ctx *tctx, u32 llc)
+{
+	u32 at = COUNTED_FAIR | COUNTED_RELEASED | (llc + 1);
+
+	count_queued(at, 1);
+	if (!__sync_val_compare_and_swap(&tctx->counted_at, 0, at))
+		return true;
 	count_queued(at, -1);
+	return false;
+}
+
+static void uncount_released(struct task_ctx *tctx, u32 llc)
+{
+	u32 at = COUNTED_FAIR | COUNTED_RELEASED | (llc + 1);
+
+	if (__sync_val_compare_and_swap(&tctx->counted_at, at, 0) == at)
+		count_queued(at, -1);
 }
 
 /*

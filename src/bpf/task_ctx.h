@@ -73,9 +73,13 @@ struct task_ctx {
 	u8 judged_kind;
 	u8 class;
 	u8 idle; /* its policy is SCHED_IDLE, or a cgroup that it is in has cpu.idle: see group.bpf.h */
-	u8 pad[5];
+	u8 limited; /* a cgroup that it is in has a cpu.max: see bandwidth.bpf.h */
+	u8 pass; /* it was put aside for so long that it may run for once */
+	u8 may_park; /* it was queued, and has not run since */
+	u8 pad[2];
 
 	/* the rest of it */
+	u64 charged_exec_ns; /* se.sum_exec_runtime up to which its cgroups have paid, if it is limited */
 	u64 prev_burst_ns;
 	u64 last_sleep_ns;
 	u64 avg_sleep_ns;
