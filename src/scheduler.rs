@@ -21,8 +21,8 @@ use crate::cli::Opts;
 use crate::cli::SCHEDULER_NAME;
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::{
-    counters, cpu_ctx, latencies, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS,
-    watch,
+    GROUP_DEPTH_MAX, GROUPS_MAX, counters, cpu_ctx, latencies, llc_ctx,
+    scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
 };
 use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::kernel::clock::monotonic_ns;
@@ -69,6 +69,8 @@ pub struct Scheduler<'a> {
     attached: Instant,
     /// The kernel's watch over each class's model, as it was seen last.
     watches: [watch; NR_CLASSES],
+    /// It has been said that a cgroup was refused.
+    refusals_told: bool,
 }
 
 /// What libbpf has to be told of the kernel's configuration, if anything: the text of the `--kconfig` file, or what it would not
@@ -168,6 +170,7 @@ impl<'a> Scheduler<'a> {
             learning,
             attached: Instant::now(),
             watches: Default::default(),
+            refusals_told: false,
         })
     }
 
@@ -184,6 +187,7 @@ impl<'a> Scheduler<'a> {
         let mut desk = Desk::default();
         let mut channels = self.stats_server.as_ref().map(StatsServer::channels);
         let mut watching = Duty::new("the look at the watches", "the kernel's watches are read");
+        let mut refusing = Duty::new("the look at refused cgroups", "refused cgroups are seen");
         let mut telling = Duty::new("the word to the recorder", "the recorder is told");
         while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
             if !desk.attend(channels.as_ref(), WATCH_INTERVAL, || self.metrics()) {
@@ -193,6 +197,7 @@ impl<'a> Scheduler<'a> {
                 channels = self.stats_server.as_ref().map(StatsServer::channels);
             }
             watching.turn(|| self.report_watches());
+            refusing.turn(|| self.report_refusals());
             telling.turn(|| self.tell_recorder(false));
             if let Some(file) = metrics_file.as_deref_mut().filter(|file| file.is_due()) {
                 let version = env!("CARGO_PKG_VERSION");
@@ -278,6 +283,19 @@ impl<'a> Scheduler<'a> {
                      uses it again"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Log once why somebody could not make a cgroup: mkdir tells no more than that there is no space.
+    fn report_refusals(&mut self) -> Result<()> {
+        if !self.refusals_told && self.counters()?.groups_refused > 0 {
+            self.refusals_told = true;
+            warn!(
+                "a cgroup could not be made (no space left): {SCHEDULER_NAME} keeps account of {} levels of cgroups below the \
+                 root, and of {} cgroups; the statistics count refusals as groups_refused",
+                GROUP_DEPTH_MAX, GROUPS_MAX
+            );
         }
         Ok(())
     }

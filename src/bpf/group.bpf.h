@@ -27,9 +27,6 @@
 #define RUNTIME_INF (~0ULL)
 #endif
 
-#define GROUPS_MAX (1 << 18)
-/* Levels below the root. One more is refused when the cgroup is made. */
-#define GROUP_DEPTH_MAX 256
 #define GROUP_SYNC_TRIES 8
 #define GROUP_LOOK_NS (4 * SCX_ML_NSEC_PER_MSEC)
 /* How often those that became empty are taken out of sums, and how many may wait for that; more are taken out at once. */
@@ -54,6 +51,7 @@ struct {
 struct linger_timer {
 	struct bpf_timer timer;
 	u64 armed;
+	u64 sweeps; /* some group has become idle, or no longer is: those who wait are to be looked at */
 };
 
 struct {
@@ -142,12 +140,17 @@ __noinline int group_follow(u64 id)
 	return 0;
 }
 
-/* Take groups that have become empty out of the sums. Runs in a softirq; `current` is anything. */
+/* Give those who wait the place that is theirs now. From a timer; defined in sweep.bpf.h. */
+static void sweep_lanes(void);
+
+/* Take groups that have become empty out of the sums, and sweep. Runs in a softirq; `current` is anything. */
 static int linger_ended(void *map, u32 *key, struct linger_timer *t)
 {
 	int i;
 
 	__sync_lock_test_and_set(&t->armed, 0);
+	if (READ_ONCE(t->sweeps) && __sync_lock_test_and_set(&t->sweeps, 0))
+		sweep_lanes();
 	bpf_for (i, 0, GROUPS_LINGERING_MAX) {
 		struct group_ctx *g;
 		u64 id;
@@ -165,6 +168,24 @@ static int linger_ended(void *map, u32 *key, struct linger_timer *t)
 	return 0;
 }
 
+static void arm_linger_timer(struct linger_timer *t)
+{
+	if (!__sync_lock_test_and_set(&t->armed, 1) && bpf_timer_start(&t->timer, GROUP_LINGER_NS, 0))
+		__sync_lock_test_and_set(&t->armed, 0);
+}
+
+/* Some group has become idle, or no longer is. Who runs notices at a tick; see to it that those who wait do. */
+static void sweep_soon(void)
+{
+	u32 zero = 0;
+	struct linger_timer *t = bpf_map_lookup_elem(&linger_timers, &zero);
+
+	if (!t)
+		return;
+	__sync_lock_test_and_set(&t->sweeps, 1);
+	arm_linger_timer(t);
+}
+
 /* A group has become empty. It is taken out of its parent's sum if it still is in a moment. */
 static void group_linger(u64 id, struct group_ctx *g)
 {
@@ -179,8 +200,7 @@ static void group_linger(u64 id, struct group_ctx *g)
 		group_follow(id);
 		return;
 	}
-	if (!__sync_lock_test_and_set(&t->armed, 1) && bpf_timer_start(&t->timer, GROUP_LINGER_NS, 0))
-		__sync_lock_test_and_set(&t->armed, 0);
+	arm_linger_timer(t);
 }
 
 static s32 create_linger_timer(void)
@@ -261,6 +281,8 @@ static bool group_read(struct group_ctx *g)
 	if (!weight || (weight == g->weight && idle == g->idle))
 		return false;
 	WRITE_ONCE(g->weight, weight);
+	if (idle != g->idle)
+		sweep_soon();
 	WRITE_ONCE(g->idle, idle);
 	return true;
 }

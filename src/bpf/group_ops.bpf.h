@@ -6,6 +6,7 @@
 #define __SCX_ML_GROUP_OPS_BPF_H
 
 #include "bandwidth.bpf.h"
+#include "sweep.bpf.h"
 
 /* A cgroup of the cpu controller is new, or existed when the scheduler was loaded. May sleep. */
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
@@ -105,6 +106,7 @@ void BPF_STRUCT_OPS(ml_cgroup_set_idle, struct cgroup *cgrp, bool idle)
 		__sync_fetch_and_and(&g->idle, ~GROUP_IDLE_ITSELF);
 	WRITE_ONCE(g->looked_ns, 0);
 	group_follow(id);
+	sweep_soon();
 }
 
 #endif /* __SCX_ML_GROUP_OPS_BPF_H */

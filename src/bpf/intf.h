@@ -258,6 +258,10 @@ enum group_idle {
 	GROUP_IDLE = 1 << 1, /* or that of one above it */
 };
 
+/* Cgroups that are kept account of, and levels of them below the root. One more is refused when it is made. */
+#define GROUPS_MAX 262144
+#define GROUP_DEPTH_MAX 256
+
 /* The kernel's task_group.shares has so many bits of fraction. */
 #define GROUP_SHARES_SHIFT 10
 

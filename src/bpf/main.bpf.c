@@ -9,7 +9,7 @@
  *   queues.bpf.h       lanes, placement            group.bpf.h      nice and cgroup weights
  *   preempt.bpf.h      who makes room, and when    latency.bpf.h    from wake-up to running
  *   relief.bpf.h       whom nobody serves           bandwidth.bpf.h  cpu.max
- *   group_ops.bpf.h    operations of cgroups
+ *   group_ops.bpf.h    operations of cgroups        sweep.bpf.h      who waits with another weight
  */
 #include "preempt.bpf.h"
 #include "relief.bpf.h"

@@ -106,8 +106,27 @@ impl Group {
         std::fs::write(self.threads(), thread.to_string()).expect("joins the group");
     }
 
+    /// Write one of its files.
+    pub fn set(&self, file: &str, value: &str) {
+        let path = self.0.join(file);
+        std::fs::write(&path, value)
+            .unwrap_or_else(|e| panic!("{value} into {}: {e}", path.display()));
+    }
+
+    /// CPU time that its tasks have used, and those of the groups inside of it.
+    pub fn used(&self) -> Duration {
+        let text = std::fs::read_to_string(self.0.join("cpu.stat")).expect("its statistics");
+        let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec "));
+        Duration::from_micros(usage.and_then(|us| us.parse().ok()).expect("its CPU time"))
+    }
+
+    /// Its id, as the kernel and the scheduler number it.
+    pub fn id(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&self.0).expect("a folder"))
+    }
+
     /// The file that a thread writes 0 into to join.
-    fn threads(&self) -> PathBuf {
+    pub fn threads(&self) -> PathBuf {
         self.0.join("cgroup.threads")
     }
 }
