@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::Running;
+use crate::harness::{Running, wait_for};
 use crate::load::{Threads, burst, hog, nice, pin};
 use crate::machine::ordinary;
 
@@ -73,6 +73,7 @@ fn nice_19_beside_nice_0_gets_little_but_something() {
 }
 
 /// A cgroup of the test's own with a weight, removed when dropped.
+#[derive(Debug)]
 pub struct Group(PathBuf);
 
 impl Group {
@@ -85,6 +86,13 @@ impl Group {
     /// One inside of this one.
     pub fn child(&self, name: &str, weight: u32) -> Self {
         Self::at(self.0.join(name), weight)
+    }
+
+    /// One inside of this one, where that may fail.
+    pub fn try_child(&self, name: &str) -> std::io::Result<Self> {
+        let path = self.0.join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
     }
 
     fn at(path: PathBuf, weight: u32) -> Self {
@@ -133,7 +141,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
+        // The kernel needs a moment to let go of threads that have ended.
+        wait_for(Duration::from_secs(5), || {
+            std::fs::remove_dir(&self.0).is_ok()
+        });
     }
 }
 
