@@ -28,8 +28,9 @@
 #define RELEASE_AGAIN_NS (1 * SCX_ML_NSEC_PER_MSEC)
 /* How often a kernel that does not tell of changes is asked for them, where nothing else would. */
 #define LIMIT_POLL_NS (20 * SCX_ML_NSEC_PER_MSEC)
-/* How long a task may be put aside. */
+/* How long a task may be put aside, and how often those are looked for who were for longer. */
 #define PARKED_MAX_NS (5000 * SCX_ML_NSEC_PER_MSEC)
+#define PARKED_LOOK_NS (250 * SCX_ML_NSEC_PER_MSEC)
 /* Debt of more than the quotas of so long is forgiven. */
 #define DEBT_MAX_NS (2000 * SCX_ML_NSEC_PER_MSEC)
 
@@ -104,6 +105,7 @@ __noinline u64 charge_groups(u64 id, u64 used_ns)
 				    !__sync_val_compare_and_swap(&g->throttled_at_ns, 0, bpf_ktime_get_ns())) {
 					__sync_fetch_and_add(&g->nr_throttled, 1);
 					COUNT(throttles);
+					group_follow(id);
 				}
 			}
 		}
@@ -261,8 +263,8 @@ static bool release_parked(u64 id, bool throttled, u64 now_ns)
 				tctx->pass = 1;
 				COUNT(parked_long);
 			} else if (throttled) {
-				/* In the order in which they came. */
-				break;
+				/* Not all have come in the order in which they began to wait. */
+				continue;
 			} else if (other != id) {
 				scx_bpf_dsq_move(&parked, p, parked_dsq(other), 0);
 				continue;
@@ -312,6 +314,7 @@ static int period_ended(void *map, u64 *key, struct limit_timer *t)
 	was_throttled = READ_ONCE(g->throttled_at_ns);
 	if (!throttled && was_throttled) {
 		since_ns = __sync_lock_test_and_set(&g->throttled_at_ns, 0);
+		group_follow(id);
 		if (since_ns && policy_vdiff(now_ns, since_ns) > 0) {
 			struct counters *c = counters_here();
 
@@ -320,7 +323,10 @@ static int period_ended(void *map, u64 *key, struct limit_timer *t)
 				c->throttled_ns += now_ns - since_ns;
 		}
 	}
-	was_throttled |= release_parked(id, throttled, scx_bpf_now());
+	if (!throttled || now_ns - g->parked_look_ns >= PARKED_LOOK_NS) {
+		g->parked_look_ns = now_ns;
+		was_throttled |= release_parked(id, throttled, scx_bpf_now());
+	}
 
 	if (!was_throttled && READ_ONCE(g->runtime_ns) >= (s64)(g->quota_ns + g->burst_ns)) {
 		/* Nothing to fill up and nobody to let go. Who charges it from here on starts it again. */

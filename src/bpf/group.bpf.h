@@ -78,10 +78,10 @@ static inline u32 group_weight(const struct group_ctx *g)
 	return READ_ONCE(g->idle) & GROUP_IDLE_ITSELF ? POLICY_WEIGHT_IDLE : READ_ONCE(g->weight);
 }
 
-/* What it is to add to its parent's sum. */
+/* What it is to add to its parent's sum: nothing if all that is in it waits for its cpu.max. */
 static inline u64 group_wanted(const struct group_ctx *g)
 {
-	return READ_ONCE(g->active_sum) ? group_weight(g) : 0;
+	return READ_ONCE(g->active_sum) && !READ_ONCE(g->throttled_at_ns) ? group_weight(g) : 0;
 }
 
 /*
@@ -130,7 +130,7 @@ static void group_add(u64 id, s64 weight)
 	}
 }
 
-/* A group's weight, its sum or whether it is idle has changed: have the sums above it follow. Any context but NMI. */
+/* A group's weight, its sum, or whether it is idle or throttled has changed: have the sums above it follow. Any context but NMI. */
 __noinline int group_follow(u64 id)
 {
 	struct group_ctx *g = group_ctx_of(id);

@@ -288,6 +288,7 @@ struct group_ctx {
 	u64 throttled_at_ns; /* since when nothing has been left; 0: there is something; atomic */
 	u64 nr_throttled; /* how often nothing was left */
 	u64 throttled_ns; /* for how long, all together */
+	u64 parked_look_ns; /* when it was last looked who is put aside because of it while nothing was left */
 	u64 timer_on; /* atomic */
 };
 
