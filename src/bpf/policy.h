@@ -87,8 +87,11 @@ static inline struct share policy_share_below(struct share share, u32 weight, u6
 	u64 product = (u64)(share.mantissa ? share.mantissa : 1) * (weight ? weight : 1);
 	s32 shift = 63 - (s32)ilog2_u64(product);
 	u64 quotient = (product << shift) / (sum ? sum : 1);
-	s32 high = quotient ? ilog2_u64(quotient) : 0;
+	s32 high;
 
+	if (!quotient)
+		quotient = 1;
+	high = ilog2_u64(quotient);
 	return (struct share){
 		.mantissa = high > 31 ? quotient >> (high - 31) : quotient << (31 - high),
 		.exponent = share.exponent - shift + high - 31,
