@@ -30,7 +30,7 @@ use crate::kernel::features;
 use crate::kernel::preflight::Kernel;
 use crate::kernel::ringbuf::{Archive, Drain, DrainCounters, Outlet};
 use crate::kernel::syscalls;
-use crate::kernel::topology::CacheMap;
+use crate::kernel::topology::{CAPACITY_ONE, CacheMap};
 use crate::kernel::trouble::{self, Duty};
 use crate::learn::learner::LearnerStatus;
 use crate::model::publish::{MapSink, ModelMaps};
@@ -157,6 +157,7 @@ impl<'a> Scheduler<'a> {
             let advice = Kernel::running().attach_advice();
             format!("the kernel refuses to attach the scheduler{advice}")
         })?;
+        report_misplaced(&skel);
         let stats_server = serve(&skel, opts)?;
         info!("scheduling, mode {}", opts.mode.name());
         Ok(Self {
@@ -325,6 +326,19 @@ impl<'a> Scheduler<'a> {
     }
 }
 
+/// Say so if CPUs do not have cache lines of their own, which costs time but nothing else.
+fn report_misplaced(skel: &BpfSkel) {
+    let Some(bss) = skel.maps.bss_data.as_ref() else {
+        return;
+    };
+    let (cpus, llcs) = (bss.misplaced_cpus, bss.misplaced_llcs);
+    if (cpus, llcs) != (0, 0) {
+        warn!(
+            "this kernel places the states of {cpus} CPUs and {llcs} LLCs within cache lines of others; please report it"
+        );
+    }
+}
+
 /// Answer on the stats socket.
 fn serve(skel: &BpfSkel, opts: &Opts) -> Result<StatsServer<(), Reading>> {
     let observer = Observer::new(skel, opts.mode, opts.partial)?;
@@ -357,6 +371,8 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
     rodata.nr_llcs = nr_llcs;
     rodata.nr_nodes = caches.nr_nodes();
     rodata.own_tgid = std::process::id();
+    rodata.freq_control = !opts.no_freq_control;
+    rodata.big_capacity = caches.big_capacity().unwrap_or(0);
     rodata.sample_budget =
         ((opts.sample_rate as f64 * SAMPLE_WINDOW_S / f64::from(nr_cpus)).round() as u64).max(1);
 
@@ -387,6 +403,11 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
         let state = cpu_ctx {
             llc,
             next_in_llc: caches.next_in_llc[cpu],
+            capacity: caches.capacity_of_cpu[cpu],
+            slowness_q10: CAPACITY_ONE * CAPACITY_ONE / caches.capacity_of_cpu[cpu].max(1),
+            // As the kernel has it when a scheduler begins.
+            util_q10: CAPACITY_ONE << 10,
+            cpuperf: CAPACITY_ONE,
             ..Default::default()
         };
         skel.maps
@@ -399,6 +420,7 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
             nr_cpus,
             first_cpu: caches.first_of_llc[llc],
             node: caches.node_of_llc[llc],
+            numa_node: caches.numa_node_of_llc[llc],
             ..Default::default()
         };
         skel.maps

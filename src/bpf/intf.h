@@ -207,7 +207,7 @@ struct outcome {
 
 /*
  * A CPU. Written by the CPU itself (or for it, under its rq lock) but for nr_fresh; read by others that look for one to
- * preempt or for work, so each has cache lines of its own.
+ * preempt or for work, so each has cache lines of its own (in memory, too: see cpu_ctxs in task.bpf.h).
  */
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
@@ -233,25 +233,42 @@ struct cpu_ctx {
 	u32 looked_llc; /* the other LLC that it looked into last */
 	u32 fair_behind; /* its fair lanes had somebody who has waited for very long, at their last turn */
 	u64 woke_ns; /* when a task last woke another here; read by others, too, but seldom */
+	/* how fast it is, and is to be: frequency.h */
+	u64 util_ns; /* until when its utilisation is known; 0: it is not */
+	u64 busy_ns; /* time since then that tasks have run */
+	u64 run_seen_ns; /* of what runs, that part is in there, or in the utilisation */
+	u64 cpuperf_ns; /* when its speed was last set */
+	u32 util_q10;
+	u32 cpuperf; /* that speed */
+	u32 capacity; /* 1024: the fastest CPUs; these two are set by user space */
+	u32 slowness_q10; /* 1024 / capacity */
+	u64 pad[2];
 };
 _Static_assert(offsetof(struct cpu_ctx, window_ns) == 64, "what others read is one cache line");
-_Static_assert(sizeof(struct cpu_ctx) == 128, "a CPU's state fills its cache lines");
+_Static_assert(offsetof(struct cpu_ctx, util_ns) == 128, "what every wake-up writes is another");
+_Static_assert(sizeof(struct cpu_ctx) == 192, "a CPU's state fills its cache lines");
 
 /* CPUs that share a last-level cache, and the queues that they share. */
 struct llc_ctx {
+	/* written at every switch */
 	u64 vclock; /* mean virtual time of the tasks queued here; updates may race, see advance_vclock() */
-	u32 nr_cpus;
-	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
 	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
 	u32 nr_fair; /* the same of its fair lane */
+	u64 pad[6];
+	/* written a few times a second */
+	u32 nr_cpus;
+	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
 	u32 node; /* NUMA node, numbered densely */
-	u32 pad;
+	s32 numa_node; /* the same as the kernel numbers it; NUMA_NO_NODE: not known */
 	u64 evened_ns; /* when a task was last moved here because more wait elsewhere */
+	u64 looked_last_ns; /* when a CPU last looked at who stands last in its fair lane; atomic, see relief.bpf.h */
 	u64 clock_seen; /* vclock when its speed was last looked at, and that moment */
 	u64 clock_seen_ns;
 	u64 clock_reach; /* how far it moves in POLICY_REACH_NS at that speed; 0: not known */
+	u64 pad2;
 };
-_Static_assert(sizeof(struct llc_ctx) == 64, "an LLC's state fills its cache line");
+_Static_assert(offsetof(struct llc_ctx, nr_cpus) == 64, "what is written all the time has a cache line of its own");
+_Static_assert(sizeof(struct llc_ctx) == 128, "an LLC's state fills its cache lines");
 
 /* A cgroup, see group.bpf.h. */
 struct group_ctx {
@@ -308,6 +325,7 @@ struct latencies {
 	X(reliefs, "tasks taken because their own CPUs did not come to take them")                                     \
 	X(evenings, "tasks taken from an LLC where more wait per CPU")                                                 \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
+	X(cpuperf_sets, "times a CPU was told another speed")                                                          \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
 	X(wait_ns, "time tasks were runnable but did not run")                                                         \
 	X(waits, "times a task waited")

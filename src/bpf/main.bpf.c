@@ -8,12 +8,14 @@
  *   decide.h           what is done by them        samples.bpf.h    records to user space
  *   queues.bpf.h       lanes, placement            group.bpf.h      nice and cgroup weights
  *   preempt.bpf.h      who makes room, and when    latency.bpf.h    from wake-up to running
- *   relief.bpf.h       whom nobody serves
+ *   relief.bpf.h       whom nobody serves          frequency.bpf.h  how fast CPUs are to be
+ *   frequency.h        speeds and capacities       capacity.bpf.h   CPUs that differ
  */
 #include "preempt.bpf.h"
 #include "relief.bpf.h"
 #include "burst.bpf.h"
 #include "latency.bpf.h"
+#include "frequency.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -32,7 +34,10 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 	if (tctx)
 		begin_burst(p, tctx, wake_flags & SCX_WAKE_SYNC);
 
-	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
+	cpu = tctx ? claim_big_idle_cpu(p, tctx, prev_cpu) : -EBUSY;
+	if (cpu >= 0) {
+		idle = true;
+	} else if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
 		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
 		idle = cpu >= 0;
 	} else {
@@ -295,8 +300,9 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
-	cctx->quantum_ns = policy_protected_ns(tctx->quantum_ns, tctx->sure_long);
+	cctx->quantum_ns = policy_protected_ns(unscaled_quantum_ns(cctx, tctx->quantum_ns), tctx->sure_long);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
+	freq_running(cpu, cctx, cctx->burst_before_ns, now_ns);
 	cctx->wakes_made = 0;
 	if (READ_ONCE(cctx->nr_fresh))
 		set_quantum_timer(cpu, now_ns);
@@ -325,6 +331,8 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	tctx->vruntime += vused;
 	tctx->wakes_made += cctx->wakes_made;
+	freq_stopping(cctx, tctx->used_ns);
+	scale_burst(tctx, cctx, tctx->used_ns);
 
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
@@ -380,6 +388,7 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 
 	if (!lctx)
 		return;
+	freq_tick(p, cpu, cctx);
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
 	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
 
@@ -472,7 +481,10 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 {
 	s32 err = create_queues();
 
-	return err ?: create_quantum_timers();
+	check_lines();
+	err = err ?: create_quantum_timers();
+	err = err ?: create_speed_timer();
+	return err ?: create_big_cpus();
 }
 
 void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)

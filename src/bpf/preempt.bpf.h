@@ -13,10 +13,16 @@
 
 #include "queues.bpf.h"
 
+/*
+ * Which place in a cache line the array of them begins at is the kernel's business, and one that may be mapped, which would
+ * begin a page, must not hold timers. So each is followed by as much as keeps two of them off one line, wherever it begins.
+ */
 struct quantum_timer {
 	struct bpf_timer timer;
 	u64 fires_ns; /* scx_bpf_now() clock; in the past: not set */
+	u64 pad[13];
 };
+_Static_assert(sizeof(struct quantum_timer) == 128, "no two CPUs' timers share a cache line");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

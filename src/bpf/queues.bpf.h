@@ -12,6 +12,7 @@
 #ifndef __SCX_ML_QUEUES_BPF_H
 #define __SCX_ML_QUEUES_BPF_H
 
+#include "capacity.bpf.h"
 #include "group.bpf.h"
 
 /* DSQ ids: what kind in the upper half, LLC or CPU in the lower. */
@@ -36,19 +37,31 @@ static inline u64 pinned_dsq(s32 cpu)
 	return DSQ_PINNED + (u32)cpu;
 }
 
+/* The NUMA node of an LLC, as the kernel numbers it. */
+static s32 numa_node_of(u32 llc)
+{
+	struct llc_ctx *lctx = llc_ctx_of(llc);
+
+	return lctx ? lctx->numa_node : NUMA_NO_NODE;
+}
+
+/* Each queue in the memory of those who use it. */
 static s32 create_queues(void)
 {
 	s32 cpu, llc, err;
 
 	bpf_for (llc, 0, nr_llcs) {
-		err = scx_bpf_create_dsq(fair_dsq(llc), NUMA_NO_NODE);
+		err = scx_bpf_create_dsq(fair_dsq(llc), numa_node_of(llc));
 		if (err)
 			return err;
 	}
 	bpf_for (cpu, 0, nr_cpus) {
-		err = scx_bpf_create_dsq(fresh_dsq(cpu), NUMA_NO_NODE);
+		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+		s32 node = cctx ? numa_node_of(cctx->llc) : NUMA_NO_NODE;
+
+		err = scx_bpf_create_dsq(fresh_dsq(cpu), node);
 		if (!err)
-			err = scx_bpf_create_dsq(pinned_dsq(cpu), NUMA_NO_NODE);
+			err = scx_bpf_create_dsq(pinned_dsq(cpu), node);
 		if (err)
 			return err;
 	}
@@ -255,7 +268,8 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	u64 left_ns = 0;
 
 	if (tctx->steering)
-		left_ns = policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx));
+		left_ns = unscaled_ns(
+			p, policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx)));
 	tctx->slice_source = policy_slice_source(&pp, tctx->steering, left_ns);
 	tctx->granted_ns = policy_slice_ns(&pp, left_ns, lane, nr_waiting);
 	tctx->steered = left_ns && tctx->steering == STEERING_MODEL;

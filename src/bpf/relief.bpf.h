@@ -10,7 +10,8 @@
  * whose first has waited for long. In one other LLC, the next one each time, the same; the first of its fair lane, if
  * that has waited for very long; or one more of it, if it has more that wait per CPU.
  * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
- * each CPU also looks at the last hundred of its fair lanes, and puts one that has waited for very long first.
+ * some CPU of each LLC also looks at the last hundred of its fair lane in an interval, and each CPU at those of its own, and
+ * puts one that has waited for very long first.
  * Possible limitations: tasks that may run on one CPU only wait until that comes back. LLCs even out how many wait per CPU,
  * not their weights, and count those too that may not leave.
  */
@@ -63,11 +64,19 @@ static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
 	return false;
 }
 
+static __always_inline struct fair_load fair_load_of(const struct llc_ctx *lctx)
+{
+	return (struct fair_load){
+		.nr_waiting = READ_ONCE(lctx->nr_fair),
+		.nr_cpus = lctx->nr_cpus,
+		.node = lctx->node,
+	};
+}
+
 /* Whether an LLC should have one of the tasks that wait in the fair lane of another. Notes that it takes one. */
 static bool should_even(struct llc_ctx *here, const struct llc_ctx *there, u64 now_ns)
 {
-	struct fair_load waits_here = {.nr_waiting = READ_ONCE(here->nr_fair), .nr_cpus = here->nr_cpus};
-	struct fair_load waits_there = {.nr_waiting = READ_ONCE(there->nr_fair), .nr_cpus = there->nr_cpus};
+	struct fair_load waits_here = fair_load_of(here), waits_there = fair_load_of(there);
 
 	if (!policy_evens(&waits_here, &waits_there, now_ns - READ_ONCE(here->evened_ns)))
 		return false;
@@ -127,13 +136,22 @@ static void relieve_last(u64 dsq, u64 now_ns)
 	bpf_iter_scx_dsq_destroy(&last);
 }
 
+/* Whether it is time to look at the last of an LLC's fair lane, and this CPU is to: one of them is enough. */
+static bool claim_last_look(struct llc_ctx *lctx, u64 now_ns)
+{
+	u64 looked_ns = READ_ONCE(lctx->looked_last_ns);
+
+	return policy_relief_due(params.fair_interval_ns, looked_ns, now_ns) &&
+	       __sync_val_compare_and_swap(&lctx->looked_last_ns, looked_ns, now_ns) == looked_ns;
+}
+
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
 static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool pinned_wait, u64 now_ns)
 {
 	if (!policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns))
 		return false;
 	cctx->looked_ns = now_ns;
-	if (READ_ONCE(lctx->nr_fair))
+	if (READ_ONCE(lctx->nr_fair) && claim_last_look(lctx, now_ns))
 		relieve_last(fair_dsq(llc), now_ns);
 	if (pinned_wait)
 		relieve_last(pinned_dsq(cpu), now_ns);

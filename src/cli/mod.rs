@@ -93,6 +93,11 @@ pub struct Opts {
     #[arg(short = 'p', long, help_heading = "Scheduling")]
     pub partial: bool,
 
+    /// Leave the CPUs' frequencies alone: they stay as high as schedutil lets them. Otherwise each is asked for what its CPU
+    /// uses.
+    #[arg(long, help_heading = "Scheduling")]
+    pub no_freq_control: bool,
+
     /// Length of the kernel's dump when it ejects the scheduler, in bytes; 0 is the kernel's default.
     #[arg(
         long,

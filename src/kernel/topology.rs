@@ -10,6 +10,15 @@ use scx_utils::{NR_CPU_IDS, Topology};
 const TRIES: u32 = 10;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
+/// The kernel's word for no NUMA node in particular.
+const NO_NODE: i32 = -1;
+
+/// Capacity of the CPUs that do most, the kernel's SCHED_CAPACITY_SCALE.
+pub const CAPACITY_ONE: u32 = 1024;
+
+/// CPUs of one make differ by a few hundredths, of their dies or of how they are clocked: as the kernel, take those for alike.
+const ALIKE: std::ops::RangeInclusive<u32> = CAPACITY_ONE * 19 / 20..=CAPACITY_ONE;
+
 /// CPUs and LLCs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheMap {
@@ -23,6 +32,11 @@ pub struct CacheMap {
     pub next_in_llc: Vec<u32>,
     /// NUMA node of each LLC, numbered densely.
     pub node_of_llc: Vec<u32>,
+    /// The same as the kernel numbers them, [`NO_NODE`] where it is not known.
+    pub numa_node_of_llc: Vec<i32>,
+    /// How much each CPU does in the same time at its highest frequency, where [`CAPACITY_ONE`] is the most; 0 for ids without
+    /// a CPU.
+    pub capacity_of_cpu: Vec<u32>,
     /// Whether any core has more than one hardware thread.
     pub smt: bool,
 }
@@ -39,7 +53,9 @@ impl CacheMap {
                 .get(&(cpu as usize))
                 .map_or(0, |c| c.node_id)
         };
-        Ok(map.with_nodes(node_of))
+        // Not what is guessed from frequencies: the kernel's own.
+        let capacity_of = |cpu: u32| topology.all_cpus.get(&(cpu as usize))?.kernel_cpu_capacity;
+        Ok(map.with_nodes(node_of).with_capacities(capacity_of))
     }
 
     /// From (CPU id, LLC id) pairs with arbitrary LLC ids; ids of CPUs at or above `nr_cpu_ids` are left out.
@@ -66,16 +82,20 @@ impl CacheMap {
         }
 
         let mut llc_of_cpu = vec![0; nr_cpu_ids];
+        let mut capacity_of_cpu = vec![0; nr_cpu_ids];
         let mut next_in_llc: Vec<u32> = (0..nr_cpu_ids as u32).collect();
         for (llc, cpus) in members.iter_mut().enumerate() {
             cpus.sort_unstable();
             for (&cpu, &next) in cpus.iter().zip(cpus.iter().cycle().skip(1)) {
                 llc_of_cpu[cpu as usize] = llc as u32;
                 next_in_llc[cpu as usize] = next;
+                capacity_of_cpu[cpu as usize] = CAPACITY_ONE;
             }
         }
         Self {
             node_of_llc: vec![0; members.len()],
+            numa_node_of_llc: vec![NO_NODE; members.len()],
+            capacity_of_cpu,
             llc_of_cpu,
             cpus_of_llc: members.iter().map(|cpus| cpus.len() as u32).collect(),
             first_of_llc: members.iter().map(|cpus| cpus[0]).collect(),
@@ -94,7 +114,35 @@ impl CacheMap {
             .iter()
             .map(|id| ids.partition_point(|known| known < id) as u32)
             .collect();
+        self.numa_node_of_llc = of_llc
+            .iter()
+            .map(|&id| id.try_into().unwrap_or(NO_NODE))
+            .collect();
         self
+    }
+
+    /// With the capacities that the kernel tells, if it tells those of all CPUs and they differ by more than CPUs of one make.
+    fn with_capacities(mut self, capacity_of: impl Fn(u32) -> Option<usize>) -> Self {
+        let told: Option<Vec<u32>> = (0..)
+            .zip(&self.capacity_of_cpu)
+            .map(|(cpu, &there)| match there {
+                0 => Some(0),
+                _ => Some(capacity_of(cpu)?.clamp(1, CAPACITY_ONE as usize) as u32),
+            })
+            .collect();
+        if let Some(told) = told
+            && told.iter().any(|c| *c > 0 && !ALIKE.contains(c))
+        {
+            self.capacity_of_cpu = told;
+        }
+        self
+    }
+
+    /// From what capacity on a CPU is one of the big ones; None: all are alike.
+    pub fn big_capacity(&self) -> Option<u32> {
+        let there = || self.capacity_of_cpu.iter().copied().filter(|&c| c > 0);
+        let big = there().max()? * 19 / 20;
+        there().any(|c| c < big).then_some(big)
     }
 
     /// NUMA nodes that have CPUs.
@@ -143,7 +191,39 @@ mod tests {
         assert_eq!(map.nr_nodes(), 1);
         let map = map.with_nodes(|cpu| if cpu < 2 { 8 } else { 3 });
         assert_eq!(map.node_of_llc, [1, 0, 0]);
+        assert_eq!(map.numa_node_of_llc, [8, 3, 3]);
         assert_eq!(map.nr_nodes(), 2);
+    }
+
+    #[test]
+    fn cpus_are_alike_unless_the_kernel_says_what_each_is_worth() {
+        let map = || CacheMap::from_pairs([(0, 0), (1, 0), (3, 1)].into_iter(), 4, false);
+        let alike = [1024, 1024, 0, 1024];
+        assert_eq!(map().capacity_of_cpu, alike);
+        assert_eq!(map().numa_node_of_llc, [NO_NODE, NO_NODE]);
+        for told in [
+            [None, None, None],
+            [Some(400), None, Some(1024)],
+            [Some(1024), Some(1000), Some(980)],
+        ] {
+            let told = move |cpu: u32| told[cpu.min(2) as usize];
+            let map = map().with_capacities(told);
+            assert_eq!(map.capacity_of_cpu, alike);
+            assert_eq!(map.big_capacity(), None);
+        }
+    }
+
+    #[test]
+    fn big_cpus_are_those_near_the_most_capable() {
+        let map = CacheMap::from_pairs((0..4).map(|cpu| (cpu, 0)), 4, false);
+        let told = [446, 871, 1024, 1000];
+        let map = map.with_capacities(|cpu| Some(told[cpu as usize]));
+        assert_eq!(map.capacity_of_cpu, [446, 871, 1024, 1000]);
+        assert_eq!(map.big_capacity(), Some(972));
+        // The kernel's most capable may be offline, or never have been there.
+        let map = CacheMap::from_pairs((0..2).map(|cpu| (cpu, 0)), 2, false);
+        let map = map.with_capacities(|cpu| Some(told[cpu as usize]));
+        assert_eq!(map.big_capacity(), Some(827));
     }
 
     #[test]

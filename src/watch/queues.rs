@@ -37,6 +37,11 @@ pub struct CpuQueues {
     pub fresh: u32,
     /// A higher class of tasks has it.
     pub taken: bool,
+    /// How much it does at its highest frequency, how busy it was of late, and how fast it was told to be: 1024ths of the most
+    /// that any CPU does. The last two stay where they are with `--no-freq-control`.
+    pub capacity: u32,
+    pub utilisation: u32,
+    pub speed: u32,
 }
 
 /// A cgroup of the cpu controller.
@@ -82,6 +87,9 @@ impl Queues {
                     llc: cpu.llc,
                     fresh: cpu.nr_fresh,
                     taken: cpu.taken != 0,
+                    capacity: cpu.capacity,
+                    utilisation: cpu.util_q10 >> 10,
+                    speed: cpu.cpuperf,
                 })
                 .collect(),
             groups,

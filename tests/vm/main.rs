@@ -5,6 +5,7 @@ mod bad_days;
 mod explain;
 mod fairness;
 mod forged;
+mod frequency;
 mod harness;
 mod isolation;
 mod learning;

@@ -63,6 +63,7 @@ pub struct LlcCtx {
     pub vclock: u64,
     pub pace: clock_pace,
     pub evened_ns: u64,
+    pub looked_last_ns: u64,
 }
 
 /// What happened, as the kernel's counters tell.
