@@ -8,8 +8,9 @@
  * once a millisecond; a switch costs an addition. What a CPU asks for last holds while it is idle, also for those who share its
  * clock: so one timer for the machine, which runs as long as there is anything to do, takes back what idle CPUs have
  * asked for.
- * Possible limitations: time in other classes and in interrupts is not in there; the governor adds that. Kernels before 6.16
- * may not be told about other CPUs, there an idle CPU's speed falls when it runs again.
+ * Possible limitations: time in other classes and in interrupts is not in there; the governor adds that. Kernels that do not
+ * take the lock of another CPU's rq by themselves, 6.12 among them, are not told about other CPUs: there an idle one's speed
+ * falls when it runs again.
  */
 #ifndef __SCX_ML_FREQUENCY_BPF_H
 #define __SCX_ML_FREQUENCY_BPF_H
@@ -93,6 +94,7 @@ static inline void freq_running(s32 cpu, struct cpu_ctx *cctx, u64 burst_ns, u64
 	if (!fold_is_due(cctx, now_ns))
 		return;
 	fold_util(cpu, cctx, 0, burst_ns, now_ns);
+	/* Of the same age as the lock that scx_bpf_cpuperf_set() takes, which cannot be asked for. */
 	if (__COMPAT_HAS_scx_bpf_select_cpu_and)
 		set_speed_timer();
 }
