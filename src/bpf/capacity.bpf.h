@@ -6,7 +6,8 @@
  * is taken off when the task stops there, by moving the wake-up's mark: so whoever asks how long a burst is need not know.
  * Where all are alike, big_capacity is 0, and none of this is there.
  * Possible limitations: what runs is scaled when it stops, and not before. The capacity is the one at the CPU's highest frequency:
- * how fast it was just then is not in there.
+ * how fast it was just then is not in there. A deadline that is kept for a burst (policy_fair_key()) takes off the burst's
+ * length and not its time, so that on a slow CPU it moves away by the difference.
  */
 #ifndef __SCX_ML_CAPACITY_BPF_H
 #define __SCX_ML_CAPACITY_BPF_H
