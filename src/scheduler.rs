@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,10 +12,9 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
-use scx_stats::prelude::*;
+use scx_ml_text::Show;
 use scx_utils::{
-    UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
-    uei_exited, uei_report,
+    compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity, uei_exited,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -26,7 +27,9 @@ use crate::kernel::bpf::intf::{
 };
 use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::kernel::clock::monotonic_ns;
+use crate::kernel::exit::Exit;
 use crate::kernel::features;
+use crate::kernel::news;
 use crate::kernel::preflight::Kernel;
 use crate::kernel::ringbuf::{Archive, Drain, DrainCounters, Outlet};
 use crate::kernel::syscalls;
@@ -34,11 +37,14 @@ use crate::kernel::topology::CacheMap;
 use crate::kernel::trouble::{self, Duty};
 use crate::learn::learner::LearnerStatus;
 use crate::model::publish::{MapSink, ModelMaps};
+use crate::watch::ask::SOCKET;
 use crate::watch::desk::Desk;
 use crate::watch::latency::Histogram;
 use crate::watch::observe::Observer;
 use crate::watch::openmetrics::{self, MetricsFile};
-use crate::watch::stats::{self, Metrics, Reading, Sources};
+use crate::watch::server::protocol::Targets;
+use crate::watch::server::{Limits, Server};
+use crate::watch::stats::{Metrics, Sources};
 
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -55,6 +61,8 @@ pub struct Learning {
     pub recorder: Option<Arc<dyn Archive>>,
     pub status: Arc<Mutex<LearnerStatus>>,
     pub drain: Arc<DrainCounters>,
+    /// What the kernel keeps of tasks, once there is such a map.
+    pub histories: Mutex<Option<MapHandle>>,
 }
 
 /// A loaded and attached scheduler.
@@ -63,7 +71,7 @@ pub struct Scheduler<'a> {
     link: Option<Link>,
     drain: Option<Drain>,
     /// None while one that has ended is not replaced yet.
-    stats_server: Option<StatsServer<(), Reading>>,
+    stats_server: Option<Server>,
     opts: &'a Opts,
     learning: &'a Learning,
     attached: Instant,
@@ -79,7 +87,10 @@ pub struct Scheduler<'a> {
 fn kernel_config(file: Option<String>) -> Result<Option<CString>> {
     let config = match file {
         Some(file) => Some(std::fs::read_to_string(&file).with_context(|| {
-            format!("cannot read the kernel's configuration {file} (--kconfig)")
+            format!(
+                "cannot read the kernel's configuration {} (--kconfig)",
+                file.shown()
+            )
         })?),
         None => Kernel::running().config()?,
     };
@@ -95,6 +106,7 @@ impl<'a> Scheduler<'a> {
         opts: &'a Opts,
         learning: &'a Learning,
         object: &'a mut MaybeUninit<OpenObject>,
+        shutdown: &AtomicBool,
     ) -> Result<Self> {
         try_set_rlimit_infinity();
         let mut builder = BpfSkelBuilder::default();
@@ -114,7 +126,7 @@ impl<'a> Scheduler<'a> {
         let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
             .context("cannot open the BPF scheduler")?;
         // After the object was opened, which notes how often CPUs have come and gone: a change since then restarts us.
-        let caches = CacheMap::detect()?;
+        let caches = CacheMap::detect(shutdown)?;
         info!(
             "{} CPUs, {} LLCs, {}SMT {}",
             caches.cpus_of_llc.iter().sum::<u32>(),
@@ -126,11 +138,18 @@ impl<'a> Scheduler<'a> {
             if caches.smt { "on" } else { "off" }
         );
         configure(&mut skel, opts, &caches)?;
+        let histories = || learning.histories.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(kept) = &*histories()
+            && let Err(e) = skel.maps.task_ctxs.reuse_fd(kept.as_fd())
+        {
+            warn!("what was known of tasks is lost: its map cannot be used again: {e}");
+        }
         debug!("ops flags: {:#x}", skel.struct_ops.ml_ops().flags);
 
         let mut skel = scx_ops_load!(skel, ml_ops, uei).context(
             "the kernel refuses the BPF scheduler; run with -v for what its verifier says",
         )?;
+        *histories() = Some(MapHandle::try_from(&skel.maps.task_ctxs)?);
         describe_machine(&skel, &caches)?;
 
         learning.sink.connect(ModelMaps {
@@ -180,18 +199,17 @@ impl<'a> Scheduler<'a> {
         &mut self,
         shutdown: &AtomicBool,
         mut metrics_file: Option<&mut MetricsFile>,
-    ) -> Result<UserExitInfo> {
+    ) -> Result<Exit> {
         let mut desk = Desk::default();
-        let mut channels = self.stats_server.as_ref().map(StatsServer::channels);
         let mut watching = Duty::new("the look at the watches", "the kernel's watches are read");
         let mut telling = Duty::new("the word to the recorder", "the recorder is told");
         while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
-            if !desk.attend(channels.as_ref(), WATCH_INTERVAL, || self.metrics()) {
-                // First: its end wakes whoever listens on the socket, which then is to be itself.
+            let channels = self.stats_server.as_ref().and_then(Server::channels);
+            if !desk.attend(channels, WATCH_INTERVAL, || self.metrics()) {
                 self.stats_server = None;
                 self.stats_server = desk.replace(|| serve(&self.skel, self.opts));
-                channels = self.stats_server.as_ref().map(StatsServer::channels);
             }
+            news::turn();
             watching.turn(|| self.report_watches());
             telling.turn(|| self.tell_recorder(false));
             if let Some(file) = metrics_file.as_deref_mut().filter(|file| file.is_due()) {
@@ -208,7 +226,10 @@ impl<'a> Scheduler<'a> {
         });
         Duty::new("the last reading", "the totals are read")
             .last_turn("there are no totals", || self.report_totals());
-        uei_report!(&self.skel, uei)
+        news::end();
+        let exit = Exit::read(&self.skel)?;
+        exit.report(&mut std::io::stderr().lock())?;
+        Ok(exit)
     }
 
     fn report_totals(&self) -> Result<()> {
@@ -266,17 +287,19 @@ impl<'a> Scheduler<'a> {
             }
             let name = features::class_name(class);
             let (model, avg) = now.errors();
+            let text = format!(
+                "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel"
+            );
             if now.fallback != 0 {
-                warn!(
-                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
-                     has fallen back to that ({} times so far)",
-                    now.fallbacks
+                news::warn(
+                    name,
+                    format_args!(
+                        "{text} has fallen back to that ({} times so far)",
+                        now.fallbacks
+                    ),
                 );
             } else {
-                info!(
-                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
-                     uses it again"
-                );
+                news::info(name, format_args!("{text} uses it again"));
             }
         }
         Ok(())
@@ -326,11 +349,12 @@ impl<'a> Scheduler<'a> {
 }
 
 /// Answer on the stats socket.
-fn serve(skel: &BpfSkel, opts: &Opts) -> Result<StatsServer<(), Reading>> {
+fn serve(skel: &BpfSkel, opts: &Opts) -> Result<Server> {
     let observer = Observer::new(skel, opts.mode, opts.partial)?;
-    StatsServer::new(observer.serve(stats::server_data()))
-        .launch()
-        .context("cannot serve statistics on /var/run/scx/root/stats")
+    Server::start(Path::new(SOCKET), Limits::default(), |ask| {
+        observer.serve(Targets::of_counters(ask))
+    })
+    .context("cannot serve statistics")
 }
 
 impl Drop for Scheduler<'_> {

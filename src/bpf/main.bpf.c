@@ -424,22 +424,38 @@ void BPF_STRUCT_OPS(ml_set_weight, struct task_struct *p, u32 weight)
 		update_weight(p, tctx, scx_bpf_now());
 }
 
-/* A task is new, or existed when the scheduler was loaded. May sleep; at a fork `current` is the parent. */
+/*
+ * A task is new, or existed when the scheduler was loaded. May sleep; at a fork `current` is the parent. Contexts outlive a
+ * restart after a hotplug (scheduler.rs): what is known of a task stays, where it waited and what it counted in has gone.
+ */
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
-	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+	bool known = tctx;
 
 	if (!tctx)
+		tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!tctx)
 		return -ENOMEM;
+	tctx->counted_at = 0;
+	tctx->queued_ns = 0;
+	tctx->group_weight = 0;
+	tctx->in_burst = false;
+	tctx->woken = false;
+	tctx->cgroup_id = 0;
 	tctx->weight_q10 = 100 << 10;
 	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
 	if (bpf_core_field_exists(args->cgroup))
 		tctx->cgroup_id = group_id(args->cgroup);
-	init_history(p, tctx, args->fork ? bpf_get_current_task_btf() : NULL);
+	if (!known)
+		init_history(p, tctx, args->fork ? bpf_get_current_task_btf() : NULL);
 	return 0;
 }
 
-/* p enters sched_ext: from a fork, another class, or when the scheduler is loaded. Under its rq lock. */
+/*
+ * p enters sched_ext: from a fork, another class, or when the scheduler is loaded. Under its rq lock. It is as far ahead or
+ * behind as it was when it left, or the change of class would be a way to a better place.
+ */
 void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
@@ -448,22 +464,32 @@ void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 
 	if (!tctx || !cctx)
 		return;
-	lctx = llc_ctx_of(cctx->llc);
-	if (lctx)
-		tctx->vruntime = lctx->vclock;
 	tctx->llc = cctx->llc;
 	update_weight(p, tctx, scx_bpf_now());
+	lctx = llc_ctx_of(cctx->llc);
+	if (lctx)
+		tctx->vruntime = policy_bound_vruntime(lctx->vclock + tctx->vruntime, lctx->vclock,
+						       policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16), false);
 }
 
-/* p leaves sched_ext for another class, or exits. Under its rq lock. */
+/*
+ * p leaves sched_ext: for another class, because it exits, or with the scheduler. Under its rq lock. Until it comes back its
+ * virtual time is what it is ahead of the clock; nobody knows how far that goes meanwhile, or whether it is the same one.
+ */
 void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
+	struct llc_ctx *lctx;
 
 	if (!tctx)
 		return;
 	uncount(tctx);
 	group_task_quiescent(tctx);
+	lctx = llc_ctx_of(tctx->llc);
+	tctx->vruntime = lctx ? tctx->vruntime - lctx->vclock : 0;
+	/* What it does from here on is no sleep. */
+	if (tctx->in_burst)
+		tctx->blocked_ns = 0;
 	tctx->in_burst = false;
 	tctx->woken = false;
 }

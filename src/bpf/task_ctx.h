@@ -11,7 +11,7 @@
  */
 struct task_ctx {
 	/* every switch */
-	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc */
+	u64 vruntime; /* weighted CPU time, on the virtual clock of LLC llc; outside of sched_ext, beyond it */
 	u64 inv_weight_q16; /* 100 / effective weight */
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use scx_ml_text::exit_by;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 pub use bounds::OptionError;
@@ -189,7 +190,7 @@ pub struct Opts {
 impl Opts {
     /// What the command line says. Ends the program where that cannot be understood, or is a question that clap answers.
     pub fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|e| left_out::explained(e, LEFT_OUT).exit())
+        Self::try_parse().unwrap_or_else(|e| exit_by(&left_out::explained(e, LEFT_OUT)))
     }
 
     /// Refuse what clap cannot know to be impossible.

@@ -1,14 +1,26 @@
 //! Which CPU shares its last-level cache with which, numbered densely for the BPF maps.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use log::debug;
 use scx_utils::{NR_CPU_IDS, Topology};
 
+use crate::kernel::trouble::caught;
+
 /// How often /sys is read before its errors are taken for what they say, and the time between.
-const TRIES: u32 = 10;
+const TRIES: u32 = 50;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+
+/// How long it must stay as it was read: a CPU that goes takes its files along one by one.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// What tells that CPUs come and go: those that are online, and how often the kernel's sched_ext has seen one come or go.
+const SIGNS: [&str; 2] = [
+    "/sys/devices/system/cpu/online",
+    "/sys/kernel/sched_ext/hotplug_seq",
+];
 
 /// CPUs and LLCs of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +40,16 @@ pub struct CacheMap {
 }
 
 impl CacheMap {
-    /// Read from /sys.
-    pub fn detect() -> Result<Self> {
-        let topology = read_topology().context("cannot read the CPU topology from /sys")?;
-        let pairs = topology.all_cpus.values().map(|cpu| (cpu.id, cpu.llc_id));
-        let map = Self::from_pairs(pairs, *NR_CPU_IDS, topology.smt_enabled);
-        let node_of = |cpu: u32| {
-            topology
-                .all_cpus
-                .get(&(cpu as usize))
-                .map_or(0, |c| c.node_id)
+    /// Read from /sys, when that is at rest; `shutdown` ends the wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or CPUs come and go all the time.
+    pub fn detect(shutdown: &AtomicBool) -> Result<Self> {
+        let pause = |time| {
+            std::thread::sleep(time);
+            !shutdown.load(Ordering::Relaxed)
         };
-        Ok(map.with_nodes(node_of))
+        at_rest(read, || signs(&SIGNS), pause).context("cannot read the CPU topology from /sys")
     }
 
     /// From (CPU id, LLC id) pairs with arbitrary LLC ids; ids of CPUs at or above `nr_cpu_ids` are left out.
@@ -103,16 +113,51 @@ impl CacheMap {
     }
 }
 
-/// A CPU that goes offline takes its files along, also between two looks of ours: then the next try finds it gone.
-fn read_topology() -> Result<Topology> {
+fn read() -> Result<CacheMap> {
+    // It takes some files for granted. Whoever takes a CPU away takes them along.
+    let topology = caught(Topology::new)??;
+    let pairs = topology.all_cpus.values().map(|cpu| (cpu.id, cpu.llc_id));
+    let map = CacheMap::from_pairs(pairs, *NR_CPU_IDS, topology.smt_enabled);
+    let node_of = |cpu: u32| {
+        topology
+            .all_cpus
+            .get(&(cpu as usize))
+            .map_or(0, |c| c.node_id)
+    };
+    Ok(map.with_nodes(node_of))
+}
+
+/// What stands in these files; one that is not there says nothing.
+fn signs(files: &[&str]) -> Vec<Option<Vec<u8>>> {
+    files.iter().map(|file| std::fs::read(file).ok()).collect()
+}
+
+/// Read until nothing has moved meanwhile, nor in the moment after that. `pause` waits for so long, and says whether to go on.
+fn at_rest<T, S: PartialEq>(
+    mut read: impl FnMut() -> Result<T>,
+    mut signs: impl FnMut() -> S,
+    mut pause: impl FnMut(Duration) -> bool,
+) -> Result<T> {
     let mut tries = 1..TRIES;
     loop {
-        match Topology::new() {
+        let before = signs();
+        let outcome = read().and_then(|found| {
+            let goes_on = pause(SETTLE);
+            match signs() == before {
+                true => Ok(found),
+                false if goes_on => Err(anyhow!("CPUs come and go while it is read")),
+                false => Err(anyhow!("it is to end")),
+            }
+        });
+        match outcome {
             Err(e) if tries.next().is_some() => {
                 debug!("the CPU topology cannot be read, trying again: {e:#}");
-                std::thread::sleep(BETWEEN_TRIES);
+                if !pause(BETWEEN_TRIES) {
+                    return Err(e);
+                }
             }
-            result => return result,
+            Err(e) => return Err(e.context(format!("tried {TRIES} times"))),
+            found => return found,
         }
     }
 }
@@ -120,6 +165,67 @@ fn read_topology() -> Result<Topology> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder as /sys is while CPUs come and go: `moves` is what happens at each reading of it.
+    fn in_motion(moves: &[&str], end_after: usize) -> (Result<String>, usize) {
+        let folder = tempfile::tempdir().expect("created");
+        let online = folder.path().join("online");
+        std::fs::write(&online, "0-3").expect("written");
+        let (mut reads, mut pauses) = (0, 0);
+        let found = at_rest(
+            || {
+                let before = std::fs::read_to_string(&online)?;
+                match moves.get(reads.min(moves.len() - 1)) {
+                    Some(&"vanishes") => std::fs::remove_file(&online)?,
+                    Some(&"panics") => caught(|| -> () { panic!("a file is missing") })?,
+                    Some(&"") | None => {}
+                    Some(now) => std::fs::write(&online, format!("{now} {reads}"))?,
+                }
+                reads += 1;
+                Ok(before)
+            },
+            || signs(&[online.to_str().expect("text"), "/nonexistent"]),
+            |_| {
+                pauses += 1;
+                // Somebody brings it back.
+                if !online.exists() {
+                    std::fs::write(&online, "0-2").expect("written");
+                }
+                pauses < end_after
+            },
+        );
+        (found, reads)
+    }
+
+    #[test]
+    fn what_is_read_in_motion_is_read_again_until_it_rests() {
+        let (found, reads) = in_motion(&[""], usize::MAX);
+        assert_eq!((found.expect("at rest").as_str(), reads), ("0-3", 1));
+        let (found, reads) = in_motion(&["0-2", "vanishes", "0,2", ""], usize::MAX);
+        assert_eq!(
+            (found.expect("it comes to rest").as_str(), reads),
+            ("0,2 2", 4)
+        );
+    }
+
+    #[test]
+    fn what_never_rests_is_an_error_and_whoever_wants_to_end_need_not_wait() {
+        let (found, reads) = in_motion(&["0-2"], usize::MAX);
+        let error = format!("{:#}", found.expect_err("it never rests"));
+        assert_eq!(reads, TRIES as usize);
+        assert!(
+            error.contains("tried 50 times: CPUs come and go"),
+            "{error}"
+        );
+        let (found, reads) = in_motion(&["0-2"], 4);
+        assert!(found.is_err() && reads == 2, "{reads}");
+    }
+
+    #[test]
+    fn this_machine_is_read() {
+        let map = CacheMap::detect(&AtomicBool::new(false)).expect("read");
+        assert!(map.cpus_of_llc.iter().sum::<u32>() >= 1);
+    }
 
     #[test]
     fn llcs_are_numbered_in_the_order_of_their_first_cpu() {

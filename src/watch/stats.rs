@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use crossbeam::channel::{Receiver, Sender};
+use anyhow::Result;
 use scx_stats::prelude::*;
 use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
@@ -319,29 +318,9 @@ fn error_text(judged: u64, error: f64) -> String {
     }
 }
 
-/// The stats server's side: each client sees what happened since it last asked.
-pub fn server_data() -> StatsServerData<(), Reading> {
-    let open: Box<dyn StatsOpener<(), Reading>> = Box::new(move |(req_ch, res_ch)| {
-        let mut before = ask(req_ch, res_ch)?;
-        let read: Box<dyn StatsReader<(), Reading>> = Box::new(move |_args, (req_ch, res_ch)| {
-            let now = ask(req_ch, res_ch)?;
-            let delta = now.since(&before);
-            before = now;
-            delta.to_json()
-        });
-        Ok(read)
-    });
-
-    StatsServerData::new()
-        .add_meta(Metrics::meta())
-        .add_ops("top", StatsOps { open, close: None })
-}
-
-/// Have the scheduler's thread read. A reading that fails is an error of the request, and the next one is another.
-fn ask(requests: &Sender<()>, answers: &Receiver<Reading>) -> Result<Metrics> {
-    requests.send(())?;
-    let reading = answers.recv()?;
-    reading.map_err(|why| anyhow!(why).context(CANNOT_READ))
+/// What the numbers mean, for scx_stats to describe.
+pub fn server_data() -> StatsServerData<(), ()> {
+    StatsServerData::new().add_meta(Metrics::meta())
 }
 
 /// The client's side: print readings until `shutdown`.

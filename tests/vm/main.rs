@@ -4,6 +4,7 @@
 mod bad_days;
 mod explain;
 mod fairness;
+mod floods;
 mod forged;
 mod harness;
 mod isolation;

@@ -12,6 +12,7 @@ mod keeper;
 
 use std::collections::{HashMap, HashSet};
 
+use scx_ml_text::{Show, name_of};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::bpf::intf::{
@@ -45,9 +46,9 @@ const TELL_Q8: i32 = 8;
 /// What is known about a name at a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// Name of the task at its wake-up, at most 15 bytes.
+    /// Name of the task at its wake-up, at most 15 bytes, as it is shown.
     pub name: String,
-    /// Name of the waker; None: any.
+    /// The same of the waker; None: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waker: Option<String>,
     /// Bursts before this one; [`YOUNG_BURSTS`] stands for that many and more.
@@ -85,12 +86,12 @@ impl Profile {
     }
 
     fn key(&self) -> u32 {
-        let waker = self.waker.as_deref().map_or(0, native::name_key_of);
-        native::profile_key(native::name_key_of(&self.name), waker, self.stage)
+        let waker = self.waker.as_deref().map_or(0, key_of_shown);
+        native::profile_key(key_of_shown(&self.name), waker, self.stage)
     }
 
     fn check(&self) -> Result<(), String> {
-        let name_ok = |n: &str| !n.is_empty() && n.len() <= 15;
+        let name_ok = |n: &str| name_of(n).is_some_and(|n| (1..=15).contains(&n.len()));
         let sound = name_ok(&self.name)
             && self.waker.as_deref().is_none_or(name_ok)
             && self.stage <= YOUNG_BURSTS
@@ -102,8 +103,16 @@ impl Profile {
         if sound {
             return Ok(());
         }
-        Err(format!("the profile of '{}' is impossible", self.name))
+        Err(format!(
+            "the profile of '{}' is impossible",
+            self.name.shown()
+        ))
     }
+}
+
+/// [`native::name_key_of`] of the name that is shown so.
+fn key_of_shown(shown: &str) -> u32 {
+    native::name_key_of(name_of(shown).unwrap_or_default())
 }
 
 /// Profiles by their key in the kernel's map.
@@ -120,7 +129,8 @@ impl Profiles {
     /// Take a burst in. `now_s`: seconds since 1970; a clock that steps back ages nothing.
     pub fn observe(&mut self, sample: &Sample, now_s: u64) {
         let record = &sample.0;
-        if record.name_key == 0 {
+        // A task may have an empty name, which says nothing.
+        if record.name_key == 0 || record.comm[0] == 0 {
             return;
         }
         self.names

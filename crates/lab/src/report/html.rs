@@ -8,6 +8,7 @@ use crate::metric::SavedHistogram;
 use crate::results::Run;
 use crate::stats::Verdict;
 use crate::workload;
+use scx_ml_text::lines;
 use std::fmt::Write;
 
 const STYLE: &str = "\
@@ -68,7 +69,8 @@ pub fn render(run: &Run, comparison: &Comparison) -> Result<String> {
     costs(&mut h, run, comparison);
     origin(&mut h, run)?;
     h.push_str("</body></html>\n");
-    Ok(h)
+    // All markup is our own: what cannot be seen is from a name.
+    Ok(lines(&h))
 }
 
 /// Append; writing to a String cannot fail.
