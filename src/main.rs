@@ -186,6 +186,9 @@ fn schedule_with(
                 tries -= 1;
                 warn!("the scheduler cannot be started again: {e:#}; trying again");
                 std::thread::sleep(RESTART_RETRY);
+                if shutdown.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
                 continue;
             }
             Err(e) => return Err(e),

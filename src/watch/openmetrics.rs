@@ -404,6 +404,20 @@ mod tests {
     }
 
     #[test]
+    fn odd_labels_are_escaped_by_the_rules() {
+        let odd = "\x1b[2J\u{202e}\u{7f}a\\b\"c\nd";
+        let mut metrics = metrics();
+        metrics.mode = odd.into();
+        let text =
+            text(&metrics, &[], odd).replace("# UNIT scx_ml_wake_to_run_seconds seconds\n", "");
+        let printable = |c: char| c == '\n' || scx_ml_text::is_printable(c);
+        assert!(text.chars().all(printable));
+        let expected = r#"mode="\\x1b[2J\\xe2\\x80\\xae\\x7fa\\b\"c\nd""#;
+        assert!(text.contains(expected), "{}", &text[..400]);
+        parse_openmetrics(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    }
+
+    #[test]
     fn the_collector_knows_every_type() {
         let text = exposition();
         let types = text.lines().filter(|line| line.starts_with("# TYPE"));

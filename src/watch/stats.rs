@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use scx_ml_text::Show;
 use scx_stats::prelude::*;
 use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
@@ -208,7 +209,7 @@ impl Metrics {
         writeln!(
             w,
             "[scx_ml {}] bursts {}, samples kept {}, sampled out {}, lost {} (ring buffer {}, channel {})",
-            self.mode,
+            self.mode.shown(),
             self.bursts,
             self.kept,
             self.sampled_out,
@@ -224,7 +225,8 @@ impl Metrics {
             }
             g => format!(
                 "model {g} of {} samples, moving average for {}",
-                self.model_samples, self.in_fallback
+                self.model_samples,
+                self.in_fallback.shown()
             ),
         };
         writeln!(

@@ -136,6 +136,21 @@ mod tests {
     use crate::compare::compare;
 
     #[test]
+    fn odd_names_are_shown_escaped() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut c = compare(&finished_run(dir.path(), 5));
+        let odd = "\x1b]0;x\x07\u{9b}";
+        c.warnings.push(odd.into());
+        for row in &mut c.rows {
+            row.scheduler.push_str(odd);
+        }
+        let text = render(&c, Detail::All, false);
+        let harms = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
+        assert!(!text.contains(harms), "{}", text.escape_debug());
+        assert!(text.matches("\\x1b]0;x\\x07").count() > 2, "{text}");
+    }
+
+    #[test]
     fn headlines_and_verdicts_are_shown_and_details_on_demand() {
         let dir = tempfile::tempdir().expect("tempdir");
         let c = compare(&finished_run(dir.path(), 5));
