@@ -408,8 +408,8 @@ mod tests {
         let odd = "\x1b[2J\u{202e}\u{7f}a\\b\"c\nd";
         let mut metrics = metrics();
         metrics.mode = odd.into();
-        let text =
-            text(&metrics, &[], odd).replace("# UNIT scx_ml_wake_to_run_seconds seconds\n", "");
+        let text = text(&metrics, &[watch::default(); NR_CLASSES], odd)
+            .replace("# UNIT scx_ml_wake_to_run_seconds seconds\n", "");
         let printable = |c: char| c == '\n' || scx_ml_text::is_printable(c);
         assert!(text.chars().all(printable));
         let expected = r#"mode="\\x1b[2J\\xe2\\x80\\xae\\x7fa\\b\"c\nd""#;

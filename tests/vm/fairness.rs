@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::harness::Running;
-use crate::load::{Threads, burst, hog, nice, pin};
+use crate::load::{Threads, burst, class, hog, nice, pin};
 use crate::machine::ordinary;
 
 /// Long enough for shares to settle on an emulated machine.
@@ -171,4 +171,25 @@ fn cgroup_weights_share_between_groups_and_not_between_threads() {
             "inside the group: {used:?}"
         );
     }
+}
+
+/// Who becomes a real-time task for a moment, again and again, comes back as far ahead as it left.
+#[test]
+fn a_change_of_class_is_no_way_to_more_than_a_share() {
+    let running = Running::start(&["--mode", "base"]);
+    let mut threads = Threads::default();
+    threads.add(|| pin(0), hog);
+    threads.add(
+        || pin(0),
+        || {
+            burst(Duration::from_millis(4));
+            assert!(class(libc::SCHED_FIFO, 1) && class(libc::SCHED_OTHER, 0));
+        },
+    );
+    std::thread::sleep(Duration::from_secs(10));
+    let used = threads.end();
+    println!("steady and changing: {used:.2?}");
+    let ratio = used[1].as_secs_f64() / used[0].as_secs_f64();
+    assert!((0.5..1.5).contains(&ratio), "{ratio:.2}: {used:.2?}");
+    running.stop();
 }

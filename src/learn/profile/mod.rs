@@ -331,7 +331,7 @@ pub(crate) mod tests {
         }
         assert!(profiles.counts().0 <= CAPACITY);
         assert!(profiles.names.len() <= CAPACITY);
-        assert_eq!(profiles.unproven, 0);
+        assert!(profiles.unproven <= 1, "{}", profiles.unproven);
         assert!(profiles.changes().contains(&(key("old", "", 0), None)));
     }
 

@@ -1,4 +1,4 @@
-//! A client of the statistics socket: what it has sent, what it has not taken yet, and until when.
+//! A client of the statistics socket: what it has sent, what it has not read yet, and until when.
 
 use std::cmp::Reverse;
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::protocol::{Conversation, Targets};
 
@@ -33,6 +34,10 @@ impl Default for Limits {
         }
     }
 }
+
+/// What the kernel holds of a reply, bytes: so little that it tells us whether it was read. A socket is ready to be written to
+/// again once the other side has taken three quarters of that.
+const HELD: usize = 2 << 10;
 
 /// Why a client is served no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +77,7 @@ pub struct Client {
     closed: bool,
     reply: Vec<u8>,
     taken: usize,
-    /// When it was given the reply that it has not taken yet.
+    /// When it was given the reply that it has not read yet.
     replied: Option<Instant>,
     /// When it last asked for something; None: never.
     asked: Option<Instant>,
@@ -89,6 +94,7 @@ impl AsFd for Client {
 impl Client {
     pub fn new(stream: UnixStream, now: Instant) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
+        set_socket_send_buffer_size(&stream, HELD)?;
         Ok(Self {
             stream,
             sent: vec![],
@@ -144,8 +150,10 @@ impl Client {
             return Err(End::Gone);
         }
         if self.replied.is_some() {
-            if !ready.is_empty() {
-                self.hand_over(now)?;
+            if !ready.is_empty() && self.hand_over()? {
+                self.replied = None;
+                // Time that passed while it did not read was not its next request's.
+                self.sent_since = (!self.sent.is_empty()).then_some(now);
             }
         } else {
             if !ready.is_empty() && !self.closed {
@@ -155,7 +163,7 @@ impl Client {
                 self.asked = Some(now);
                 self.reply = self.conversation.answer(&request, targets);
                 (self.taken, self.replied) = (0, Some(Instant::now()));
-                self.hand_over(now)?;
+                self.hand_over()?;
             } else if self.closed {
                 return Err(End::Gone);
             } else if self.sent.len() >= limits.line {
@@ -202,22 +210,22 @@ impl Client {
         Some(request)
     }
 
-    /// Write as much of the reply as it takes.
-    fn hand_over(&mut self, now: Instant) -> Result<(), End> {
+    /// Write as much of the reply as the kernel takes. Whether there was nothing left of it.
+    fn hand_over(&mut self) -> Result<bool, End> {
+        if self.taken == self.reply.len() {
+            // The memory of a long one is not kept.
+            (self.reply, self.taken) = (vec![], 0);
+            return Ok(true);
+        }
         while self.taken < self.reply.len() {
             match self.stream.write(&self.reply[self.taken..]) {
                 Ok(0) => return Err(End::Gone),
                 Ok(written) => self.taken += written,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(End::Gone),
             }
         }
-        // The memory of a long one is not kept.
-        self.reply = vec![];
-        self.replied = None;
-        // Time that passed while a reply was not taken was not the next request's.
-        self.sent_since = (!self.sent.is_empty()).then_some(now);
-        Ok(())
+        Ok(false)
     }
 }

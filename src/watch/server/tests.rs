@@ -172,6 +172,29 @@ fn who_does_not_read_is_cut_off_in_time_and_keeps_nobody_waiting() {
 }
 
 #[test]
+fn who_does_not_read_a_reply_that_the_kernel_could_hold_is_cut_off_too() {
+    let served = Served::new(LIMITS);
+    let (mut deaf, mut slow) = (served.connect(), served.connect());
+    deaf.write_all(REQUEST).expect("written");
+    slow.write_all(REQUEST).expect("written");
+    let mut slow = BufReader::new(slow);
+    let mut reply = String::new();
+    slow.read_line(&mut reply).expect("text");
+    std::thread::sleep(LIMITS.unread * 3);
+    // The other end is closed: what is written gets nowhere.
+    let start = Instant::now();
+    while deaf.write_all(REQUEST).is_ok() {
+        assert!(start.elapsed() < TOO_LONG, "it is still let in");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Who has read may be silent for as long as it likes.
+    slow.get_mut().write_all(REQUEST).expect("written");
+    reply.clear();
+    slow.read_line(&mut reply).expect("text");
+    assert!(reply.starts_with("{\"errno\":0,"), "{reply}");
+}
+
+#[test]
 fn of_too_many_the_worst_go_and_the_good_stay() {
     let served = Served::new(LIMITS);
     let mut good = served.client();

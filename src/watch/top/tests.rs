@@ -121,7 +121,7 @@ fn screen(app: &App, width: u16, height: u16) -> String {
 
 #[test]
 fn odd_names_are_shown_escaped() {
-    let mut app = app(Page::Overview);
+    let mut app = app(Page::Tasks);
     let reading = app.reading.as_mut().expect("there is one");
     reading.tasks[0].usage.comm = "\x1b]0;e\x07\u{202e}\u{9b}".into();
     for (width, height) in [(80, 24), (120, 60)] {
