@@ -66,6 +66,22 @@ impl End {
     }
 }
 
+/// How long it may take to read a reply without being suspected.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a client is worth: the later ones more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// It has sent half a request, or is slow to read.
+    InTheMidst,
+    /// It never asked.
+    Silent,
+    /// It was given a reply just now.
+    Reading,
+    /// It has read what it asked for.
+    Good,
+}
+
 /// A connection.
 pub struct Client {
     stream: UnixStream,
@@ -131,11 +147,16 @@ impl Client {
         }
     }
 
-    /// Who goes first where there are too many: the least. In the midst of something, then never asked, then long ago.
-    pub fn worth(&self) -> (bool, bool, Reverse<Duration>) {
-        let since = self.asked.unwrap_or(self.came);
-        let in_midst = self.replied.is_some() || self.sent_since.is_some();
-        (!in_midst, self.asked.is_some(), Reverse(since.elapsed()))
+    /// Who goes first where there are too many: the least. Of one rank, who did anything the longest time ago.
+    pub fn worth(&self) -> (Rank, Reverse<Duration>) {
+        let late = self.replied.is_some_and(|at| at.elapsed() > GRACE);
+        let rank = match (self.asked, self.replied) {
+            _ if late || self.sent_since.is_some() => Rank::InTheMidst,
+            (None, _) => Rank::Silent,
+            (Some(_), Some(_)) => Rank::Reading,
+            (Some(_), None) => Rank::Good,
+        };
+        (rank, Reverse(self.asked.unwrap_or(self.came).elapsed()))
     }
 
     /// Do what can be done now: hand over, take in, answer one request.
