@@ -46,7 +46,7 @@ impl Exit {
             .context("cannot read the kernel's dump")?;
         let tells_cpu = compat::struct_has_field("scx_exit_info", "exit_cpu").unwrap_or(false);
         Ok(Self {
-            kind: uei.kind as i32,
+            kind: uei.kind,
             code: uei.exit_code,
             cpu: Some(uei.exit_cpu).filter(|&cpu| tells_cpu && cpu >= 0),
             reason: text(uei.reason.iter().map(|&c| c as u8)),
