@@ -1,20 +1,22 @@
 //! The command `scx_ml`.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::mem::MaybeUninit;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use log::{LevelFilter, info, warn};
+use scx_ml_text::lines;
 use scx_utils::{build_id, compat};
 
 use scx_ml::cli::SCHEDULER_NAME;
 use scx_ml::cli::{Opts, perform};
 use scx_ml::kernel::clock::monotonic_ns;
 use scx_ml::kernel::host::Host;
+use scx_ml::kernel::logging;
 use scx_ml::kernel::mode::Mode;
 use scx_ml::kernel::preflight::Kernel;
 use scx_ml::kernel::privileges;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         // Whoever reads our output, head for example, has read enough.
         Err(e) if opts.task.is_some() && is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("{SCHEDULER_NAME}: {e:#}");
+            eprintln!("{SCHEDULER_NAME}: {}", lines(&format!("{e:#}")));
             ExitCode::FAILURE
         }
     }
@@ -62,13 +64,13 @@ fn run(opts: &Opts) -> Result<()> {
     #[cfg(feature = "fault-injection")]
     scx_ml::kernel::fault::asked_for()?;
     if let Some(task) = &opts.task {
-        init_logging(LevelFilter::Warn)?;
+        logging::init(LevelFilter::Warn)?;
         return perform::perform(task, shutdown::by_signal);
     }
     if opts.help_stats {
         return stats::server_data().describe_meta(&mut std::io::stdout(), None);
     }
-    init_logging(if opts.verbose {
+    logging::init(if opts.verbose {
         LevelFilter::Debug
     } else {
         LevelFilter::Info
@@ -133,6 +135,7 @@ fn schedule(
         recorder,
         status: Arc::default(),
         drain,
+        histories: Mutex::default(),
     };
     let trainer = if learns {
         let mut learner = Learner::new(opts.learner_config(), learning.status.clone());
@@ -160,6 +163,10 @@ fn schedule(
     outcome
 }
 
+/// How often a start is tried after CPUs have come or gone, while others may, and the time between.
+const RESTART_TRIES: u32 = 5;
+const RESTART_RETRY: Duration = Duration::from_secs(1);
+
 /// Load, attach and watch the scheduler until `shutdown`; again after each CPU hotplug.
 fn schedule_with(
     opts: &Opts,
@@ -167,10 +174,26 @@ fn schedule_with(
     mut metrics: Option<&mut MetricsFile>,
     shutdown: &Arc<AtomicBool>,
 ) -> Result<()> {
-    let mut object = MaybeUninit::uninit();
     let mut print_interval = opts.stats.map(Duration::from_secs_f64);
+    // The first start has one try: what is wrong with it is better known at once.
+    let mut tries = 1;
     loop {
-        let mut scheduler = Scheduler::start(opts, learning, &mut object)?;
+        let mut object = MaybeUninit::uninit();
+        let mut scheduler = match Scheduler::start(opts, learning, &mut object, shutdown) {
+            Ok(scheduler) => scheduler,
+            Err(_) if shutdown.load(Ordering::Relaxed) => return Ok(()),
+            Err(e) if tries > 1 => {
+                tries -= 1;
+                warn!("the scheduler cannot be started again: {e:#}; trying again");
+                std::thread::sleep(RESTART_RETRY);
+                if shutdown.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        tries = RESTART_TRIES;
         if let Some(interval) = print_interval.take() {
             print_stats(interval, shutdown.clone())?;
         }
@@ -178,7 +201,7 @@ fn schedule_with(
         if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
             return Ok(());
         }
-        info!("the CPUs have changed: restarting, the model is kept");
+        info!("the CPUs have changed: restarting, the model is kept, and what is known of tasks");
     }
 }
 
@@ -194,34 +217,5 @@ fn print_stats(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
             }
         })
         .context("cannot start the thread that prints statistics")?;
-    Ok(())
-}
-
-fn init_logging(level: LevelFilter) -> Result<()> {
-    use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
-
-    let mut config = ConfigBuilder::new();
-    config
-        .set_location_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off);
-    // Local time where it can be told; UTC otherwise.
-    let _ = config.set_time_offset_to_local();
-    TermLogger::init(
-        level,
-        config.build(),
-        TerminalMode::Stderr,
-        if std::io::stderr().is_terminal() {
-            ColorChoice::Auto
-        } else {
-            ColorChoice::Never
-        },
-    )
-    .context("cannot start logging")?;
-    scx_utils::init_libbpf_logging(Some(if level == LevelFilter::Debug {
-        libbpf_rs::PrintLevel::Debug
-    } else {
-        libbpf_rs::PrintLevel::Warn
-    }));
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::CString;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,10 +12,9 @@ use anyhow::{Context, Result, anyhow};
 use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, OpenObject};
 use log::{debug, info, warn};
-use scx_stats::prelude::*;
+use scx_ml_text::Show;
 use scx_utils::{
-    UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity,
-    uei_exited, uei_report,
+    compat, scx_ops_attach, scx_ops_load, scx_ops_open, try_set_rlimit_infinity, uei_exited,
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -21,24 +22,29 @@ use crate::cli::Opts;
 use crate::cli::SCHEDULER_NAME;
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::{
-    counters, cpu_ctx, latencies, llc_ctx, scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS,
-    watch,
+    GROUP_DEPTH_MAX, GROUPS_MAX, counters, cpu_ctx, latencies, llc_ctx,
+    scx_ml_consts_SAMPLE_WINDOW_NS as SAMPLE_WINDOW_NS, watch,
 };
 use crate::kernel::bpf::skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 use crate::kernel::clock::monotonic_ns;
+use crate::kernel::exit::Exit;
 use crate::kernel::features;
+use crate::kernel::news;
 use crate::kernel::preflight::Kernel;
 use crate::kernel::ringbuf::{Archive, Drain, DrainCounters, Outlet};
 use crate::kernel::syscalls;
-use crate::kernel::topology::CacheMap;
+use crate::kernel::topology::{CAPACITY_ONE, CacheMap};
 use crate::kernel::trouble::{self, Duty};
 use crate::learn::learner::LearnerStatus;
 use crate::model::publish::{MapSink, ModelMaps};
+use crate::watch::ask::SOCKET;
 use crate::watch::desk::Desk;
 use crate::watch::latency::Histogram;
 use crate::watch::observe::Observer;
 use crate::watch::openmetrics::{self, MetricsFile};
-use crate::watch::stats::{self, Metrics, Reading, Sources};
+use crate::watch::server::protocol::Targets;
+use crate::watch::server::{Limits, Server};
+use crate::watch::stats::{Metrics, Sources};
 
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -55,6 +61,8 @@ pub struct Learning {
     pub recorder: Option<Arc<dyn Archive>>,
     pub status: Arc<Mutex<LearnerStatus>>,
     pub drain: Arc<DrainCounters>,
+    /// What the kernel keeps of tasks, once there is such a map.
+    pub histories: Mutex<Option<MapHandle>>,
 }
 
 /// A loaded and attached scheduler.
@@ -63,12 +71,14 @@ pub struct Scheduler<'a> {
     link: Option<Link>,
     drain: Option<Drain>,
     /// None while one that has ended is not replaced yet.
-    stats_server: Option<StatsServer<(), Reading>>,
+    stats_server: Option<Server>,
     opts: &'a Opts,
     learning: &'a Learning,
     attached: Instant,
     /// The kernel's watch over each class's model, as it was seen last.
     watches: [watch; NR_CLASSES],
+    /// It has been said that a cgroup was refused.
+    refusals_told: bool,
 }
 
 /// What libbpf has to be told of the kernel's configuration, if anything: the text of the `--kconfig` file, or what it would not
@@ -79,7 +89,10 @@ pub struct Scheduler<'a> {
 fn kernel_config(file: Option<String>) -> Result<Option<CString>> {
     let config = match file {
         Some(file) => Some(std::fs::read_to_string(&file).with_context(|| {
-            format!("cannot read the kernel's configuration {file} (--kconfig)")
+            format!(
+                "cannot read the kernel's configuration {} (--kconfig)",
+                file.shown()
+            )
         })?),
         None => Kernel::running().config()?,
     };
@@ -95,6 +108,7 @@ impl<'a> Scheduler<'a> {
         opts: &'a Opts,
         learning: &'a Learning,
         object: &'a mut MaybeUninit<OpenObject>,
+        shutdown: &AtomicBool,
     ) -> Result<Self> {
         try_set_rlimit_infinity();
         let mut builder = BpfSkelBuilder::default();
@@ -114,7 +128,7 @@ impl<'a> Scheduler<'a> {
         let mut skel = scx_ops_open!(builder, object, ml_ops, open_opts)
             .context("cannot open the BPF scheduler")?;
         // After the object was opened, which notes how often CPUs have come and gone: a change since then restarts us.
-        let caches = CacheMap::detect()?;
+        let caches = CacheMap::detect(shutdown)?;
         info!(
             "{} CPUs, {} LLCs, {}SMT {}",
             caches.cpus_of_llc.iter().sum::<u32>(),
@@ -126,11 +140,18 @@ impl<'a> Scheduler<'a> {
             if caches.smt { "on" } else { "off" }
         );
         configure(&mut skel, opts, &caches)?;
+        let histories = || learning.histories.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(kept) = &*histories()
+            && let Err(e) = skel.maps.task_ctxs.reuse_fd(kept.as_fd())
+        {
+            warn!("what was known of tasks is lost: its map cannot be used again: {e}");
+        }
         debug!("ops flags: {:#x}", skel.struct_ops.ml_ops().flags);
 
         let mut skel = scx_ops_load!(skel, ml_ops, uei).context(
             "the kernel refuses the BPF scheduler; run with -v for what its verifier says",
         )?;
+        *histories() = Some(MapHandle::try_from(&skel.maps.task_ctxs)?);
         describe_machine(&skel, &caches)?;
 
         learning.sink.connect(ModelMaps {
@@ -157,6 +178,7 @@ impl<'a> Scheduler<'a> {
             let advice = Kernel::running().attach_advice();
             format!("the kernel refuses to attach the scheduler{advice}")
         })?;
+        report_misplaced(&skel);
         let stats_server = serve(&skel, opts)?;
         info!("scheduling, mode {}", opts.mode.name());
         Ok(Self {
@@ -168,6 +190,7 @@ impl<'a> Scheduler<'a> {
             learning,
             attached: Instant::now(),
             watches: Default::default(),
+            refusals_told: false,
         })
     }
 
@@ -180,19 +203,20 @@ impl<'a> Scheduler<'a> {
         &mut self,
         shutdown: &AtomicBool,
         mut metrics_file: Option<&mut MetricsFile>,
-    ) -> Result<UserExitInfo> {
+    ) -> Result<Exit> {
         let mut desk = Desk::default();
-        let mut channels = self.stats_server.as_ref().map(StatsServer::channels);
         let mut watching = Duty::new("the look at the watches", "the kernel's watches are read");
+        let mut refusing = Duty::new("the look at refused cgroups", "refused cgroups are seen");
         let mut telling = Duty::new("the word to the recorder", "the recorder is told");
         while !shutdown.load(Ordering::Relaxed) && !uei_exited!(&self.skel, uei) {
-            if !desk.attend(channels.as_ref(), WATCH_INTERVAL, || self.metrics()) {
-                // First: its end wakes whoever listens on the socket, which then is to be itself.
+            let channels = self.stats_server.as_ref().and_then(Server::channels);
+            if !desk.attend(channels, WATCH_INTERVAL, || self.metrics()) {
                 self.stats_server = None;
                 self.stats_server = desk.replace(|| serve(&self.skel, self.opts));
-                channels = self.stats_server.as_ref().map(StatsServer::channels);
             }
+            news::turn();
             watching.turn(|| self.report_watches());
+            refusing.turn(|| self.report_refusals());
             telling.turn(|| self.tell_recorder(false));
             if let Some(file) = metrics_file.as_deref_mut().filter(|file| file.is_due()) {
                 let version = env!("CARGO_PKG_VERSION");
@@ -208,7 +232,10 @@ impl<'a> Scheduler<'a> {
         });
         Duty::new("the last reading", "the totals are read")
             .last_turn("there are no totals", || self.report_totals());
-        uei_report!(&self.skel, uei)
+        news::end();
+        let exit = Exit::read(&self.skel)?;
+        exit.report(&mut std::io::stderr().lock())?;
+        Ok(exit)
     }
 
     fn report_totals(&self) -> Result<()> {
@@ -266,18 +293,33 @@ impl<'a> Scheduler<'a> {
             }
             let name = features::class_name(class);
             let (model, avg) = now.errors();
+            let text = format!(
+                "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel"
+            );
             if now.fallback != 0 {
-                warn!(
-                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
-                     has fallen back to that ({} times so far)",
-                    now.fallbacks
+                news::warn(
+                    name,
+                    format_args!(
+                        "{text} has fallen back to that ({} times so far)",
+                        now.fallbacks
+                    ),
                 );
             } else {
-                info!(
-                    "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel \
-                     uses it again"
-                );
+                news::info(name, format_args!("{text} uses it again"));
             }
+        }
+        Ok(())
+    }
+
+    /// Log once why somebody could not make a cgroup: mkdir tells no more than that there is no space.
+    fn report_refusals(&mut self) -> Result<()> {
+        if !self.refusals_told && self.counters()?.groups_refused > 0 {
+            self.refusals_told = true;
+            warn!(
+                "a cgroup could not be made (no space left): {SCHEDULER_NAME} keeps account of {} levels of cgroups below the \
+                 root, and of {} cgroups; the statistics count refusals as groups_refused",
+                GROUP_DEPTH_MAX, GROUPS_MAX
+            );
         }
         Ok(())
     }
@@ -325,12 +367,26 @@ impl<'a> Scheduler<'a> {
     }
 }
 
+/// Say so if CPUs do not have cache lines of their own, which costs time but nothing else.
+fn report_misplaced(skel: &BpfSkel) {
+    let Some(bss) = skel.maps.bss_data.as_ref() else {
+        return;
+    };
+    let (cpus, llcs) = (bss.misplaced_cpus, bss.misplaced_llcs);
+    if (cpus, llcs) != (0, 0) {
+        warn!(
+            "this kernel places the states of {cpus} CPUs and {llcs} LLCs within cache lines of others; please report it"
+        );
+    }
+}
+
 /// Answer on the stats socket.
-fn serve(skel: &BpfSkel, opts: &Opts) -> Result<StatsServer<(), Reading>> {
+fn serve(skel: &BpfSkel, opts: &Opts) -> Result<Server> {
     let observer = Observer::new(skel, opts.mode, opts.partial)?;
-    StatsServer::new(observer.serve(stats::server_data()))
-        .launch()
-        .context("cannot serve statistics on /var/run/scx/root/stats")
+    Server::start(Path::new(SOCKET), Limits::default(), |ask| {
+        observer.serve(Targets::of_counters(ask))
+    })
+    .context("cannot serve statistics")
 }
 
 impl Drop for Scheduler<'_> {
@@ -357,6 +413,8 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
     rodata.nr_llcs = nr_llcs;
     rodata.nr_nodes = caches.nr_nodes();
     rodata.own_tgid = std::process::id();
+    rodata.freq_control = !opts.no_freq_control;
+    rodata.big_capacity = caches.big_capacity().unwrap_or(0);
     rodata.sample_budget =
         ((opts.sample_rate as f64 * SAMPLE_WINDOW_S / f64::from(nr_cpus)).round() as u64).max(1);
 
@@ -371,9 +429,18 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
 
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;
+    // What older kernels do not tell of is read from their task groups instead: nothing to warn of at each start.
+    if !compat::struct_has_field("sched_ext_ops", "cgroup_set_bandwidth").unwrap_or(false) {
+        ops.cgroup_set_bandwidth = std::ptr::null_mut();
+    }
+    if !compat::struct_has_field("sched_ext_ops", "cgroup_set_idle").unwrap_or(false) {
+        ops.cgroup_set_idle = std::ptr::null_mut();
+    }
     ops.flags = *compat::SCX_OPS_ENQ_EXITING
         | *compat::SCX_OPS_KEEP_BUILTIN_IDLE
         | *compat::SCX_OPS_ENQ_MIGRATION_DISABLED
+        // Else what has used up its cpu.max goes on where nobody else wants to.
+        | *compat::SCX_OPS_ENQ_LAST
         | if opts.partial {
             *compat::SCX_OPS_SWITCH_PARTIAL
         } else {
@@ -388,6 +455,11 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
         let state = cpu_ctx {
             llc,
             next_in_llc: caches.next_in_llc[cpu],
+            capacity: caches.capacity_of_cpu[cpu],
+            slowness_q10: CAPACITY_ONE * CAPACITY_ONE / caches.capacity_of_cpu[cpu].max(1),
+            // As the kernel has it when a scheduler begins.
+            util_q10: CAPACITY_ONE << 10,
+            cpuperf: CAPACITY_ONE,
             ..Default::default()
         };
         skel.maps
@@ -400,6 +472,7 @@ fn describe_machine(skel: &BpfSkel, caches: &CacheMap) -> Result<()> {
             nr_cpus,
             first_cpu: caches.first_of_llc[llc],
             node: caches.node_of_llc[llc],
+            numa_node: caches.numa_node_of_llc[llc],
             ..Default::default()
         };
         skel.maps

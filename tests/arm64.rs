@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use scx_ml_text::Show;
+
 /// The headers that the build script has unpacked.
 const HEADERS: &str = concat!(env!("OUT_DIR"), "/scx_utils-bpf_h");
 
@@ -51,7 +53,7 @@ fn machine(elf: &[u8]) -> u16 {
 #[test]
 fn the_bpf_program_compiles_against_the_types_of_an_arm64_kernel() {
     let libbpf = libbpf_headers();
-    let include_libbpf = format!("-I{}", libbpf.path().display());
+    let include_libbpf = format!("-I{}", libbpf.path().shown());
     let arch = format!("-I{HEADERS}/arch/arm64");
     let compat = format!("-I{HEADERS}/bpf-compat");
     assert!(Path::new(HEADERS).join("arch/arm64/vmlinux.h").exists());

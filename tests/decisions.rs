@@ -450,11 +450,19 @@ proptest! {
     }
 
     #[test]
+    fn relief_is_due_by_any_cpus_clock(looked in any::<u64>(), interval in 0u64..1 << 40, later in 0u64..1 << 41) {
+        prop_assert_eq!(policy_relief_due(interval, looked, looked.wrapping_add(later)), later >= interval);
+        // A clock that is behind the one that looked.
+        prop_assert!(later == 0 || !policy_relief_due(interval, looked, looked.wrapping_sub(later)));
+    }
+
+    #[test]
     fn llcs_that_even_out_never_take_from_each_other_at_once_and_end_nearer(
-        here in 0u32..10_000, there in 0u32..10_000, here_cpus in 1u32..512, there_cpus in 1u32..512, since in any::<u64>(),
+        here in 0u32..10_000, there in 0u32..10_000, here_cpus in 1u32..512, there_cpus in 1u32..512, node in 0u32..2,
+        since in any::<u64>(),
     ) {
-        let here = fair_load { nr_waiting: here, nr_cpus: here_cpus };
-        let there = fair_load { nr_waiting: there, nr_cpus: there_cpus };
+        let here = fair_load { nr_waiting: here, nr_cpus: here_cpus, node: 0 };
+        let there = fair_load { nr_waiting: there, nr_cpus: there_cpus, node };
         // Difference of what waits per CPU, times both numbers of CPUs.
         let apart = |moved: i64| {
             let (h, t) = (i64::from(here.nr_waiting) + moved, i64::from(there.nr_waiting) - moved);
@@ -470,6 +478,11 @@ proptest! {
         // Where one more evens them out for good, it is taken as soon as it may be.
         if apart(1) >= 0 && apart(0) > 0 {
             prop_assert!(policy_evens(&here, &there, 4 * MSEC));
+        }
+        // Turns are taken within a node only: of two nodes, none has one that the other would take back.
+        if node != 0 && takes {
+            let after = |load: fair_load, by: i64| fair_load { nr_waiting: (i64::from(load.nr_waiting) + by) as u32, ..load };
+            prop_assert!(!policy_evens(&after(there, -1), &after(here, 1), u64::MAX));
         }
     }
 

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use scx_ml_text::Show;
 use syn::visit::{self, Visit};
 
 /// From the lowest to the highest. What stands beside the rooms ties all of them.
@@ -22,7 +23,8 @@ const ROOMS: [&str; 7] = [
 ];
 
 /// The same for crates: name and folder.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
+    ("scx_ml_text", "crates/text"),
     ("scx_ml", "."),
     ("scx_ml_sim", "crates/sim"),
     ("scx_lab", "crates/lab"),
@@ -142,11 +144,7 @@ fn arrows(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
         };
         in_file.visit_file(&file);
         found.push((module.clone(), in_file));
-        let shown = path
-            .strip_prefix(&src)
-            .expect("below")
-            .display()
-            .to_string();
+        let shown = path.strip_prefix(&src).expect("below").shown().to_string();
         // Of lib.rs and main.rs the library is the root.
         modules
             .entry(module)

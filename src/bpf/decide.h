@@ -363,10 +363,10 @@ static inline bool policy_is_stuck(bool idle, u64 waits_ns)
  */
 #define POLICY_LAST_MAX 128
 
-/* Whether a CPU that looked at looked_ns is to look after others again. */
+/* Whether others are to be looked after again, who were at looked_ns; that may have been another CPU, whose clock is ahead. */
 static inline bool policy_relief_due(u64 fair_interval_ns, u64 looked_ns, u64 now_ns)
 {
-	return now_ns - looked_ns >= fair_interval_ns;
+	return policy_vdiff(now_ns, looked_ns) >= (s64)fair_interval_ns;
 }
 
 /* The shortest time between two tasks that are moved to an LLC because more wait elsewhere, and where it only turns. */
@@ -377,12 +377,13 @@ static inline bool policy_relief_due(u64 fair_interval_ns, u64 looked_ns, u64 no
 struct fair_load {
 	u32 nr_waiting;
 	u32 nr_cpus;
+	u32 node; /* NUMA node */
 };
 
 /*
  * Whether more tasks wait per CPU of `there` than of `here`, so that here should have one of them; it last took one since_ns
  * ago. Where that makes the difference no smaller, only its sign, they take turns with it, or somebody would have the smaller
- * share for ever.
+ * share for ever; but not with the LLCs of another NUMA node, for whoever comes from there leaves its memory behind.
  */
 static inline bool policy_evens(const struct fair_load *here, const struct fair_load *there, u64 since_ns)
 {
@@ -390,7 +391,9 @@ static inline bool policy_evens(const struct fair_load *here, const struct fair_
 	s64 step = (s64)here->nr_cpus + there->nr_cpus;
 	s64 more = (s64)there->nr_waiting * here->nr_cpus - (s64)here->nr_waiting * there->nr_cpus;
 
-	return since_ns >= POLICY_EVEN_MIN_NS && 2 * more >= step && (more >= step || since_ns >= POLICY_EVEN_TURN_NS);
+	if (since_ns < POLICY_EVEN_MIN_NS || 2 * more < step)
+		return false;
+	return more >= step || (here->node == there->node && since_ns >= POLICY_EVEN_TURN_NS);
 }
 
 /*

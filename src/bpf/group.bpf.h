@@ -23,9 +23,10 @@
 #define SCHED_IDLE 5
 #endif
 
-#define GROUPS_MAX (1 << 18)
-/* Levels below the root. One more is refused when the cgroup is made. */
-#define GROUP_DEPTH_MAX 256
+#ifndef RUNTIME_INF
+#define RUNTIME_INF (~0ULL)
+#endif
+
 #define GROUP_SYNC_TRIES 8
 #define GROUP_LOOK_NS (4 * SCX_ML_NSEC_PER_MSEC)
 /* How often those that became empty are taken out of sums, and how many may wait for that; more are taken out at once. */
@@ -50,6 +51,7 @@ struct {
 struct linger_timer {
 	struct bpf_timer timer;
 	u64 armed;
+	u64 sweeps; /* some group has become idle, or no longer is: those who wait are to be looked at */
 };
 
 struct {
@@ -76,10 +78,10 @@ static inline u32 group_weight(const struct group_ctx *g)
 	return READ_ONCE(g->idle) & GROUP_IDLE_ITSELF ? POLICY_WEIGHT_IDLE : READ_ONCE(g->weight);
 }
 
-/* What it is to add to its parent's sum. */
+/* What it is to add to its parent's sum: nothing if all that is in it waits for its cpu.max. */
 static inline u64 group_wanted(const struct group_ctx *g)
 {
-	return READ_ONCE(g->active_sum) ? group_weight(g) : 0;
+	return READ_ONCE(g->active_sum) && !READ_ONCE(g->throttled_at_ns) ? group_weight(g) : 0;
 }
 
 /*
@@ -128,7 +130,7 @@ static void group_add(u64 id, s64 weight)
 	}
 }
 
-/* A group's weight, its sum or whether it is idle has changed: have the sums above it follow. Any context but NMI. */
+/* A group's weight, its sum, or whether it is idle or throttled has changed: have the sums above it follow. Any context but NMI. */
 __noinline int group_follow(u64 id)
 {
 	struct group_ctx *g = group_ctx_of(id);
@@ -138,12 +140,25 @@ __noinline int group_follow(u64 id)
 	return 0;
 }
 
-/* Take groups that have become empty out of the sums. Runs in a softirq; `current` is anything. */
+/* Which lanes are swept. */
+enum sweeps {
+	SWEEP_IDLE = 1 << 0,
+	SWEEP_ALL = 1 << 1,
+};
+
+/* Give those who wait the place that is theirs now. From a timer; defined in sweep.bpf.h. */
+static void sweep_lanes(bool idle_only);
+
+/* Take groups that have become empty out of the sums, and sweep. Runs in a softirq; `current` is anything. */
 static int linger_ended(void *map, u32 *key, struct linger_timer *t)
 {
+	u64 sweeps;
 	int i;
 
 	__sync_lock_test_and_set(&t->armed, 0);
+	sweeps = READ_ONCE(t->sweeps) ? __sync_lock_test_and_set(&t->sweeps, 0) : 0;
+	if (sweeps)
+		sweep_lanes(!(sweeps & SWEEP_ALL));
 	bpf_for (i, 0, GROUPS_LINGERING_MAX) {
 		struct group_ctx *g;
 		u64 id;
@@ -161,6 +176,27 @@ static int linger_ended(void *map, u32 *key, struct linger_timer *t)
 	return 0;
 }
 
+static void arm_linger_timer(struct linger_timer *t)
+{
+	if (!__sync_lock_test_and_set(&t->armed, 1) && bpf_timer_start(&t->timer, GROUP_LINGER_NS, 0))
+		__sync_lock_test_and_set(&t->armed, 0);
+}
+
+/*
+ * Some group has become idle, or no longer is; or it may no longer be, for who waits in an idle lane does not come to look. Who
+ * runs notices at a tick; see to it that those who wait do.
+ */
+static void sweep_soon(enum sweeps sweeps)
+{
+	u32 zero = 0;
+	struct linger_timer *t = bpf_map_lookup_elem(&linger_timers, &zero);
+
+	if (!t)
+		return;
+	__sync_fetch_and_or(&t->sweeps, sweeps);
+	arm_linger_timer(t);
+}
+
 /* A group has become empty. It is taken out of its parent's sum if it still is in a moment. */
 static void group_linger(u64 id, struct group_ctx *g)
 {
@@ -175,11 +211,10 @@ static void group_linger(u64 id, struct group_ctx *g)
 		group_follow(id);
 		return;
 	}
-	if (!__sync_lock_test_and_set(&t->armed, 1) && bpf_timer_start(&t->timer, GROUP_LINGER_NS, 0))
-		__sync_lock_test_and_set(&t->armed, 0);
+	arm_linger_timer(t);
 }
 
-static s32 create_linger_timer(void)
+__noinline int create_linger_timer(void)
 {
 	u32 zero = 0;
 	struct linger_timer *t = bpf_map_lookup_elem(&linger_timers, &zero);
@@ -201,7 +236,47 @@ static inline struct share unpacked_share(u64 packed)
 	return (struct share){.mantissa = packed, .exponent = packed >> 32};
 }
 
-/* Look at what the kernel has been told of a group: weight, and whether it is idle. Return whether the sums have to follow. */
+/* A group has another limit, or none: quota_ns 0. It begins with a whole quota, without debt. */
+static void group_set_limit(struct group_ctx *g, u64 quota_ns, u64 period_ns, u64 burst_ns)
+{
+	if (quota_ns == g->quota_ns && period_ns == g->period_ns && burst_ns == g->burst_ns)
+		return;
+	WRITE_ONCE(g->period_ns, period_ns);
+	WRITE_ONCE(g->burst_ns, burst_ns);
+	__sync_lock_test_and_set(&g->runtime_ns, quota_ns);
+	WRITE_ONCE(g->quota_ns, quota_ns);
+}
+
+/* The limit that the kernel has been told of a group. */
+static void group_read_limit(struct group_ctx *g, struct task_group *tg)
+{
+	u64 quota_ns = 0, period_ns = 0, burst_ns = 0;
+
+	if (bpf_core_field_exists(tg->cfs_bandwidth)) {
+		quota_ns = BPF_CORE_READ(tg, cfs_bandwidth.quota);
+		if (quota_ns && quota_ns != RUNTIME_INF) {
+			period_ns = BPF_CORE_READ(tg, cfs_bandwidth.period);
+			if (bpf_core_field_exists(tg->cfs_bandwidth.burst))
+				burst_ns = BPF_CORE_READ(tg, cfs_bandwidth.burst);
+		}
+	} else if (bpf_core_field_exists(tg->scx) && bpf_core_field_exists(tg->scx.bw_quota_us)) {
+		quota_ns = BPF_CORE_READ(tg, scx.bw_quota_us);
+		if (quota_ns != RUNTIME_INF) {
+			quota_ns *= SCX_ML_NSEC_PER_USEC;
+			period_ns = BPF_CORE_READ(tg, scx.bw_period_us) * SCX_ML_NSEC_PER_USEC;
+			burst_ns = BPF_CORE_READ(tg, scx.bw_burst_us) * SCX_ML_NSEC_PER_USEC;
+		}
+	}
+	if (period_ns)
+		group_set_limit(g, quota_ns, period_ns, burst_ns);
+	else
+		group_set_limit(g, 0, 0, 0);
+}
+
+/*
+ * Look at what the kernel has been told of a group: its limit, its weight, and whether it is idle. Return whether the sums
+ * have to follow.
+ */
 static bool group_read(struct group_ctx *g)
 {
 	struct task_group *tg = (struct task_group *)READ_ONCE(g->tg);
@@ -209,6 +284,7 @@ static bool group_read(struct group_ctx *g)
 
 	if (!tg)
 		return false;
+	group_read_limit(g, tg);
 	if (bpf_core_field_exists(tg->shares))
 		weight = BPF_CORE_READ(tg, shares) >> GROUP_SHARES_SHIFT;
 	if (bpf_core_field_exists(tg->idle) && BPF_CORE_READ(tg, idle) > 0)
@@ -216,19 +292,33 @@ static bool group_read(struct group_ctx *g)
 	if (!weight || (weight == g->weight && idle == g->idle))
 		return false;
 	WRITE_ONCE(g->weight, weight);
+	if (idle != g->idle)
+		sweep_soon(SWEEP_ALL);
 	WRITE_ONCE(g->idle, idle);
 	return true;
 }
 
+/* A group has a limit, and `below` is the last one below it that has. */
+static void group_note_limit(struct group_ctx *leaf, u64 below, u64 id)
+{
+	struct group_ctx *g = group_ctx_of(below);
+
+	if (g)
+		WRITE_ONCE(g->next_limit_id, id);
+	else
+		WRITE_ONCE(leaf->limit_id, id);
+}
+
 /*
- * Look at a group and at all above it: what a unit of weight is worth inside, and whether anything there is idle. Any
- * context but NMI.
+ * Look at a group and at all above it: what a unit of weight is worth inside, whether anything there is idle, and which of
+ * them have limits. Any context but NMI.
  */
 __noinline int group_look(u64 id, u64 now_ns)
 {
 	struct group_ctx *leaf = group_ctx_of(id), *g = leaf;
 	struct share share = policy_share_one();
 	struct task_group *tg;
+	u64 limit = 0;
 	u32 idle = 0;
 	int level;
 
@@ -247,11 +337,20 @@ __noinline int group_look(u64 id, u64 now_ns)
 		sum = READ_ONCE(g->active_sum);
 		if (sum)
 			share = policy_share_below(share, group_weight(g), sum);
-		idle |= g->idle & GROUP_IDLE_ITSELF;
+		/* All ways through that come to the same here, or the verifier would follow each of them to the end. */
+		share.mantissa |= not_known;
+		share.exponent += (s32)not_known;
+		/* Among its peers it is light in any case; of all, only if it is so at the top. */
+		idle = g->idle & GROUP_IDLE_ITSELF;
+		if (READ_ONCE(g->quota_ns)) {
+			group_note_limit(leaf, limit, id);
+			limit = id;
+		}
 		id = g->parent_id;
 		g = group_ctx_of(id);
 		tg = tg ? BPF_CORE_READ(tg, parent) : NULL;
 	}
+	group_note_limit(leaf, limit, 0);
 	leaf->share = packed_share(share);
 	leaf->looked_ns = now_ns;
 	WRITE_ONCE(leaf->idle, (leaf->idle & GROUP_IDLE_ITSELF) | (idle ? GROUP_IDLE : 0));
@@ -278,28 +377,24 @@ static void update_weight(struct task_struct *p, struct task_ctx *tctx, u64 now_
 {
 	u32 weight = task_weight(p), weight_q20 = weight << 10;
 	struct group_ctx *g = group_ctx_of(tctx->cgroup_id);
-	u8 idle = p->policy == SCHED_IDLE;
+	u8 idle = p->policy == SCHED_IDLE, limited = 0;
 
 	if (g) {
 		group_refresh(p, tctx, g, now_ns);
 		weight_q20 = policy_share_weight_q20(unpacked_share(g->share), weight);
 		idle |= (g->idle & GROUP_IDLE) != 0;
+		limited = READ_ONCE(g->limit_id) != 0;
 	}
+	/* What it used before is not the limit's. */
+	if (limited && !tctx->limited)
+		tctx->charged_exec_ns = p->se.sum_exec_runtime;
+	tctx->limited = limited;
 	tctx->idle = idle;
 	/* Mostly it is what it was: that spares the division. */
 	if (weight_q20 == tctx->weight_q20)
 		return;
 	tctx->weight_q20 = weight_q20;
 	tctx->inv_weight_q16 = policy_inv_weight_q16(weight_q20);
-}
-
-/* p, which runs, may do so for long: what changes above it reaches it at a tick. */
-static void group_tick(struct task_struct *p)
-{
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (tctx && tctx->cgroup_id)
-		update_weight(p, tctx, scx_bpf_now());
 }
 
 /* p becomes runnable. */
@@ -326,67 +421,6 @@ static void group_task_quiescent(struct task_ctx *tctx)
 	g = group_ctx_of(tctx->cgroup_id);
 	if (g && __sync_fetch_and_add(&g->active_sum, -(s64)weight) == weight)
 		group_linger(tctx->cgroup_id, g);
-}
-
-/* A cgroup of the cpu controller is new, or existed when the scheduler was loaded. May sleep. */
-s32 BPF_STRUCT_OPS_SLEEPABLE(ml_cgroup_init, struct cgroup *cgrp, struct scx_cgroup_init_args *args)
-{
-	struct group_ctx g = {.weight = policy_cgroup_weight(args->weight)};
-	struct cgroup *parent;
-	u64 id = group_id(cgrp);
-
-	if (!id)
-		return 0;
-	if (cgrp->level > GROUP_DEPTH_MAX)
-		goto refused;
-	parent = bpf_cgroup_ancestor(cgrp, cgrp->level - 1);
-	if (parent) {
-		g.parent_id = group_id(parent);
-		bpf_cgroup_release(parent);
-	}
-	if (!bpf_map_update_elem(&group_ctxs, &id, &g, BPF_ANY))
-		return 0;
-refused:
-	COUNT(groups_refused);
-	return -ENOSPC;
-}
-
-/* A cgroup goes away, or the scheduler does. No task is left in it. */
-void BPF_STRUCT_OPS(ml_cgroup_exit, struct cgroup *cgrp)
-{
-	u64 id = group_id(cgrp);
-	struct group_ctx *g = group_ctx_of(id);
-
-	if (!g)
-		return;
-	/* Whatever it is still taken for, its parent must not keep it. */
-	group_add(g->parent_id, -(s64)__sync_lock_test_and_set(&g->added, 0));
-	bpf_map_delete_elem(&group_ctxs, &id);
-}
-
-/* p, which is not running or queued at this moment, moves between cgroups. Runs under its rq lock. */
-void BPF_STRUCT_OPS(ml_cgroup_move, struct task_struct *p, struct cgroup *from, struct cgroup *to)
-{
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (!tctx)
-		return;
-	group_task_quiescent(tctx);
-	tctx->cgroup_id = group_id(to);
-	update_weight(p, tctx, scx_bpf_now());
-}
-
-/* cpu.weight was written. Any CPU, in the writer's context. */
-void BPF_STRUCT_OPS(ml_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
-{
-	u64 id = group_id(cgrp);
-	struct group_ctx *g = group_ctx_of(id);
-
-	if (!g)
-		return;
-	WRITE_ONCE(g->weight, policy_cgroup_weight(weight));
-	WRITE_ONCE(g->looked_ns, 0);
-	group_follow(id);
 }
 
 #endif /* __SCX_ML_GROUP_BPF_H */

@@ -207,7 +207,8 @@ struct outcome {
 
 /*
  * A CPU. Written by the CPU itself (or for it, under its rq lock) but for nr_fresh and leaves; the first line is read by
- * others that look for one to preempt or for work, so each has cache lines of its own.
+ * others that look for one to preempt or for work, so each has cache lines of its own (in memory, too: see cpu_ctxs in
+ * task.bpf.h).
  */
 struct cpu_ctx {
 	u64 run_start_ns; /* 0: no sched_ext task runs here */
@@ -244,12 +245,24 @@ struct cpu_ctx {
 	u64 lease_seen_ns; /* when it looked */
 	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
 	u64 pads[4];
+	/* how fast it is, and is to be: frequency.h */
+	u64 util_ns; /* until when its utilisation is known; 0: it is not */
+	u64 busy_ns; /* time since then that tasks have run */
+	u64 run_seen_ns; /* of what runs, that part is in there, or in the utilisation */
+	u64 cpuperf_ns; /* when its speed was last set */
+	u32 util_q10;
+	u32 cpuperf; /* that speed */
+	u32 capacity; /* 1024: the fastest CPUs; these two are set by user space */
+	u32 slowness_q10; /* 1024 / capacity */
+	u64 pads2[2];
 };
 _Static_assert(offsetof(struct cpu_ctx, fair_turn_ns) == 64, "what others read is one cache line");
-_Static_assert(sizeof(struct cpu_ctx) == 192, "a CPU's state fills its cache lines");
+_Static_assert(offsetof(struct cpu_ctx, util_ns) == 192, "speeds have a line of their own");
+_Static_assert(sizeof(struct cpu_ctx) == 256, "a CPU's state fills its cache lines");
 
 /* CPUs that share a last-level cache, and the queues that they share. */
 struct llc_ctx {
+	/* written at every switch */
 	u64 vclock; /* mean virtual time of the tasks queued here, by their weights; updates may race, see bound_vruntime() */
 	u64 idle_vclock; /* the same of those that are to run where nothing else wants to */
 	u64 weight_waiting_q10; /* sum of the weights of those that wait in its lanes, but for the idle ones; atomic */
@@ -257,23 +270,31 @@ struct llc_ctx {
 	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
 	u32 nr_fair; /* the same of its fair lane */
 	u32 nr_idle; /* the same of its idle lane */
+	u32 pad;
+	u64 pads[2];
+	/* written a few times a second */
 	u32 nr_cpus;
 	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
 	u32 node; /* NUMA node, numbered densely */
-	u64 pad;
-	/* seldom */
+	s32 numa_node; /* the same as the kernel numbers it; NUMA_NO_NODE: not known */
 	u64 evened_ns; /* when a task was last moved here because more wait elsewhere */
+	u64 looked_last_ns; /* when a CPU last looked at who stands last in its fair lane; atomic, see relief.bpf.h */
 	u64 clock_seen; /* vclock when its speed was last looked at, and that moment */
 	u64 clock_seen_ns;
 	u64 clock_reach; /* how far it moves in POLICY_REACH_NS at that speed; 0: not known */
-	u64 pads[4];
+	u64 pads2;
 };
+_Static_assert(offsetof(struct llc_ctx, nr_cpus) == 64, "what is written all the time has a cache line of its own");
 _Static_assert(sizeof(struct llc_ctx) == 128, "an LLC's state fills its cache lines");
 
 enum group_idle {
 	GROUP_IDLE_ITSELF = 1 << 0, /* its own cpu.idle */
-	GROUP_IDLE = 1 << 1, /* or that of one above it */
+	GROUP_IDLE = 1 << 1, /* that of the uppermost one, itself or above: it is to run where nothing else wants to */
 };
+
+/* Cgroups that are kept account of, and levels of them below the root. One more is refused when it is made. */
+#define GROUPS_MAX 262144
+#define GROUP_DEPTH_MAX 256
 
 /* The kernel's task_group.shares has so many bits of fraction. */
 #define GROUP_SHARES_SHIFT 10
@@ -289,6 +310,20 @@ struct group_ctx {
 	u64 lingers; /* it is in the queue of those that became empty; atomic */
 	u32 weight; /* cpu.weight: 1024 is 100 */
 	u32 idle; /* enum group_idle */
+
+	/* cpu.max, see bandwidth.bpf.h */
+	u64 limit_id; /* the nearest cgroup with a limit, itself or above; 0: none */
+	u64 next_limit_id; /* of one with a limit: the next one above */
+	u64 quota_ns; /* 0: no limit */
+	u64 period_ns;
+	u64 burst_ns;
+	s64 runtime_ns; /* what is left of the quota, below 0: debt; atomic */
+	u64 refill_ns; /* when there is a quota again */
+	u64 throttled_at_ns; /* since when nothing has been left; 0: there is something; atomic */
+	u64 nr_throttled; /* how often nothing was left */
+	u64 throttled_ns; /* for how long, all together */
+	u64 parked_look_ns; /* when it was last looked who is put aside because of it while nothing was left */
+	u64 timer_on; /* atomic */
 };
 
 /*
@@ -339,7 +374,12 @@ struct latencies {
 	X(reliefs, "tasks taken because their own CPUs did not come to take them")                                     \
 	X(evenings, "tasks taken from an LLC where more wait per CPU")                                                 \
 	X(reenqueued, "tasks taken back from a CPU that a higher class took over")                                     \
+	X(throttles, "times that a cgroup had used up its cpu.max")                                                    \
+	X(throttled_ns, "time that cgroups had nothing left of their cpu.max")                                         \
+	X(parked, "tasks put aside because a cgroup of theirs had used up its cpu.max")                                \
+	X(parked_long, "tasks let run in spite of cpu.max, because they had been put aside for very long")             \
 	X(groups_refused, "cgroups that were not let be made: too deep, or too many")                                  \
+	X(cpuperf_sets, "times a CPU was told another speed")                                                          \
 	X(no_task_ctx, "events of a task without a context, handled by default settings")                              \
 	X(wait_ns, "time tasks were runnable but did not run")                                                         \
 	X(waits, "times a task waited")

@@ -6,14 +6,18 @@
  *   model.h            prediction, integer maths   features.bpf.h   what is known about a task
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
  *   decide.h           what is done by them        samples.bpf.h    records to user space
- *   queues.bpf.h       lanes, placement            group.bpf.h      nice and cgroup weights
- *   preempt.bpf.h      who makes room, and when    latency.bpf.h    from wake-up to running
- *   relief.bpf.h       whom nobody serves
+ *   queues.bpf.h       lanes                       group.bpf.h      nice and cgroup weights, cpu.idle
+ *   preempt.bpf.h      who makes room, and when    bandwidth.bpf.h  cpu.max
+ *   serve.bpf.h        what a CPU runs next        group_ops.bpf.h  operations of cgroups
+ *   relief.bpf.h       whom nobody serves          sweep.bpf.h      who waits with another weight
+ *   frequency.h        speeds and capacities       frequency.bpf.h  how fast CPUs are to be
+ *   latency.bpf.h      from wake-up to running     capacity.bpf.h   CPUs that differ
  */
 #include "preempt.bpf.h"
-#include "relief.bpf.h"
+#include "serve.bpf.h"
 #include "burst.bpf.h"
 #include "latency.bpf.h"
+#include "frequency.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -31,13 +35,19 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 
 	if (tctx)
 		begin_burst(p, tctx, wake_flags & SCX_WAKE_SYNC);
+	/* Before an idle CPU is claimed, which nobody would use then. */
+	if (bandwidth_select_cpu(p, tctx))
+		return prev_cpu;
 
+	cpu = tctx ? claim_big_idle_cpu(p, tctx, prev_cpu) : -EBUSY;
 	/*
 	 * Not as "sync": the kernel would put p behind the waker, into a local DSQ where nobody can take it, although another CPU
 	 * idles; and not all wakers that say so block at once.
 	 */
 	wake_flags &= ~SCX_WAKE_SYNC;
-	if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
+	if (cpu >= 0) {
+		idle = true;
+	} else if (__COMPAT_HAS_scx_bpf_select_cpu_and) {
 		cpu = scx_bpf_select_cpu_and(p, prev_cpu, wake_flags, p->cpus_ptr, 0);
 		idle = cpu >= 0;
 	} else {
@@ -56,10 +66,16 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 	return cpu;
 }
 
-/* What is not to go before others, whatever it has used: of our own threads the trainer is nice; those who feed it are quick. */
-static inline bool waits_behind(struct task_struct *p, struct task_ctx *tctx)
+/*
+ * What is not to go before others, whatever it has used. What yields, if somebody waits in a fair lane: behind those in its CPU's
+ * fresh lane it stands anyway, and there it need not change the CPU. Of our own threads the trainer is nice; those who feed it
+ * are quick.
+ */
+static inline bool waits_behind(struct task_struct *p, struct task_ctx *tctx, struct cpu_ctx *cctx,
+				struct llc_ctx *lctx)
 {
-	return tctx->idle || tctx->yielded || (is_own_task(p) && p->scx.weight < 100);
+	return tctx->idle || (tctx->yielded && (READ_ONCE(lctx->nr_fair) || READ_ONCE(cctx->maybe_pinned))) ||
+	       (is_own_task(p) && p->scx.weight < 100);
 }
 
 /* Put p, which is not to wait in a fresh lane, into the fair or idle lane of its LLC or CPU. Under its rq lock. */
@@ -82,7 +98,7 @@ static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum po
 	}
 	tctx->deadline_after_ns = policy_vdiff(key, vclock);
 	if (pinned)
-		cctx->maybe_pinned |= 1 << queue;
+		hint_pinned(cctx, queue);
 	count(tctx, queue, at);
 	scx_bpf_dsq_insert_vtime(p, queue_dsq(queue, at), slice_ns, key, enq_flags);
 }
@@ -117,12 +133,14 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	/* At a wake-up, ops.runnable has just done it. */
 	if (tctx->cgroup_id && !(enq_flags & SCX_ENQ_WAKEUP))
 		update_weight(p, tctx, now_ns);
+	if (bandwidth_enqueue(p, tctx, enq_flags))
+		return;
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
 	ahead = policy_vdiff(tctx->vruntime, *clock_for(lctx, tctx->idle));
-	tctx->lane =
-		policy_lane(tctx->quantum_ns, burst_used_ns(p, tctx), ahead, vlag,
-			    waits_behind(p, tctx) || !policy_has_earned(&pp, tctx->quantum_ns, ahead,
-									tctx->inv_weight_q16, cctx->heavy_inv_q16));
+	tctx->lane = policy_lane(
+		tctx->quantum_ns, burst_used_ns(p, tctx), ahead, vlag,
+		waits_behind(p, tctx, cctx, lctx) ||
+			!policy_has_earned(&pp, tctx->quantum_ns, ahead, tctx->inv_weight_q16, cctx->heavy_inv_q16));
 	queue = policy_queue(tctx->lane, pinned, tctx->idle);
 
 	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
@@ -134,10 +152,11 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		COUNT(queued_fresh);
 		count(tctx, QUEUE_FRESH, place.at);
-		scx_bpf_dsq_insert_vtime(p, fresh_dsq(place.at), slice_ns,
-					 policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->sure_long) +
-						 tctx->deadline_after_ns,
-					 enq_flags);
+		scx_bpf_dsq_insert_vtime(
+			p, fresh_dsq(place.at), slice_ns,
+			policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->sure_long || tctx->yielded) +
+				tctx->deadline_after_ns,
+			enq_flags);
 	} else {
 		queue_by_clock(p, tctx, queue, cpu, cctx, lctx, slice_ns, now_ns, enq_flags);
 	}
@@ -161,173 +180,9 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	case CALL_NOBODY:
 		break;
 	}
-}
-
-/* Renew the slice of prev, which goes on because nothing more urgent waits. */
-static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr_waiting)
-{
-	COUNT(kept_running);
-	if (tctx) {
-		tctx->lane = LANE_FAIR;
-		tctx->yielded = false;
-	}
-	scx_bpf_task_set_slice(prev, tctx ? grant_slice(prev, tctx, LANE_FAIR, nr_waiting) : params.slice_min_ns);
-}
-
-/* Virtual deadline of p, which runs. */
-static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
-{
-	u64 used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
-
-	return fair_key(p, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
-}
-
-/* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in two lanes, an LLC's and a CPU's. */
-static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, u64 shared, u64 pinned, bool pinned_wait)
-{
-	return policy_goes_on(running_key(prev, tctx), head_key(shared),
-			      pinned_wait ? head_key(pinned) : POLICY_NO_KEY);
-}
-
-/* What ops.dispatch knows of the CPU that looks for a task. */
-struct dispatch {
-	s32 cpu;
-	u32 llc;
-	struct cpu_ctx *cctx;
-	struct llc_ctx *lctx;
-	struct task_struct *prev;
-	struct task_ctx *prev_ctx;
-	u64 now_ns;
-	u32 nr_fresh;
-	u32 per_cpu; /* tasks that wait, per CPU */
-	bool pinned_wait;
-	bool idle_pinned_wait;
-};
-
-/* Try one step of policy_serve. Return true if cpu has a task to run now. From ops.dispatch only. */
-static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bool overdue)
-{
-	switch (step) {
-	case SERVE_IDLE_OVERDUE:
-		if (!take_earlier(idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait))
-			return false;
-		COUNT(idle_turns);
-		return true;
-	case SERVE_FRESH:
-	case SERVE_FRESH_AFTER_ALL:
-		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh, d->now_ns);
-	case SERVE_PREV_BY_KEY:
-		if (!d->prev_ctx ||
-		    !prev_is_next(d->prev, d->prev_ctx, fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
-			return false;
-		d->cctx->fair_turn_ns = d->now_ns;
-		keep_running(d->prev, d->prev_ctx, d->per_cpu);
-		return true;
-	case SERVE_FAIR:
-		if (!take_earlier(fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
-			return false;
-		d->cctx->fair_turn_ns = d->now_ns;
-		if (overdue) {
-			d->cctx->protect_until_ns = d->now_ns + first_quantum_ns();
-			COUNT(fair_turns);
-		}
-		return true;
-	case SERVE_PREV:
-	case SERVE_PREV_IDLE:
-		keep_running(d->prev, d->prev_ctx, d->per_cpu);
-		return true;
-	case SERVE_FRESH_OF_LLC:
-		return take_llcs_fresh(d->cctx, d->lctx);
-	case SERVE_OTHER_LLCS:
-		return steal_from_llcs(d->llc, d->lctx);
-	case SERVE_PREV_IDLE_BY_KEY:
-		if (!d->prev_ctx ||
-		    !prev_is_next(d->prev, d->prev_ctx, idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait))
-			return false;
-		keep_running(d->prev, d->prev_ctx, d->per_cpu);
-		return true;
-	case SERVE_IDLE:
-		return take_earlier(idle_dsq(d->llc), idle_pinned_dsq(d->cpu), d->idle_pinned_wait);
-	case SERVE_IDLE_OF_OTHER_LLCS:
-		return steal_idle(d->llc);
-	default:
-		return false;
-	}
-}
-
-/*
- * How many wait in one of cpu's lanes for pinned tasks. They are queued and looked at under the same rq lock: the hint cannot
- * miss anybody. From ops.dispatch of cpu only.
- */
-static u32 nr_pinned(struct cpu_ctx *cctx, s32 cpu, enum policy_queue queue)
-{
-	s32 nr;
-
-	if (!(cctx->maybe_pinned & (1 << queue)))
-		return 0;
-	nr = scx_bpf_dsq_nr_queued(queue_dsq(queue, cpu));
-	if (nr <= 0)
-		cctx->maybe_pinned &= ~(1 << queue);
-	return nr > 0 ? nr : 0;
-}
-
-/*
- * A CPU has nothing in its local DSQ: give it a task. Runs on cpu (or on a sibling that schedules for it under core
- * scheduling) with its rq lock held; prev is what ran, and goes on if nothing is moved and it is still runnable.
- */
-void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
-{
-	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
-	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
-	u32 nr_fair, nr, step;
-
-	if (!d.cctx)
-		return;
-	d.llc = d.cctx->llc;
-	d.lctx = llc_ctx_of(d.llc);
-	if (!d.lctx)
-		return;
-
-	nr = nr_pinned(d.cctx, cpu, QUEUE_PINNED);
-	d.pinned_wait = nr > 0;
-	/* By our own count, which may be above what waits for a moment: to ask for the lane's length is expensive. */
-	nr_fair = nr + READ_ONCE(d.lctx->nr_fair);
-	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
-	d.cctx->nr_waiting = nr_fair + d.nr_fresh;
-	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + d.nr_fresh;
-
-	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.pinned_wait, d.now_ns))
-		return;
-	s.fair_waits = nr_fair > 0;
-	if (!s.fair_waits) {
-		d.cctx->fair_turn_ns = d.now_ns;
-		d.cctx->fair_behind = 0;
-	}
-	s.overdue = policy_fair_overdue(params.fair_interval_ns, d.cctx->fair_turn_ns, d.cctx->fair_behind, d.now_ns);
-	if (s.overdue)
-		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.pinned_wait, d.now_ns);
-
-	if (s.prev_runs) {
-		d.prev_ctx = task_ctx_of(prev);
-		if (d.prev_ctx) {
-			s.prev_idle = d.prev_ctx->idle;
-			s.prev_yields = d.prev_ctx->yielded;
-		}
-	}
-	nr = nr_pinned(d.cctx, cpu, QUEUE_IDLE_PINNED);
-	d.idle_pinned_wait = nr > 0;
-	if (nr || READ_ONCE(d.lctx->nr_idle)) {
-		s.idle_waits = true;
-		s.idle_overdue = idle_is_overdue(idle_dsq(d.llc), d.now_ns) ||
-				 (nr && idle_is_overdue(idle_pinned_dsq(cpu), d.now_ns));
-		if (s.prev_idle || !s.fair_waits)
-			d.per_cpu += policy_per_cpu(READ_ONCE(d.lctx->nr_idle), d.lctx->nr_cpus) + nr;
-	}
-
-#pragma unroll
-	for (step = 0; step < NR_SERVE; step++)
-		if (policy_serves(&s, step) && serve(&d, step, s.overdue))
-			return;
+	/* It was to be put aside, but meanwhile it need not: its CPU, which goes idle, has looked already. */
+	if (enq_flags & SCX_ENQ_LAST)
+		scx_bpf_kick_cpu(cpu, 0);
 }
 
 /*
@@ -357,8 +212,11 @@ bool BPF_STRUCT_OPS(ml_yield, struct task_struct *from, struct task_struct *to)
 {
 	struct task_ctx *tctx = task_ctx_of(from);
 
-	if (tctx)
+	if (tctx) {
 		tctx->yielded = true;
+		if (tctx->yields < 255)
+			tctx->yields++;
+	}
 	COUNT(yields);
 	scx_bpf_task_set_slice(from, 0);
 	return true;
@@ -395,6 +253,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	uncount(tctx);
 	join_llc(p, tctx, cctx->llc, lctx);
 	tctx->yielded = false;
+	tctx->yields = 0;
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	if (tctx->last_cpu != cpu) {
 		tctx->migrations += tctx->last_cpu >= 0;
@@ -413,7 +272,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
-	cctx->quantum_ns = policy_protected_ns(tctx->quantum_ns, tctx->sure_long);
+	cctx->quantum_ns = policy_protected_ns(unscaled_quantum_ns(cctx, tctx->quantum_ns), tctx->sure_long);
 	inv_weight_q16 = tctx->inv_weight_q16 > ~0U ? ~0U : tctx->inv_weight_q16;
 	cctx->inv_weight_q16 = inv_weight_q16;
 	/* Kernel threads are heavy, or quick, or both: nobody competes with them. */
@@ -424,6 +283,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	cctx->partner = false;
 	WRITE_ONCE(cctx->leaves, 0);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
+	freq_running(cpu, cctx, cctx->burst_before_ns, now_ns);
 	cctx->wakes_made = 0;
 	note_rest(cctx, 0);
 	weight = counted_weight_q10(tctx);
@@ -433,6 +293,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 	if (READ_ONCE(cctx->nr_fresh))
 		set_quantum_timer(cpu, now_ns);
+	bandwidth_running(p, tctx, cpu);
 
 	clock = clock_for(lctx, tctx->idle);
 	before = *clock;
@@ -461,6 +322,9 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	tctx->exec_at_run_ns = p->se.sum_exec_runtime;
 	tctx->vruntime += vused;
 	tctx->wakes_made += cctx->wakes_made;
+	bandwidth_stopping(p, tctx);
+	freq_stopping(cctx, tctx->used_ns);
+	scale_burst(tctx, cctx, tctx->used_ns);
 
 	/* Racing updates may lose a step; bound_vruntime() and ops.running keep the clock near the tasks anyway. */
 	lctx = llc_ctx_of(cctx->llc);
@@ -529,9 +393,11 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 	s32 nr_fresh, nr_fair, nr_pinned;
 
-	group_tick(p);
+	if (group_tick(p))
+		scx_bpf_task_set_slice(p, 0);
 	if (!lctx)
 		return;
+	freq_tick(p, cpu, cctx);
 	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
 	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
 	nr_pinned = cctx->maybe_pinned & (1 << QUEUE_PINNED) ? scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) : 0;
@@ -577,52 +443,85 @@ void BPF_STRUCT_OPS(ml_set_weight, struct task_struct *p, u32 weight)
 		update_weight(p, tctx, scx_bpf_now());
 }
 
-/* A task is new, or existed when the scheduler was loaded. May sleep; at a fork `current` is the parent. */
+/*
+ * A task is new, or existed when the scheduler was loaded. May sleep; at a fork `current` is the parent. Contexts outlive a
+ * restart after a hotplug (scheduler.rs): what is known of a task stays, where it waited and what it counted in has gone.
+ */
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
-	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task_ctx *tctx = bpf_task_storage_get(&task_ctxs, p, 0, 0);
+	bool known = tctx;
 
 	if (!tctx)
+		tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!tctx)
 		return -ENOMEM;
+	tctx->counted = 0;
+	tctx->queued_ns = 0;
+	tctx->group_weight = 0;
+	tctx->in_burst = false;
+	tctx->woken = false;
+	tctx->yielded = false;
+	tctx->yields = 0;
+	tctx->pass = false;
+	tctx->cgroup_id = 0;
 	tctx->weight_q20 = WEIGHT_ONE_Q20;
 	tctx->inv_weight_q16 = INV_WEIGHT_ONE_Q16;
 	if (bpf_core_field_exists(args->cgroup))
 		tctx->cgroup_id = group_id(args->cgroup);
-	init_history(p, tctx, args->fork ? bpf_get_current_task_btf() : NULL);
+	if (!known)
+		init_history(p, tctx, args->fork ? bpf_get_current_task_btf() : NULL);
 	return 0;
 }
 
-/* p enters sched_ext: from a fork, another class, or when the scheduler is loaded. Under its rq lock. */
+/*
+ * p enters sched_ext: from a fork, another class, or when the scheduler is loaded. Under its rq lock. It is as far ahead or
+ * behind as it was when it left, or the change of class would be a way to a better place.
+ */
 void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct llc_ctx *lctx;
+	u64 vclock;
 
 	if (!tctx || !cctx)
 		return;
-	lctx = llc_ctx_of(cctx->llc);
+	tctx->charged_exec_ns = p->se.sum_exec_runtime;
 	update_weight(p, tctx, scx_bpf_now());
-	if (lctx)
-		tctx->vruntime = *clock_for(lctx, tctx->idle);
 	tctx->on_clock = 2 * cctx->llc + tctx->idle;
+	lctx = llc_ctx_of(cctx->llc);
+	if (lctx) {
+		vclock = *clock_for(lctx, tctx->idle);
+		tctx->vruntime = policy_bound_vruntime(vclock + tctx->vruntime, vclock,
+						       policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16), false);
+	}
 }
 
-/* p leaves sched_ext for another class, or exits. Under its rq lock. */
+/*
+ * p leaves sched_ext: for another class, because it exits, or with the scheduler. Under its rq lock. Until it comes back its
+ * virtual time is what it is ahead of the clock; nobody knows how far that goes meanwhile, or whether it is the same one.
+ */
 void BPF_STRUCT_OPS(ml_disable, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
+	struct llc_ctx *lctx;
 
 	if (!tctx)
 		return;
 	uncount(tctx);
 	group_task_quiescent(tctx);
+	lctx = llc_ctx_of(tctx->on_clock / 2);
+	tctx->vruntime = lctx ? tctx->vruntime - *clock_for(lctx, tctx->on_clock & 1) : 0;
+	/* What it does from here on is no sleep. */
+	if (tctx->in_burst)
+		tctx->blocked_ns = 0;
 	tctx->in_burst = false;
 	tctx->woken = false;
 }
 
 /* The kernel takes every CPU that is online for idle at first. */
-static void note_online(void)
+__noinline int note_online(void)
 {
 	const struct cpumask *online = scx_bpf_get_online_cpumask();
 	u32 cpu;
@@ -634,6 +533,7 @@ static void note_online(void)
 			note_rest(cctx, 1);
 	}
 	scx_bpf_put_cpumask(online);
+	return 0;
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
@@ -641,9 +541,11 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 	s32 err = create_queues();
 
 	note_online();
-	if (!err)
-		err = create_linger_timer();
-	return err ?: create_quantum_timers();
+	check_lines();
+	err = err ?: create_linger_timer();
+	err = err ?: create_quantum_timers();
+	err = err ?: create_speed_timer();
+	return err ?: create_big_cpus();
 }
 
 void BPF_STRUCT_OPS(ml_exit, struct scx_exit_info *ei)
@@ -659,4 +561,5 @@ SCX_OPS_DEFINE(ml_ops, .select_cpu = (void *)ml_select_cpu, .enqueue = (void *)m
 	       .init_task = (void *)ml_init_task, .enable = (void *)ml_enable, .disable = (void *)ml_disable,
 	       .cgroup_init = (void *)ml_cgroup_init, .cgroup_exit = (void *)ml_cgroup_exit,
 	       .cgroup_move = (void *)ml_cgroup_move, .cgroup_set_weight = (void *)ml_cgroup_set_weight,
+	       .cgroup_set_bandwidth = (void *)ml_cgroup_set_bandwidth, .cgroup_set_idle = (void *)ml_cgroup_set_idle,
 	       .init = (void *)ml_init, .exit = (void *)ml_exit, .timeout_ms = 10000, .name = "ml");

@@ -87,8 +87,11 @@ static inline struct share policy_share_below(struct share share, u32 weight, u6
 	u64 product = (u64)(share.mantissa ? share.mantissa : 1) * (weight ? weight : 1);
 	s32 shift = 63 - (s32)ilog2_u64(product);
 	u64 quotient = (product << shift) / (sum ? sum : 1);
-	s32 high = quotient ? ilog2_u64(quotient) : 0;
+	s32 high;
 
+	if (!quotient)
+		quotient = 1;
+	high = ilog2_u64(quotient);
 	return (struct share){
 		.mantissa = high > 31 ? quotient >> (high - 31) : quotient << (31 - high),
 		.exponent = share.exponent - shift + high - 31,
@@ -249,12 +252,21 @@ static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahe
 
 /*
  * When a task stands in the fresh lane: it waits since it woke, also where it is queued anew, as a higher class took its CPU or
- * it was preempted by mistake. Whose first quantum does not protect it goes behind those who came meanwhile, or it and they
- * would take each other's place in turn.
+ * it was preempted by mistake. Who yields goes behind those who came meanwhile, and so does one whose first quantum does not protect
+ * it, or it and they would take each other's place in turn.
  */
-static inline u64 policy_fresh_since_ns(u64 wake_ns, u64 now_ns, bool sure_long)
+static inline u64 policy_fresh_since_ns(u64 wake_ns, u64 now_ns, bool behind)
 {
-	return sure_long ? now_ns : wake_ns;
+	return behind ? now_ns : wake_ns;
+}
+
+/*
+ * What a task that has yielded so often, and goes on because its deadline is still the earliest, forfeits: a quarter of a
+ * request each time. So who waits by yielding makes room after some of them, whatever it had saved.
+ */
+static inline u64 policy_yields_ns(u64 first_quantum_ns, u32 yields)
+{
+	return yields * (first_quantum_ns >> 2);
 }
 
 /*

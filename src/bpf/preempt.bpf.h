@@ -13,10 +13,16 @@
 
 #include "queues.bpf.h"
 
+/*
+ * Which place in a cache line the array of them begins at is the kernel's business, and one that may be mapped, which would
+ * begin a page, must not hold timers. So each is followed by as much as keeps two of them off one line, wherever it begins.
+ */
 struct quantum_timer {
 	struct bpf_timer timer;
 	u64 fires_ns; /* scx_bpf_now() clock; in the past: not set */
+	u64 pad[13];
 };
+_Static_assert(sizeof(struct quantum_timer) == 128, "no two CPUs' timers share a cache line");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -45,7 +51,7 @@ static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 /*
  * Time until what runs on cpu makes room for a fresh wake-up of this inverse weight (0: not known), see policy_room_in_ns().
  */
-static u64 room_in_ns(s32 cpu, enum occasion occasion, u64 inv_weight_q16, u64 now_ns)
+__noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 now_ns)
 {
 	struct policy_params pp = policy_params();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -143,20 +149,21 @@ static void call_victim(s32 cpu)
 }
 
 /* See to it that what runs on cpu ends with its first quantum if somebody fresh waits. Any context but NMI. */
-static void set_quantum_timer(s32 cpu, u64 now_ns)
+__noinline int set_quantum_timer(s32 cpu, u64 now_ns)
 {
 	u64 in_ns = room_in_ns(cpu, OCCASION_TIMER, 0, now_ns), fires_ns = now_ns + in_ns;
 	struct quantum_timer *t;
 	u32 key = cpu;
 
 	if (in_ns == POLICY_NEVER_NS)
-		return;
+		return 0;
 	t = bpf_map_lookup_elem(&quantum_timers, &key);
 	if (!t || (t->fires_ns > now_ns && t->fires_ns <= fires_ns))
-		return;
+		return 0;
 	t->fires_ns = fires_ns;
 	if (!bpf_timer_start(&t->timer, in_ns, 0))
 		COUNT(timers_set);
+	return 0;
 }
 
 /* A first quantum may have ended on CPU *key. Runs in a softirq of the CPU that set the timer; `current` is anything. */
@@ -177,7 +184,7 @@ static int quantum_ended(void *map, u32 *key, struct quantum_timer *t)
 	return 0;
 }
 
-static s32 create_quantum_timers(void)
+__noinline int create_quantum_timers(void)
 {
 	u32 cpu;
 

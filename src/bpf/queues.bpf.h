@@ -13,6 +13,7 @@
 #ifndef __SCX_ML_QUEUES_BPF_H
 #define __SCX_ML_QUEUES_BPF_H
 
+#include "capacity.bpf.h"
 #include "group.bpf.h"
 
 /* DSQ ids: 1 + enum policy_queue in the upper half, LLC or CPU in the lower. */
@@ -46,23 +47,35 @@ static inline u64 idle_pinned_dsq(s32 cpu)
 	return queue_dsq(QUEUE_IDLE_PINNED, cpu);
 }
 
-static s32 create_queues(void)
+/* The NUMA node of an LLC, as the kernel numbers it. */
+static s32 numa_node_of(u32 llc)
+{
+	struct llc_ctx *lctx = llc_ctx_of(llc);
+
+	return lctx ? lctx->numa_node : NUMA_NO_NODE;
+}
+
+/* Each queue in the memory of those who use it. */
+__noinline int create_queues(void)
 {
 	s32 cpu, llc, err;
 
 	bpf_for (llc, 0, nr_llcs) {
-		err = scx_bpf_create_dsq(fair_dsq(llc), NUMA_NO_NODE);
+		err = scx_bpf_create_dsq(fair_dsq(llc), numa_node_of(llc));
 		if (!err)
-			err = scx_bpf_create_dsq(idle_dsq(llc), NUMA_NO_NODE);
+			err = scx_bpf_create_dsq(idle_dsq(llc), numa_node_of(llc));
 		if (err)
 			return err;
 	}
 	bpf_for (cpu, 0, nr_cpus) {
-		err = scx_bpf_create_dsq(fresh_dsq(cpu), NUMA_NO_NODE);
+		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+		s32 node = cctx ? numa_node_of(cctx->llc) : NUMA_NO_NODE;
+
+		err = scx_bpf_create_dsq(fresh_dsq(cpu), node);
 		if (!err)
-			err = scx_bpf_create_dsq(pinned_dsq(cpu), NUMA_NO_NODE);
+			err = scx_bpf_create_dsq(pinned_dsq(cpu), node);
 		if (!err)
-			err = scx_bpf_create_dsq(idle_pinned_dsq(cpu), NUMA_NO_NODE);
+			err = scx_bpf_create_dsq(idle_pinned_dsq(cpu), node);
 		if (err)
 			return err;
 	}
@@ -81,7 +94,7 @@ static u64 head_key(u64 dsq)
  * Move the task with the earliest deadline of two lanes, an LLC's and that of what may run on this CPU only, to the CPU's local
  * DSQ. From ops.dispatch of that CPU only. Return true if there was one.
  */
-static bool take_earlier(u64 shared, u64 pinned, bool pinned_wait)
+__noinline int take_earlier(u64 shared, u64 pinned, u32 pinned_wait)
 {
 	if (pinned_wait) {
 		if (policy_shared_first(head_key(shared), head_key(pinned)) && scx_bpf_dsq_move_to_local(shared, 0))
@@ -108,6 +121,7 @@ static inline u32 on_ring(u32 i, u32 n)
 #define COUNTED_QUEUE_SHIFT 28
 #define COUNTED_WEIGHT_SHIFT 32
 #define COUNTED_AT_MASK ((1ULL << COUNTED_QUEUE_SHIFT) - 1)
+#define COUNTED_MOVED (1ULL << 31) /* there by a timer */
 
 /* by: 1, or -1 as it was counted. counted: 1 + LLC or CPU, the queue, the weight. */
 static void count_queued(u64 counted, s32 by)
@@ -146,7 +160,12 @@ static inline u32 counted_weight_q10(const struct task_ctx *tctx)
 	return tctx->idle ? 0 : (tctx->weight_q20 >> 10 ?: 1);
 }
 
-/* The task is about to be put into a queue, of CPU or LLC `at`. */
+static inline u64 counted_as(const struct task_ctx *tctx, enum policy_queue queue, u32 at)
+{
+	return (u64)counted_weight_q10(tctx) << COUNTED_WEIGHT_SHIFT | (u64)queue << COUNTED_QUEUE_SHIFT | (at + 1);
+}
+
+/* The task is about to be put into a queue, of CPU or LLC `at`. Under its rq lock. */
 static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at)
 {
 	u64 counted =
@@ -156,7 +175,7 @@ static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at)
 	count_queued(counted, 1);
 }
 
-/* The task waits nowhere any more. */
+/* The task waits nowhere any more. Under its rq lock. */
 static void uncount(struct task_ctx *tctx)
 {
 	u64 counted;
@@ -168,11 +187,18 @@ static void uncount(struct task_ctx *tctx)
 		count_queued(counted, -1);
 }
 
+/* Somebody may wait in one of cctx's lanes for pinned tasks. */
+static void hint_pinned(struct cpu_ctx *cctx, enum policy_queue queue)
+{
+	if (!(READ_ONCE(cctx->maybe_pinned) & (1 << queue)))
+		__sync_fetch_and_or(&cctx->maybe_pinned, 1 << queue);
+}
+
 /*
  * Take a fresh wake-up that waits at one of nr CPUs of an LLC, in the order of its ring from `other` on. From ops.dispatch
  * only. Return true if there was one that may run here.
  */
-static bool take_neighbours_fresh(u32 other, u32 nr)
+__noinline int take_neighbours_fresh(u32 other, u32 nr)
 {
 	u32 i;
 
@@ -228,10 +254,9 @@ static bool steal_from_llc(u32 victim, struct llc_ctx *vctx)
 }
 
 /*
- * Take a task from another LLC, of the same NUMA node where one is there. From ops.dispatch of a CPU of lctx, which is
- * llc, only.
+ * Take a task from another LLC, of the same NUMA node where one is there. From ops.dispatch of a CPU of llc only.
  */
-static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
+__noinline int steal_from_llcs(u32 llc, u32 node)
 {
 	u32 far, i;
 
@@ -242,7 +267,7 @@ static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
 
 			if (!vctx)
 				return false;
-			if ((vctx->node != lctx->node) == far && steal_from_llc(victim, vctx))
+			if ((vctx->node != node) == far && steal_from_llc(victim, vctx))
 				return true;
 		}
 	}
@@ -250,7 +275,7 @@ static bool steal_from_llcs(u32 llc, const struct llc_ctx *lctx)
 }
 
 /* Take an idle task from another LLC. From ops.dispatch of a CPU of llc only. */
-static bool steal_idle(u32 llc)
+__noinline int steal_idle(u32 llc)
 {
 	u32 i;
 
@@ -313,14 +338,21 @@ static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struc
 	return vlag;
 }
 
-/* The slice that p gets now, never 0. Counts where it came from. */
-static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u32 nr_waiting)
+/*
+ * Slices and keys are functions of their own to the verifier, which looks into them once and not in every state of those who
+ * call them. Neither locks nor waits; any context.
+ */
+
+/* The slice that tctx gets now on cpu, never 0, used_ns after its wake-up. Counts where it came from. */
+__noinline u64 slice_for(struct task_ctx *tctx, u64 used_ns, u32 lane, u32 nr_waiting, s32 cpu)
 {
 	struct policy_params pp = policy_params();
 	u64 left_ns = 0;
 
+	if (!tctx)
+		return pp.slice_min_ns;
 	if (tctx->steering)
-		left_ns = policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, burst_used_ns(p, tctx));
+		left_ns = unscaled_ns(cpu, policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, used_ns));
 	tctx->slice_source = policy_slice_source(&pp, tctx->steering, left_ns);
 	tctx->granted_ns = policy_slice_ns(&pp, left_ns, lane, nr_waiting);
 	tctx->steered = left_ns && tctx->steering == STEERING_MODEL;
@@ -340,13 +372,69 @@ static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u
 	return tctx->granted_ns;
 }
 
-/* Virtual deadline in the fair lane, of a task with this virtual run time. */
-static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
+static u64 grant_slice(struct task_struct *p, struct task_ctx *tctx, u32 lane, u32 nr_waiting)
+{
+	return slice_for(tctx, tctx ? burst_used_ns(p, tctx) : 0, lane, nr_waiting, scx_bpf_task_cpu(p));
+}
+
+/* Virtual deadline in the fair lane, of a task with this virtual run time, used_ns after its wake-up. */
+__noinline u64 fair_key_for(struct task_ctx *tctx, u64 vruntime, u64 used_ns)
 {
 	struct policy_params pp = policy_params();
 
-	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, burst_used_ns(p, tctx), tctx->sure, tctx->steer_q16,
+	if (!tctx)
+		return vruntime;
+	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, used_ns, tctx->sure, tctx->steer_q16,
 			       tctx->steer_margin_q16);
+}
+
+static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
+{
+	return fair_key_for(tctx, vruntime, burst_used_ns(p, tctx));
+}
+
+/*
+ * Move p, on which an iterator of a DSQ stands, to the lane of the fair or idle ones that is its own now, behind `vruntime` and
+ * a request. From a timer, without p's rq lock: by now it may be gone from there, or it goes while this looks; what it counts
+ * for is exchanged before the move, so that whoever takes it finds it counted, once, and taken back if it does not move. Return
+ * whether it was moved.
+ */
+static bool move_by_clock(struct bpf_iter_scx_dsq *from, struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
+{
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
+	enum policy_queue queue = policy_queue(LANE_FAIR, is_pinned(p), tctx->idle);
+	bool pinned = queue == QUEUE_PINNED || queue == QUEUE_IDLE_PINNED;
+	u64 key, before, counted;
+	u32 at;
+
+	if (!lctx)
+		return false;
+	at = pinned ? (u32)cpu : cctx->llc;
+	counted = counted_as(tctx, queue, at) | COUNTED_MOVED;
+	key = fair_key(p, tctx, vruntime);
+	if (!tctx->idle)
+		key = reach_key(lctx, key, policy_per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus), scx_bpf_now());
+	before = READ_ONCE(tctx->counted);
+	count_queued(counted, 1);
+	if (__sync_val_compare_and_swap(&tctx->counted, before, counted) != before) {
+		count_queued(counted, -1);
+		return false;
+	}
+	scx_bpf_dsq_move_set_vtime(from, key);
+	if (scx_bpf_dsq_move_vtime(from, p, queue_dsq(queue, at), 0)) {
+		if (before)
+			count_queued(before, -1);
+		if (pinned)
+			hint_pinned(cctx, queue);
+		return true;
+	}
+	if (__sync_val_compare_and_swap(&tctx->counted, counted, before) == counted)
+		count_queued(counted, -1);
+	else if (before)
+		count_queued(before, -1);
+	return false;
 }
 
 /*

@@ -10,7 +10,8 @@
  * whose first has waited for long. In one other LLC, the next one each time, the same; the first of its fair lane, if
  * that has waited for very long; or one more of it, if it has more that wait per CPU.
  * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
- * each CPU also looks at the last hundred of its fair lanes, and puts one that has waited for very long first.
+ * some CPU of each LLC also looks at the last hundred of its fair lane in an interval, and each CPU at those of its own, and
+ * puts one that has waited for very long first.
  * Possible limitations: tasks that may run on one CPU only wait until that comes back. LLCs even out how many wait per CPU,
  * not their weights, and count those too that may not leave.
  */
@@ -50,7 +51,7 @@ static bool idle_is_overdue(u64 dsq, u64 now_ns)
 }
 
 /* Take one from the fresh lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
-static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
+__noinline int relieve_lanes(u32 other, u32 nr, u64 now_ns)
 {
 	u32 i;
 
@@ -69,11 +70,19 @@ static bool relieve_lanes(u32 other, u32 nr, u64 now_ns)
 	return false;
 }
 
+static __always_inline struct fair_load fair_load_of(const struct llc_ctx *lctx)
+{
+	return (struct fair_load){
+		.nr_waiting = READ_ONCE(lctx->nr_fair),
+		.nr_cpus = lctx->nr_cpus,
+		.node = lctx->node,
+	};
+}
+
 /* Whether an LLC should have one of the tasks that wait in the fair lane of another. Notes that it takes one. */
 static bool should_even(struct llc_ctx *here, const struct llc_ctx *there, u64 now_ns)
 {
-	struct fair_load waits_here = {.nr_waiting = READ_ONCE(here->nr_fair), .nr_cpus = here->nr_cpus};
-	struct fair_load waits_there = {.nr_waiting = READ_ONCE(there->nr_fair), .nr_cpus = there->nr_cpus};
+	struct fair_load waits_here = fair_load_of(here), waits_there = fair_load_of(there);
 
 	if (!policy_evens(&waits_here, &waits_there, now_ns - READ_ONCE(here->evened_ns)))
 		return false;
@@ -110,7 +119,7 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 }
 
 /* Put one of the last of a fair or idle lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
-static void relieve_last(u64 dsq, bool idle, u64 now_ns)
+__noinline int relieve_last(u64 dsq, u32 idle, u64 now_ns)
 {
 	u64 first_key = head_key(dsq);
 	struct bpf_iter_scx_dsq last;
@@ -131,6 +140,16 @@ static void relieve_last(u64 dsq, bool idle, u64 now_ns)
 		}
 	}
 	bpf_iter_scx_dsq_destroy(&last);
+	return 0;
+}
+
+/* Whether it is time to look at the last of an LLC's fair lane, and this CPU is to: one of them is enough. */
+static bool claim_last_look(struct llc_ctx *lctx, u64 now_ns)
+{
+	u64 looked_ns = READ_ONCE(lctx->looked_last_ns);
+
+	return policy_relief_due(params.fair_interval_ns, looked_ns, now_ns) &&
+	       __sync_val_compare_and_swap(&lctx->looked_last_ns, looked_ns, now_ns) == looked_ns;
 }
 
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
@@ -139,14 +158,18 @@ static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, 
 	if (!policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns))
 		return false;
 	cctx->looked_ns = now_ns;
-	if (READ_ONCE(lctx->nr_fair))
+	if ((READ_ONCE(lctx->nr_fair) || READ_ONCE(lctx->nr_idle)) && claim_last_look(lctx, now_ns)) {
 		relieve_last(fair_dsq(llc), false, now_ns);
+		relieve_last(idle_dsq(llc), true, now_ns);
+		if (READ_ONCE(lctx->nr_idle))
+			sweep_soon(SWEEP_IDLE);
+	}
 	if (pinned_wait)
 		relieve_last(pinned_dsq(cpu), false, now_ns);
-	if (READ_ONCE(lctx->nr_idle))
-		relieve_last(idle_dsq(llc), true, now_ns);
-	if (cctx->maybe_pinned & (1 << QUEUE_IDLE_PINNED))
+	if (READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_IDLE_PINNED)) {
 		relieve_last(idle_pinned_dsq(cpu), true, now_ns);
+		sweep_soon(SWEEP_IDLE);
+	}
 	/* Of two, each is the other's neighbour. */
 	if (lctx->nr_cpus > 2 && READ_ONCE(lctx->nr_fresh) &&
 	    relieve_lanes(cctx->next_in_llc, lctx->nr_cpus - 1, now_ns))

@@ -9,6 +9,7 @@
 #include "intf.h"
 #include "model.h"
 #include "decide.h"
+#include "frequency.h"
 
 /* Set by user space before loading. */
 const volatile struct policy_params params = POLICY_DEFAULTS;
@@ -21,6 +22,9 @@ const volatile u32 nr_cpus = 1; /* CPU ids, as in nr_cpu_ids */
 const volatile u32 own_tgid; /* the learner: never sampled, or it would learn from itself */
 const volatile u64 sample_budget = 100; /* samples per CPU and window, see samples.bpf.h */
 const volatile u8 syscall_class[1024]; /* by number: 1 + class, 0 for a call that is not counted */
+
+/* 0, but the verifier does not know. */
+volatile u32 not_known;
 
 /* Classes of system calls: one for each of the features from FEATURE_SYS_IO on. */
 #define NR_SYSCALL_CLASSES (NR_FEATURES - FEATURE_SYS_IO)
@@ -35,9 +39,14 @@ struct {
 	__type(value, struct task_ctx);
 } task_ctxs SEC(".maps");
 
-/* CPUs and LLCs: user space sets max_entries and fills in what it knows before the scheduler is attached. */
+/*
+ * CPUs and LLCs: user space sets max_entries and fills in what it knows before the scheduler is attached. The values of an
+ * array follow the kernel's description of it, in the middle of a cache line, so that neighbours would share lines whatever
+ * the alignment of their type; those of an array that user space could map begin a page. See check_lines().
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct cpu_ctx);
@@ -45,6 +54,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, u32);
 	__type(value, struct llc_ctx);
@@ -92,6 +102,35 @@ static inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
 static inline struct llc_ctx *llc_ctx_of(u32 llc)
 {
 	return bpf_map_lookup_elem(&llc_ctxs, &llc);
+}
+
+/* States of CPUs and LLCs that begin within a cache line: none, or user space complains. */
+u64 misplaced_cpus, misplaced_llcs;
+
+/* Where an element lies in its cache line. Only what has been in memory as a number may be reckoned with as one. */
+static u64 offset_in_line(const void *element)
+{
+	static volatile u64 address;
+
+	address = (u64)element;
+	return address & 63;
+}
+
+/* Note whether the states of CPUs and LLCs have cache lines of their own. From ops.init. */
+static void check_lines(void)
+{
+	u32 i;
+
+	bpf_for (i, 0, nr_cpus) {
+		struct cpu_ctx *cctx = cpu_ctx_of(i);
+
+		misplaced_cpus += cctx && offset_in_line(cctx);
+	}
+	bpf_for (i, 0, nr_llcs) {
+		struct llc_ctx *lctx = llc_ctx_of(i);
+
+		misplaced_llcs += lctx && offset_in_line(lctx);
+	}
 }
 
 /* The first quantum of bursts that are not predicted: what the load asks for, as far as that is known. */

@@ -11,7 +11,7 @@
  */
 struct task_ctx {
 	/* every switch */
-	u64 vruntime; /* weighted CPU time, on the virtual clock on_clock */
+	u64 vruntime; /* weighted CPU time, on the virtual clock on_clock; outside of sched_ext, beyond it */
 	u64 inv_weight_q16; /* 1 / effective weight */
 	u64 exec_at_wake_ns; /* se.sum_exec_runtime then */
 	u64 exec_at_run_ns; /* se.sum_exec_runtime when it was last put on a CPU */
@@ -41,7 +41,8 @@ struct task_ctx {
 	u8 slice_source; /* enum slice_source, of the last slice */
 	u8 woken; /* and has not run since */
 	u8 yielded; /* and has not been queued since */
-	u8 pad0[7];
+	u8 yields; /* since it was put on its CPU */
+	u8 pad0[6];
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
@@ -76,9 +77,13 @@ struct task_ctx {
 	u8 judged_kind;
 	u8 class;
 	u8 idle; /* its policy is SCHED_IDLE, or a cgroup that it is in has cpu.idle: see group.bpf.h */
-	u8 pad[5];
+	u8 limited; /* a cgroup that it is in has a cpu.max: see bandwidth.bpf.h */
+	u8 pass; /* it was put aside for so long that it may run for once */
+	u8 may_park; /* it was queued, and has not run since */
+	u8 pad[2];
 
 	/* the rest of it */
+	u64 charged_exec_ns; /* se.sum_exec_runtime up to which its cgroups have paid, if it is limited */
 	u64 prev_burst_ns;
 	u64 last_sleep_ns;
 	u64 avg_sleep_ns;

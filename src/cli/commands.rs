@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
@@ -66,8 +67,14 @@ pub enum Task {
         Exit status: 0, 1 if there is nothing to explain, 2 for bad usage.")]
 pub struct ExplainArgs {
     /// A thread's id, or the name of threads; if no thread is called so, the beginning of their names.
-    #[arg(value_name = "PID|COMM", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub task: String,
+    ///
+    /// A name that begins with a hyphen stands behind `--`. Odd bytes may be given as they are, or as `\xNN`, as they are shown.
+    #[arg(value_name = "PID|COMM", value_parser = not_empty())]
+    pub task: OsString,
+
+    /// It is a name, though it looks like an id.
+    #[arg(long)]
+    pub name: bool,
 
     /// For machines: a list of explanations; with --watch one line each time.
     #[arg(long)]
@@ -87,6 +94,7 @@ impl ExplainArgs {
     pub fn asked(&self) -> Asked {
         Asked {
             task: self.task.clone(),
+            is_name: self.name,
             json: self.json,
             every: self.watch.map(Duration::from_secs_f64),
             limit: self.limit,
@@ -110,6 +118,14 @@ pub struct TopArgs {
     /// Print one frame as plain text and end.
     #[arg(long)]
     pub once: bool,
+}
+
+/// Any bytes, but some.
+fn not_empty() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|name| match name.is_empty() {
+        true => Err("give a thread's id, or a name"),
+        false => Ok(name),
+    })
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

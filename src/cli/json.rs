@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use anyhow::Result;
+use scx_ml_text::json;
 
-/// As JSON of many lines.
+/// As JSON of many lines, without characters that cannot be seen.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_json(out: &mut impl Write, value: &impl serde::Serialize) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    writeln!(out)?;
+    writeln!(out, "{}", json(&serde_json::to_string_pretty(value)?))?;
     Ok(())
 }

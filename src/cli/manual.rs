@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use scx_ml_text::Show;
 
 use crate::cli::Opts;
 use crate::cli::SCHEDULER_NAME;
@@ -29,7 +30,7 @@ pub fn print_page(out: &mut impl Write) -> Result<()> {
 /// # Errors
 /// When a file cannot be written.
 pub fn write_pages(folder: &Path) -> Result<Vec<PathBuf>> {
-    let cannot = || format!("cannot write the manual pages into {}", folder.display());
+    let cannot = || format!("cannot write the manual pages into {}", folder.shown());
     std::fs::create_dir_all(folder).with_context(cannot)?;
     let command = command();
     let subcommands = command.get_subcommands().filter(|c| !c.is_hide_set());

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use scx_ml_text::exit_by;
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 pub use bounds::OptionError;
@@ -92,6 +93,11 @@ pub struct Opts {
     /// Schedule only tasks whose policy is SCHED_EXT; the rest stay with the kernel's own scheduler.
     #[arg(short = 'p', long, help_heading = "Scheduling")]
     pub partial: bool,
+
+    /// Leave the CPUs' frequencies alone: they stay as high as schedutil lets them. Otherwise each is asked for what its CPU
+    /// uses.
+    #[arg(long, help_heading = "Scheduling")]
+    pub no_freq_control: bool,
 
     /// Length of the kernel's dump when it ejects the scheduler, in bytes; 0 is the kernel's default.
     #[arg(
@@ -189,7 +195,7 @@ pub struct Opts {
 impl Opts {
     /// What the command line says. Ends the program where that cannot be understood, or is a question that clap answers.
     pub fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|e| left_out::explained(e, LEFT_OUT).exit())
+        Self::try_parse().unwrap_or_else(|e| exit_by(&left_out::explained(e, LEFT_OUT)))
     }
 
     /// Refuse what clap cannot know to be impossible.

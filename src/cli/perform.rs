@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use scx_ml_text::Show;
 
 use crate::cli::commands::Task;
 use crate::cli::json::write_json;
@@ -47,7 +48,7 @@ pub fn perform(task: &Task, shutdown: fn() -> Result<Arc<AtomicBool>>) -> Result
         Task::Man { dir: None } => manual::print_page(&mut out),
         Task::Man { dir: Some(dir) } => {
             for path in manual::write_pages(dir)? {
-                writeln!(out, "{}", path.display())?;
+                writeln!(out, "{}", path.shown())?;
             }
             Ok(())
         }
@@ -77,7 +78,7 @@ fn simulate(simulator: &Path, arguments: &[OsString]) -> Result<Infallible> {
             "{SIMULATOR} is neither beside this executable nor in PATH; `cargo build --release --workspace` builds it"
         ));
     }
-    Err(e).with_context(|| format!("cannot run {}", simulator.display()))
+    Err(e).with_context(|| format!("cannot run {}", simulator.shown()))
 }
 
 #[cfg(test)]

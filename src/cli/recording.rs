@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use log::info;
+use scx_ml_text::Show;
 
 use super::bounds::{OptionError, check_window};
 use super::json::write_json;
@@ -100,7 +101,7 @@ impl RecordArgs {
         if let Some(dir) = &self.record {
             info!(
                 "recording to {}, at most {} MiB",
-                dir.display(),
+                dir.shown(),
                 self.record_limit
             );
         }
@@ -185,7 +186,7 @@ impl RecordingTask {
                 }
                 training.model?.save(output)?;
                 if !json {
-                    writeln!(out, "\nThe model is in {}.", output.display())?;
+                    writeln!(out, "\nThe model is in {}.", output.shown())?;
                 }
                 Ok(())
             }

@@ -38,6 +38,8 @@ pub const fn is_asked_for(_: Fault) -> bool {
 
 #[cfg(feature = "fault-injection")]
 mod injection {
+    use scx_ml_text::Show;
+
     use super::Fault;
 
     /// Environment variable that asks for a fault by its name.
@@ -45,7 +47,7 @@ mod injection {
 
     /// The variable asks for something else.
     #[derive(Debug, thiserror::Error)]
-    #[error("{FAULT_VARIABLE} is '{0}', which is no fault; there are {names}", names = Fault::ALL.map(Fault::name).join(", "))]
+    #[error("{FAULT_VARIABLE} is '{}', which is no fault; there are {names}", .0.shown(), names = Fault::ALL.map(Fault::name).join(", "))]
     pub struct UnknownFault(String);
 
     impl Fault {

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include "decide.h"
+#include "frequency.h"
 
 /* The policy's parameters if nobody sets others. */
 static inline struct policy_params policy_defaults(void)

@@ -128,10 +128,10 @@ macro_rules! sum {
 SCX_ML_COUNTERS!(sum);
 
 /// [`name_key`] of a name as the kernel keeps it: cut to 15 bytes, zeroes behind.
-pub fn name_key_of(name: &str) -> u32 {
+pub fn name_key_of(name: impl AsRef<[u8]>) -> u32 {
     let mut comm = [0u8; 16];
-    for (to, from) in comm.iter_mut().take(15).zip(name.bytes()) {
-        *to = from;
+    for (to, from) in comm.iter_mut().take(15).zip(name.as_ref()) {
+        *to = *from;
     }
     let (lo, hi) = comm.split_at(8);
     let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));

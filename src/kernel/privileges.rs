@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use log::debug;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
+use scx_ml_text::Show;
 use scx_utils::try_set_rlimit_infinity;
 
 /// What the kernel asks for to load programs and maps, and for programs that look at its structures. Where either is
@@ -34,7 +35,7 @@ pub fn reduce(outputs: &[&Path]) -> Result<()> {
     if permitted.contains(&WRITING) {
         let foreign: Vec<_> = outputs.iter().filter(|path| !writable(path)).collect();
         if let Some(path) = foreign.first() {
-            debug!("{WRITING} is kept, to write to {}", path.display());
+            debug!("{WRITING} is kept, to write to {}", path.shown());
             kept.insert(WRITING);
         }
     }

@@ -1,5 +1,6 @@
 //! A sample: the record of one burst. Pure decoding, no libbpf.
 
+use scx_ml_text::Show;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::bpf::intf::{
@@ -79,7 +80,7 @@ impl Sample {
         self.0.flags & sample_flags_SAMPLE_FIRST != 0
     }
 
-    /// The task's name, at most 15 bytes; bytes that are not UTF-8 are replaced.
+    /// The task's name, of at most 15 bytes, as it is shown.
     pub fn comm(&self) -> String {
         let bytes: Vec<u8> = self
             .0
@@ -88,7 +89,7 @@ impl Sample {
             .map(|&c| c as u8)
             .take_while(|&c| c != 0)
             .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        bytes.shown().to_string()
     }
 }
 

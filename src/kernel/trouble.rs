@@ -6,9 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, anyhow};
-use log::{debug, error, info, warn};
+use log::{debug, error, warn};
 
 use crate::kernel::fault::panic_message;
+use crate::kernel::news;
 
 /// Like the log, it belongs to the process: whoever can warn can count.
 static FAILURES: AtomicU64 = AtomicU64::new(0);
@@ -72,11 +73,16 @@ impl Trouble {
     pub fn note<T, E: Display>(&mut self, outcome: Result<T, E>) -> Option<T> {
         let turn = self.turn(outcome.is_err());
         match (&outcome, turn) {
-            (Err(e), Turn::Begins) => warn!("{e:#}; trying again"),
+            (Err(e), Turn::Begins) => {
+                news::warn(&self.works, format_args!("{e:#}; trying again"));
+            }
             (Err(e), Turn::GoesOn(failed)) => {
                 debug!("{e:#}: failure {failed} in a row");
             }
-            (_, Turn::Over(failed)) => info!("{} again; failures: {failed}", self.works),
+            (_, Turn::Over(failed)) => {
+                let text = format_args!("{} again; failures: {failed}", self.works);
+                news::info(&self.works, text);
+            }
             _ => {}
         }
         outcome.ok()

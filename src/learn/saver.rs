@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use scx_ml_text::Show;
 
 use crate::kernel::host::Host;
 use crate::kernel::trouble::Trouble;
@@ -32,7 +33,7 @@ impl Saver {
     pub fn new(path: PathBuf, host: Host) -> Result<Self, ModelFileError> {
         check_writable(&path)?;
         Ok(Self {
-            writing: Trouble::new(format!("the model is kept in {}", path.display())),
+            writing: Trouble::new(format!("the model is kept in {}", path.shown())),
             path,
             host,
             saved: None,
@@ -67,20 +68,20 @@ impl Saver {
                     .note_last(outcome, "the model is not kept")
                     .is_some()
                 {
-                    info!("the model is kept in {}", self.path.display());
+                    info!("the model is kept in {}", self.path.shown());
                 }
             }
             None if self.failed.is_some() => warn!(
                 "no model is published any more; the last that was could not be written to {}",
-                self.path.display()
+                self.path.shown()
             ),
             None if self.saved.is_some() => info!(
                 "no model is published any more; {} has the last that was",
-                self.path.display()
+                self.path.shown()
             ),
             None => info!(
                 "no model was published: {} is not written",
-                self.path.display()
+                self.path.shown()
             ),
         }
     }
@@ -115,7 +116,7 @@ impl Saver {
         debug!(
             "model {} written to {}",
             published.generation,
-            self.path.display()
+            self.path.shown()
         );
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use scx_ml_text::Show;
 use serde::Serialize;
 
 use super::metrics::{Metrics, Point};
@@ -51,9 +52,9 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     pub predictor: &'static str,
-    /// Of a model file.
+    /// Of a model file: its path, as it is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<PathBuf>,
+    pub file: Option<String>,
     /// |log2 error| as a share of the best moving average's on the same samples; None where that one does not err.
     pub ratio: Option<f64>,
     #[serde(flatten)]
@@ -63,7 +64,7 @@ pub struct Line {
 /// What is compared.
 struct Predictor {
     name: &'static str,
-    file: Option<PathBuf>,
+    file: Option<String>,
     predictions: Predictions,
 }
 
@@ -128,19 +129,19 @@ pub fn evaluate(
     }
     for (path, file) in models {
         match of_file(file, &recording.meta, judged) {
-            Unseen::All(predictions) => add("file", Some(path.clone()), predictions),
+            Unseen::All(predictions) => add("file", Some(path.shown().to_string()), predictions),
             Unseen::Some(predictions, left) => {
                 notes.push(format!(
                     "{}: judged on {left} of {} samples only, those after the ones that it was trained on",
-                    path.display(),
+                    path.shown(),
                     judged.len()
                 ));
-                add("file", Some(path.clone()), predictions);
+                add("file", Some(path.shown().to_string()), predictions);
             }
             Unseen::None => notes.push(format!(
                 "{} is left out: it was trained on samples up to the end of this recording, none is left to judge it \
                  by; train it on an older recording",
-                path.display()
+                path.shown()
             )),
         }
     }

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Color, Table, TableComponent, presets};
+use scx_ml_text::{Show, lines};
 
 use super::Source;
 use super::eval::{Evaluation, Line};
@@ -116,7 +117,7 @@ pub fn evaluation(w: &mut impl Write, report: &Evaluation, colour: bool) -> Resu
          docs/offline.md."
     )?;
     for note in &report.notes {
-        writeln!(w, "note: {note}")?;
+        writeln!(w, "note: {}", lines(note))?;
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ pub fn evaluation(w: &mut impl Write, report: &Evaluation, colour: bool) -> Resu
 fn cells(line: &Line, colour: bool) -> Vec<Cell> {
     let m = &line.metrics;
     let name = match &line.file {
-        Some(path) => format!("{} {}", line.predictor, path.display()),
+        Some(path) => format!("{} {path}", line.predictor),
         None => line.predictor.to_string(),
     };
     let percent = |share: Option<f64>| number(share.map(|s| 100.0 * s), 1) + " %";
@@ -145,7 +146,11 @@ fn source(w: &mut impl Write, source: &Source) -> Result<()> {
     writeln!(
         w,
         "recorded on Linux {}, {}, mode {}, {} to {}",
-        source.kernel, source.machine, source.mode, source.from_utc, source.until_utc
+        source.kernel.shown(),
+        source.machine.shown(),
+        source.mode.shown(),
+        source.from_utc,
+        source.until_utc
     )?;
     if source.bursts == 0 {
         writeln!(

@@ -11,6 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader};
 use parquet::file::serialized_reader::SerializedFileReader;
+use scx_ml_text::Show;
 
 use super::error::RecordingError;
 use super::format::{FORMAT, PREFIX, ROWS_MAX};
@@ -223,7 +224,7 @@ impl Decoder<'_> {
                         let what = format!(
                             "{} is '{}', which is no name of a task",
                             column.name,
-                            String::from_utf8_lossy(v.data()).escape_debug()
+                            v.data().shown()
                         );
                         return Err(self.value(first_row + i as u64, what));
                     }

@@ -3,12 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use scx_ml_text::Show;
+
 use super::format::{FILE_BYTES_MAX, FORMAT};
 
 /// Each names the file, what was found there and what can be done.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {source}", .path.shown())]
     Io {
         path: PathBuf,
         #[source]
@@ -16,30 +18,30 @@ pub enum RecordingError {
     },
     #[error(
         "{} has no segments of a recording (samples-000000.parquet, …); give the folder that scx_ml --record wrote to", 
-        .0.display()
+        .0.shown()
     )]
     NoSegments(PathBuf),
     #[error(
         "{} has only unfinished segments: the recording was ended by force in its first minute, or has just begun; \
          record again, or wait for a minute",
-        .0.display()
+        .0.shown()
     )]
     Unfinished(PathBuf),
-    #[error("{} is not a Parquet file; give a folder or a segment that scx_ml --record wrote", .0.display())]
+    #[error("{} is not a Parquet file; give a folder or a segment that scx_ml --record wrote", .0.shown())]
     NotParquet(PathBuf),
-    #[error("{} ends in the middle: it was cut off; restore it, or move it out of the folder", .0.display())]
+    #[error("{} ends in the middle: it was cut off; restore it, or move it out of the folder", .0.shown())]
     Truncated(PathBuf),
     #[error(
         "{} is a Parquet file, but not one of scx_ml as it wrote it; give a folder or a segment that scx_ml --record \
          wrote",
-        .0.display()
+        .0.shown()
     )]
     Foreign(PathBuf),
-    #[error("{} is damaged ({what}); restore it, or move it out of the folder", .path.display())]
+    #[error("{} is damaged ({what}); restore it, or move it out of the folder", .path.shown())]
     Damaged { path: PathBuf, what: String },
     #[error(
         "{} is of format {found}, this scx_ml reads format {FORMAT}; use the version that recorded it ({version})",
-        .path.display()
+        .path.shown()
     )]
     Format {
         path: PathBuf,
@@ -49,10 +51,10 @@ pub enum RecordingError {
     #[error(
         "{} was recorded by scx_ml {version} with other features than this version's; use that version, or record \
          again",
-        .path.display()
+        .path.shown()
     )]
     FeatureSet { path: PathBuf, version: String },
-    #[error("{} is a table of {found}, not of {expected}; do not rename the files of a recording", .path.display())]
+    #[error("{} is a table of {found}, not of {expected}; do not rename the files of a recording", .path.shown())]
     Table {
         path: PathBuf,
         found: String,
@@ -60,7 +62,7 @@ pub enum RecordingError {
     },
     #[error(
         "{}: column {column} is {found}, not {expected}; it was recorded by scx_ml {version}, use that version",
-        .path.display()
+        .path.shown()
     )]
     Column {
         path: PathBuf,
@@ -69,7 +71,7 @@ pub enum RecordingError {
         expected: String,
         version: String,
     },
-    #[error("{}, row {row} (0 is the first): {what}; the file is not as scx_ml writes it", .path.display())]
+    #[error("{}, row {row} (0 is the first): {what}; the file is not as scx_ml writes it", .path.shown())]
     Value {
         path: PathBuf,
         row: u64,
@@ -77,7 +79,7 @@ pub enum RecordingError {
     },
     #[error(
         "{} is of another recording than {}: {what} differs; keep each recording in a folder of its own",
-        .path.display(), .first.display()
+        .path.shown(), .first.shown()
     )]
     Mixed {
         path: PathBuf,
@@ -86,13 +88,13 @@ pub enum RecordingError {
     },
     #[error(
         "{} brings the recording to {rows} rows, at most {limit} are read; move some of its segments elsewhere",
-        .path.display()
+        .path.shown()
     )]
     TooManyRows {
         path: PathBuf,
         rows: u64,
         limit: u64,
     },
-    #[error("{} has {found} bytes, a segment has at most {FILE_BYTES_MAX}; is it one?", .path.display())]
+    #[error("{} has {found} bytes, a segment has at most {FILE_BYTES_MAX}; is it one?", .path.shown())]
     TooLarge { path: PathBuf, found: u64 },
 }

@@ -1,52 +1,24 @@
 //! Names of tasks as text.
 
-/// A name as text, without the zeroes behind it. Bytes that are no UTF-8 (a name is cut after 15 bytes, wherever that is) become `\xNN` and a
-/// backslash becomes `\\`, so that nothing is lost.
+use scx_ml_text::{Show, name_of};
+
+/// A name as it is shown, without the zeroes behind it. Nothing is lost by that: a name is cut after 15 bytes, wherever that is.
 pub(super) fn escape(name: &[u8]) -> String {
-    let name = &name[..name.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1)];
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' => text.push_str("\\\\"),
-                // A zero inside a name: other programs would take it for the end.
-                '\0' => text.push_str("\\x00"),
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
+    let end = name.iter().rposition(|&b| b != 0).map_or(0, |i| i + 1);
+    name[..end].shown().to_string()
 }
 
 /// Undo [`escape`], into `name`; whether that was possible.
 pub(super) fn unescape(text: &[u8], name: &mut [u8]) -> bool {
     name.fill(0);
-    let mut to = name.iter_mut();
-    let mut from = text.iter();
-    while let Some(&byte) = from.next() {
-        let byte = match byte {
-            b'\\' => match from.next() {
-                Some(b'\\') => b'\\',
-                Some(b'x') => {
-                    let mut digit = || (*from.next()? as char).to_digit(16);
-                    match (digit(), digit()) {
-                        (Some(high), Some(low)) => (high << 4 | low) as u8,
-                        _ => return false,
-                    }
-                }
-                _ => return false,
-            },
-            byte => byte,
-        };
-        match to.next() {
-            Some(to) => *to = byte,
-            None => return false,
+    let found = std::str::from_utf8(text).ok().and_then(name_of);
+    match found.filter(|found| found.len() <= name.len()) {
+        Some(found) => {
+            name[..found.len()].copy_from_slice(&found);
+            true
         }
+        None => false,
     }
-    true
 }
 
 #[cfg(test)]
@@ -57,13 +29,13 @@ mod tests {
     #[test]
     fn names_that_are_no_text_are_escaped() {
         assert_eq!(escape(b"worker\0\0"), "worker");
-        assert_eq!(escape(b"a\\b"), "a\\\\b");
-        assert_eq!(escape(b"caf\xc3"), "caf\\xc3");
-        assert_eq!(escape("caf\u{e9}".as_bytes()), "caf\u{e9}");
+        assert_eq!(escape(b"a\\b\0c"), "a\\\\b\\x00c");
+        assert_eq!(escape(b"caf\xc3\x1b"), "caf\\xc3\\x1b");
         let mut name = [0; 4];
         for bad in ["12345", "\\", "\\x1", "\\xg0", "\\n"] {
             assert!(!unescape(bad.as_bytes(), &mut name), "{bad}");
         }
+        assert!(!unescape(b"\xff", &mut name));
     }
 
     proptest! {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use log::warn;
+use scx_ml_text::Show;
 
 use super::decode::decode;
 use super::error::RecordingError;
@@ -60,7 +61,7 @@ impl Recording {
         if implausible > 0 {
             warn!(
                 "{}: {implausible} of {all} samples cannot be true and are left out",
-                path.display()
+                path.shown()
             );
         }
         samples.sort_by_key(|s| s.0.end_ns);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use log::{error, info, warn};
+use scx_ml_text::Show;
 
 use super::schema::Loss;
 use super::segments::{Failure, RecorderConfig, Segments, StartError};
@@ -361,7 +362,7 @@ impl Worker {
         info!(
             "recorded {} samples in {segments} segments of {}, {:.1} MiB; lost {} (recorder behind {}, limit or disk {})",
             count(&self.status.recorded),
-            self.segments.dir().display(),
+            self.segments.dir().shown(),
             bytes as f64 / f64::from(1 << 20),
             self.status.lost(),
             count(&self.status.channel_dropped),

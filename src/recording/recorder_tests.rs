@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use scx_ml_text::Show;
 
 use super::recorder::RecorderStatus;
 use super::tests::{meta, plain, sample};
@@ -251,7 +252,7 @@ fn what_never_began_leaves_nothing_behind() {
 /// What is said when a recording cannot begin.
 fn refused(dir: &Path, create: CreateFile) -> String {
     match Recorder::start_with(config(dir), create) {
-        Ok(_) => panic!("started in {}", dir.display()),
+        Ok(_) => panic!("started in {}", dir.shown()),
         Err(e) => e.to_string(),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::warn;
+use scx_ml_text::Show;
 
 use super::meta::Meta;
 use super::read::holds_recording;
@@ -56,23 +57,23 @@ impl RecorderConfig {
 pub enum StartError {
     #[error(
         "cannot create the folder {} for the recording: {source}; give --record a folder that can be written to",
-        .dir.display()
+        .dir.shown()
     )]
     NotCreated {
         dir: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("{} is not a folder; give --record one, or a name that is not taken", .0.display())]
+    #[error("{} is not a folder; give --record one, or a name that is not taken", .0.shown())]
     NotFolder(PathBuf),
     #[error(
         "{} holds a recording already; give --record another folder, or move that one elsewhere",
-        .0.display()
+        .0.shown()
     )]
     Taken(PathBuf),
     #[error(
         "cannot record to {}: {source}; give --record a folder that can be written to",
-        .dir.display()
+        .dir.shown()
     )]
     NotWritable {
         dir: PathBuf,
@@ -86,7 +87,7 @@ pub enum StartError {
 pub enum Failure {
     #[error("the limit of {limit_bytes} bytes is reached")]
     Limit { limit_bytes: u64 },
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}: {source}", .path.shown())]
     Disk {
         path: PathBuf,
         #[source]
@@ -327,7 +328,7 @@ impl Drop for Segments {
 
 fn remove(path: &Path) {
     if let Err(e) = std::fs::remove_file(path) {
-        warn!("cannot remove the unfinished {}: {e}", path.display());
+        warn!("cannot remove the unfinished {}: {e}", path.shown());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use scx_ml_text::Show;
 use scx_stats::StatsErrno;
 use scx_stats::prelude::StatsClient;
 use serde::de::DeserializeOwned;
@@ -18,9 +19,9 @@ const ANSWER_TIMEOUT_MS: u64 = 10_000;
 /// Why the running scheduler cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    #[error("no scx_ml is scheduling (nobody listens on {socket}): start it with `sudo scx_ml`")]
+    #[error("no scx_ml is scheduling (nobody listens on {}): start it with `sudo scx_ml`", .socket.shown())]
     NoScheduler { socket: PathBuf },
-    #[error("only root may use the scheduler's socket {socket}: run `sudo scx_ml {command}`")]
+    #[error("only root may use the scheduler's socket {}: run `sudo scx_ml {command}`", .socket.shown())]
     NotPermitted {
         socket: PathBuf,
         command: &'static str,
@@ -73,7 +74,7 @@ impl Connection {
                         AskError::NotPermitted { socket, command }
                     }
                     _ => AskError::NoAnswer {
-                        reason: format!("{}: {e:#}", socket.display()),
+                        reason: format!("{}: {e:#}", socket.shown()),
                     },
                 }
             })?;
@@ -111,8 +112,9 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::stats::{self, Metrics};
-    use scx_stats::prelude::StatsServer;
+    use crate::watch::server::protocol::Targets;
+    use crate::watch::server::{Limits, Server};
+    use crate::watch::stats::Metrics;
 
     #[test]
     fn without_a_scheduler_the_error_says_how_to_start_one() {
@@ -131,11 +133,9 @@ mod tests {
     fn what_cannot_be_read_is_no_misunderstanding() {
         let folder = tempfile::tempdir().expect("created");
         let socket = folder.path().join("stats");
-        let server = StatsServer::new(stats::server_data())
-            .set_path(&socket)
-            .launch()
-            .expect("served");
-        let (answers, requests) = server.channels();
+        let server =
+            Server::start(&socket, Limits::default(), Targets::of_counters).expect("served");
+        let (answers, requests) = server.channels().expect("it runs").clone();
         let scheduler = std::thread::spawn(move || {
             requests.recv().expect("a request");
             answers.send(Err("no memory".into())).expect("a server");

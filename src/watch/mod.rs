@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stats        statistics on scx_stats' socket and as text;  openmetrics  the same for Prometheus
+//! server       listens there, and bounds what clients can ask of the process
 //! desk         answers who asks there, whatever fails;  printer  prints what it says
 //! latency      the kernel's histogram of wake-to-run latencies
 //! queues       the machine as the scheduler knows it, and what waits where
@@ -20,6 +21,7 @@ pub mod observe;
 pub mod openmetrics;
 pub mod printer;
 pub mod queues;
+pub mod server;
 pub mod stats;
 pub mod top;
 pub mod units;

@@ -1,7 +1,7 @@
 //! Reads what the kernel keeps of a task, from the maps of the loaded scheduler, for whoever asks on the stats socket.
 //!
-//! Each connection has a thread of its own there; the scheduler's own threads have no part in it. A request is a few
-//! system calls, whatever is asked, and only reads.
+//! The thread that serves the socket does it; the scheduler's own threads have no part in it. A request is a few system calls,
+//! whatever is asked, and only reads.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::gettid;
-use scx_stats::prelude::*;
+use scx_ml_text::Show;
 use zerocopy::FromBytes;
 
 use crate::kernel::bpf::intf::{
@@ -27,7 +27,7 @@ use crate::watch::explain::reason::Observed;
 use crate::watch::explain::threads::Proc;
 use crate::watch::explain::{Answer, Refusal, TARGET};
 use crate::watch::queues::{QUEUES_TARGET, Queues};
-use crate::watch::stats::{CANNOT_READ, Reading};
+use crate::watch::server::protocol::Targets;
 use crate::watch::top::answer::{
     MODELS_TARGET, Models, TASKS_MAX, TASKS_TARGET, TaskLine, Tasks, parse_pids,
 };
@@ -84,24 +84,25 @@ impl Observer {
         })
     }
 
-    /// Answer on the stats socket.
-    pub fn serve(self, server: StatsServerData<(), Reading>) -> StatsServerData<(), Reading> {
+    /// Answer on the stats socket, beside whoever does.
+    pub fn serve(self, targets: Targets) -> Targets {
         let observer = Arc::new(self);
         let explain = observer.clone();
         let models = observer.clone();
         let queues = observer.clone();
-        let server = add(server, TARGET, move |args| {
-            Ok(serde_json::to_value(explain.answer(args))?)
-        });
-        let server = add(server, MODELS_TARGET, move |_| {
-            Ok(serde_json::to_value(models.models()?)?)
-        });
-        let server = add(server, QUEUES_TARGET, move |_| {
-            Ok(serde_json::to_value(queues.queues()?)?)
-        });
-        add(server, TASKS_TARGET, move |args| {
-            Ok(serde_json::to_value(observer.tasks(args)?)?)
-        })
+        targets
+            .with_shared(TARGET, move |args| {
+                Ok(serde_json::to_value(explain.answer(args))?)
+            })
+            .with_shared(MODELS_TARGET, move |_| {
+                Ok(serde_json::to_value(models.models()?)?)
+            })
+            .with_shared(QUEUES_TARGET, move |_| {
+                Ok(serde_json::to_value(queues.queues()?)?)
+            })
+            .with_shared(TASKS_TARGET, move |args| {
+                Ok(serde_json::to_value(observer.tasks(args)?)?)
+            })
     }
 
     /// The published models and the watches over them.
@@ -195,7 +196,7 @@ impl Observer {
             own_thread: task.tgid == std::process::id(),
             task,
             steady,
-            waker_comm: proc.comm(ctx.waker_pid),
+            waker_comm: proc.comm(ctx.waker_pid).map(|c| c.shown().to_string()),
             banks: self.banks().map_err(failed)?,
             published: published.generation,
             watch: self.watch(ctx.class.into()).map_err(failed)?,
@@ -258,17 +259,6 @@ impl Observer {
         let (ctx, _) = self.task_ctx(own.try_into().ok()?).ok()??;
         Some(ctx.wake_ns).filter(|&ns| ns != 0)
     }
-}
-
-/// Have the server answer requests for `target`.
-fn add(
-    server: StatsServerData<(), Reading>,
-    target: &str,
-    mut answer: impl FnMut(&BTreeMap<String, String>) -> Result<serde_json::Value> + Send + 'static,
-) -> StatsServerData<(), Reading> {
-    let read: Box<dyn StatsReaderSend<(), Reading>> =
-        Box::new(move |args, _| answer(args).context(CANNOT_READ));
-    server.add_stats(target, read)
 }
 
 /// All elements of an array map.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use scx_ml_text::{Show, lines};
 
 use crate::kernel::bpf::intf::watch;
 use crate::kernel::features;
@@ -31,7 +32,8 @@ const LATENCY_FIRST: usize = 9;
 /// Why a file cannot be kept.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot write metrics to {path}: {source}; give --metrics a file in a folder that is there"
+    "cannot write metrics to {}: {source}; give --metrics a file in a folder that is there",
+    path.shown()
 )]
 pub struct MetricsFileError {
     path: PathBuf,
@@ -56,7 +58,7 @@ impl MetricsFile {
             false => beside(path).map(drop),
         }
         .map_err(|source| cannot(path, source))?;
-        let works = format!("metrics are written to {}", path.display());
+        let works = format!("metrics are written to {}", path.shown());
         Ok(Self {
             path: path.into(),
             interval,
@@ -348,9 +350,10 @@ impl Text {
     }
 }
 
-/// Text as it may stand in a help line or between quotes.
+/// Text as it may stand in a help line or between quotes: what cannot be seen as everywhere, then by the rules of the format.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
+    lines(text)
+        .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n")
 }
@@ -398,6 +401,20 @@ mod tests {
         assert_eq!(wait.unit, "seconds");
         assert!(wait.help.contains("runnable but did not run"));
         assert!(parsed.families.contains_key("scx_ml_wake_to_run_seconds"));
+    }
+
+    #[test]
+    fn odd_labels_are_escaped_by_the_rules() {
+        let odd = "\x1b[2J\u{202e}\u{7f}a\\b\"c\nd";
+        let mut metrics = metrics();
+        metrics.mode = odd.into();
+        let text = text(&metrics, &[watch::default(); NR_CLASSES], odd)
+            .replace("# UNIT scx_ml_wake_to_run_seconds seconds\n", "");
+        let printable = |c: char| c == '\n' || scx_ml_text::is_printable(c);
+        assert!(text.chars().all(printable));
+        let expected = r#"mode="\\x1b[2J\\xe2\\x80\\xae\\x7fa\\b\"c\nd""#;
+        assert!(text.contains(expected), "{}", &text[..400]);
+        parse_openmetrics(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     }
 
     #[test]
@@ -471,7 +488,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("created");
         for path in [folder.path(), &folder.path().join("none/x.prom")] {
             let Err(error) = MetricsFile::new(path, DEFAULT_INTERVAL) else {
-                panic!("{} was accepted", path.display());
+                panic!("{} was accepted", path.shown());
             };
             assert!(error.to_string().contains("give --metrics"), "{error}");
         }

@@ -80,9 +80,9 @@ impl Printer {
 mod tests {
     use super::*;
     use crate::watch::desk::Desk;
-    use crate::watch::stats;
+    use crate::watch::server::protocol::Targets;
+    use crate::watch::server::{Limits, Server};
     use anyhow::anyhow;
-    use scx_stats::prelude::StatsServer;
 
     /// What is printed to; the first lines fail in these ways, and the first that does not ends the test.
     struct Out<'a> {
@@ -110,11 +110,9 @@ mod tests {
     fn print(fails: Vec<io::ErrorKind>) -> (String, Result<()>) {
         let folder = tempfile::tempdir().expect("created");
         let socket = folder.path().join("stats");
-        let server = StatsServer::new(stats::server_data())
-            .set_path(&socket)
-            .launch()
-            .expect("served");
-        let channels = server.channels();
+        let server =
+            Server::start(&socket, Limits::default(), Targets::of_counters).expect("served");
+        let channels = server.channels().expect("it runs");
         let end = AtomicBool::new(false);
         let mut out = Out {
             fails,
@@ -126,7 +124,7 @@ mod tests {
                 let mut desk = Desk::default();
                 let mut reads = 0;
                 while !end.load(Ordering::Relaxed) {
-                    desk.attend(Some(&channels), Duration::from_millis(10), || {
+                    desk.attend(Some(channels), Duration::from_millis(10), || {
                         reads += 1;
                         match reads {
                             1 | 2 => Err(anyhow!("cannot read the kernel's counters")),

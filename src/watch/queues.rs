@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::bpf::intf::{cpu_ctx, group_ctx, llc_ctx};
+use crate::kernel::bpf::intf::{cpu_ctx, group_ctx, group_idle_GROUP_IDLE_ITSELF, llc_ctx};
 use crate::kernel::native;
 
 /// What queues are asked for as.
@@ -41,6 +41,11 @@ pub struct CpuQueues {
     pub fresh: u32,
     /// A higher class of tasks has it.
     pub taken: bool,
+    /// How much it does at its highest frequency, how busy it was of late, and how fast it was told to be: 1024ths of the most
+    /// that any CPU does. The last two stay where they are with `--no-freq-control`.
+    pub capacity: u32,
+    pub utilisation: u32,
+    pub speed: u32,
 }
 
 /// A cgroup of the cpu controller.
@@ -53,8 +58,19 @@ pub struct GroupLine {
     pub weight: u32,
     /// Weights of the runnable tasks and of the active groups directly below it; 1024 is nice 0, and a cpu.weight of 100.
     pub active_sum: u64,
-    /// What it adds to its parent's sum: its weight while that is not 0.
+    /// What it adds to its parent's sum: its weight while that is not 0, and for a moment longer.
     pub added: u64,
+    /// Its own cpu.idle.
+    pub idle: bool,
+    /// Its own cpu.max; a quota of 0: none.
+    pub quota_ns: u64,
+    pub period_ns: u64,
+    pub burst_ns: u64,
+    /// What is left of that; below 0, what it has used beyond it.
+    pub runtime_ns: i64,
+    /// How often nothing was left, and for how long, all together.
+    pub nr_throttled: u64,
+    pub throttled_ns: u64,
 }
 
 impl Queues {
@@ -68,6 +84,13 @@ impl Queues {
                 weight: native::policy_cpu_weight(g.weight),
                 active_sum: g.active_sum,
                 added: g.added,
+                idle: g.idle & group_idle_GROUP_IDLE_ITSELF != 0,
+                quota_ns: g.quota_ns,
+                period_ns: g.period_ns,
+                burst_ns: g.burst_ns,
+                runtime_ns: g.runtime_ns,
+                nr_throttled: g.nr_throttled,
+                throttled_ns: g.throttled_ns,
             })
             .collect();
         groups.sort_unstable_by_key(|g| g.id);
@@ -89,6 +112,9 @@ impl Queues {
                     llc: cpu.llc,
                     fresh: cpu.nr_fresh,
                     taken: cpu.taken != 0,
+                    capacity: cpu.capacity,
+                    utilisation: cpu.util_q10 >> 10,
+                    speed: cpu.cpuperf,
                 })
                 .collect(),
             groups,

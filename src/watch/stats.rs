@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use crossbeam::channel::{Receiver, Sender};
+use anyhow::Result;
+use scx_ml_text::Show;
 use scx_stats::prelude::*;
 use scx_stats_derive::{Stats, stat_doc};
 use serde::{Deserialize, Serialize};
@@ -209,7 +209,7 @@ impl Metrics {
         writeln!(
             w,
             "[scx_ml {}] bursts {}, samples kept {}, sampled out {}, lost {} (ring buffer {}, channel {})",
-            self.mode,
+            self.mode.shown(),
             self.bursts,
             self.kept,
             self.sampled_out,
@@ -225,7 +225,8 @@ impl Metrics {
             }
             g => format!(
                 "model {g} of {} samples, moving average for {}",
-                self.model_samples, self.in_fallback
+                self.model_samples,
+                self.in_fallback.shown()
             ),
         };
         writeln!(
@@ -319,29 +320,9 @@ fn error_text(judged: u64, error: f64) -> String {
     }
 }
 
-/// The stats server's side: each client sees what happened since it last asked.
-pub fn server_data() -> StatsServerData<(), Reading> {
-    let open: Box<dyn StatsOpener<(), Reading>> = Box::new(move |(req_ch, res_ch)| {
-        let mut before = ask(req_ch, res_ch)?;
-        let read: Box<dyn StatsReader<(), Reading>> = Box::new(move |_args, (req_ch, res_ch)| {
-            let now = ask(req_ch, res_ch)?;
-            let delta = now.since(&before);
-            before = now;
-            delta.to_json()
-        });
-        Ok(read)
-    });
-
-    StatsServerData::new()
-        .add_meta(Metrics::meta())
-        .add_ops("top", StatsOps { open, close: None })
-}
-
-/// Have the scheduler's thread read. A reading that fails is an error of the request, and the next one is another.
-fn ask(requests: &Sender<()>, answers: &Receiver<Reading>) -> Result<Metrics> {
-    requests.send(())?;
-    let reading = answers.recv()?;
-    reading.map_err(|why| anyhow!(why).context(CANNOT_READ))
+/// What the numbers mean, for scx_stats to describe.
+pub fn server_data() -> StatsServerData<(), ()> {
+    StatsServerData::new().add_meta(Metrics::meta())
 }
 
 /// The client's side: print readings until `shutdown`.

@@ -1,5 +1,7 @@
 //! `scx_ml explain`: what it says of live tasks is what the kernel did, and what cannot be explained is named.
 
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use scx_ml::watch::explain::{Explanation, Predicted, Prediction};
 
 use crate::bad_days::refused;
 use crate::harness::{Running, SCX_ML, run, wait_for, without_rights};
-use crate::load;
+use crate::load::{self, Threads};
 
 fn explain(args: &[&str]) -> Command {
     let mut command = Command::new(SCX_ML);
@@ -27,7 +29,7 @@ fn explanations(args: &[&str]) -> Vec<Explanation> {
 
 /// Ids of the threads of load::alternating.
 fn alternating() -> Vec<u32> {
-    let name = load::ALTERNATING.to_str().expect("ASCII");
+    let name = load::ALTERNATING.to_bytes();
     Proc::mounted().named(name, 0).expect("/proc can be read")
 }
 
@@ -123,6 +125,77 @@ fn watch_until_ctrl_c(pid: &str) {
     let status = child.wait().expect("it ends");
     assert!(twice, "one reading at most:\n{}", shown());
     assert_eq!(status.code(), Some(0), "{}", shown());
+}
+
+/// Names that a user may give a thread, and how they are shown.
+const ODD_NAMES: [(&CStr, &str); 5] = [
+    (c"\x1b]0;evil\x07\xff", "\\x1b]0;evil\\x07\\xff"),
+    (c"a\nb \"q\\", "a\\x0ab \"q\\\\"),
+    (c"--json", "--json"),
+    (c"4194302", "4194302"),
+    (c"x\xe2\x80\xaey\xc2\x9b", "x\\xe2\\x80\\xaey\\xc2\\x9b"),
+];
+
+/// Whether a terminal does nothing but show it.
+fn assert_printable(text: &str) {
+    let harms = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
+    assert!(!text.contains(harms), "{}", text.escape_debug());
+}
+
+#[test]
+fn a_name_that_attacks_a_terminal_is_shown_escaped_and_can_be_asked_for() {
+    let running = Running::start(&["--mode", "base"]);
+    let mut threads = Threads::default();
+    for (odd, _) in ODD_NAMES {
+        threads.add(
+            move || load::name(odd),
+            || {
+                load::burst(Duration::from_millis(3));
+                std::thread::sleep(Duration::from_millis(5));
+            },
+        );
+    }
+    let pid_of = |name: &CStr| {
+        let found = Proc::mounted().named(name.to_bytes(), 0);
+        found.expect("/proc can be read").first().copied()
+    };
+    let named = || ODD_NAMES.iter().all(|(odd, _)| pid_of(odd).is_some());
+    assert!(wait_for(Duration::from_secs(30), named));
+    let said = |command: &mut Command| {
+        let output = command.output().expect("scx_ml starts");
+        let (out, err) = (output.stdout, output.stderr);
+        let text = String::from_utf8([out, err].concat()).expect("text");
+        assert_printable(&text);
+        text
+    };
+    for (odd, shown) in ODD_NAMES {
+        let pid = pid_of(odd).expect("it is there");
+        let title = format!("{shown} (thread {pid} of process {})", std::process::id());
+        let as_it_is = OsStr::from_bytes(odd.to_bytes());
+        let by_id = said(&mut explain(&[&pid.to_string()]));
+        let by_name = said(explain(&["--name", "--"]).arg(as_it_is));
+        let without = said(explain(&["--"]).arg(as_it_is));
+        let as_shown = said(&mut explain(&["--name", "--", shown]));
+        for text in [by_id, by_name, without, as_shown] {
+            assert!(text.starts_with(&title), "{title}:\n{text}");
+        }
+        let text = said(explain(&["--json", "--"]).arg(as_it_is));
+        let found: Vec<Explanation> = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(found[0].task.comm, shown);
+    }
+    let shown = said(Command::new(SCX_ML).args(["top", "--once"]));
+    assert!(shown.contains("\\x1b]0;evil\\x07"), "{shown}");
+    // What is not there is cited, too.
+    for args in [
+        &["explain", "no\x1b[2J\u{202e}"][..],
+        &["eval", "no\x1b[2J\u{9b}"],
+        &["--\x07\u{202e}"],
+        &["--metrics", "/no\x1b[2J/where\x07"],
+    ] {
+        assert!(!said(Command::new(SCX_ML).args(args)).is_empty());
+    }
+    threads.end();
+    running.stop();
 }
 
 #[test]

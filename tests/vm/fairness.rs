@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::Running;
-use crate::load::{Threads, burst, hog, nice, pin};
+use crate::harness::{Running, wait_for};
+use crate::load::{Threads, burst, class, hog, nice, pin};
 use crate::machine::ordinary;
 
 /// Long enough for shares to settle on an emulated machine.
@@ -73,6 +73,7 @@ fn nice_19_beside_nice_0_gets_little_but_something() {
 }
 
 /// A cgroup of the test's own with a weight, removed when dropped.
+#[derive(Debug)]
 pub struct Group(PathBuf);
 
 impl Group {
@@ -85,6 +86,13 @@ impl Group {
     /// One inside of this one.
     pub fn child(&self, name: &str, weight: u32) -> Self {
         Self::at(self.0.join(name), weight)
+    }
+
+    /// One inside of this one, where that may fail.
+    pub fn try_child(&self, name: &str) -> std::io::Result<Self> {
+        let path = self.0.join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
     }
 
     fn at(path: PathBuf, weight: u32) -> Self {
@@ -106,15 +114,36 @@ impl Group {
         std::fs::write(self.threads(), thread.to_string()).expect("joins the group");
     }
 
+    /// Write one of its files.
+    pub fn set(&self, file: &str, value: &str) {
+        let path = self.0.join(file);
+        std::fs::write(&path, value).unwrap_or_else(|e| panic!("{value} into {path:?}: {e}"));
+    }
+
+    /// CPU time that its tasks have used, and those of the groups inside of it.
+    pub fn used(&self) -> Duration {
+        let text = std::fs::read_to_string(self.0.join("cpu.stat")).expect("its statistics");
+        let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec "));
+        Duration::from_micros(usage.and_then(|us| us.parse().ok()).expect("its CPU time"))
+    }
+
+    /// Its id, as the kernel and the scheduler number it.
+    pub fn id(&self) -> u64 {
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&self.0).expect("a folder"))
+    }
+
     /// The file that a thread writes 0 into to join.
-    fn threads(&self) -> PathBuf {
+    pub fn threads(&self) -> PathBuf {
         self.0.join("cgroup.threads")
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
+        // The kernel needs a moment to let go of threads that have ended.
+        wait_for(Duration::from_secs(5), || {
+            std::fs::remove_dir(&self.0).is_ok()
+        });
     }
 }
 
@@ -171,4 +200,25 @@ fn cgroup_weights_share_between_groups_and_not_between_threads() {
             "inside the group: {used:?}"
         );
     }
+}
+
+/// Who becomes a real-time task for a moment, again and again, comes back as far ahead as it left.
+#[test]
+fn a_change_of_class_is_no_way_to_more_than_a_share() {
+    let running = Running::start(&["--mode", "base"]);
+    let mut threads = Threads::default();
+    threads.add(|| pin(0), hog);
+    threads.add(
+        || pin(0),
+        || {
+            burst(Duration::from_millis(4));
+            assert!(class(libc::SCHED_FIFO, 1) && class(libc::SCHED_OTHER, 0));
+        },
+    );
+    std::thread::sleep(Duration::from_secs(10));
+    let used = threads.end();
+    println!("steady and changing: {used:.2?}");
+    let ratio = used[1].as_secs_f64() / used[0].as_secs_f64();
+    assert!((0.5..1.5).contains(&ratio), "{ratio:.2}: {used:.2?}");
+    running.stop();
 }

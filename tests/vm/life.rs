@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use scx_ml::watch::explain::Explanation;
 
 use crate::harness::{Running, SCX_ML, START_TIMEOUT, nr_cpus, run, state, wait_for};
-use crate::load;
+use crate::load::{self, Threads};
 
 #[test]
 fn it_attaches_under_its_name_and_detaches_on_ctrl_c() {
@@ -84,6 +85,49 @@ fn a_hotplug_restarts_it_and_the_model_is_kept() {
     }
     load.end();
     running.stop();
+}
+
+#[test]
+fn what_is_known_of_a_task_outlives_a_hotplug() {
+    let mut running = Running::start(&[]);
+    let mut threads = Threads::default();
+    threads.add(
+        || load::name(c"long-lived"),
+        || {
+            load::burst(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(20));
+        },
+    );
+    let seen = || -> Option<(u32, u64)> {
+        let (code, out, _) = run(Command::new(SCX_ML).args(["explain", "long-lived", "--json"]));
+        let found: Vec<Explanation> = serde_json::from_str(&out).ok()?;
+        (code == Some(0)).then(|| (found[0].history.seen, found[0].history.log_burst_ns))
+    };
+    let enough = || seen().is_some_and(|(seen, _)| seen >= 400);
+    assert!(wait_for(Duration::from_secs(120), enough), "{:?}", seen());
+    let (before, _) = seen().expect("explained");
+    let file = format!("/sys/devices/system/cpu/cpu{}/online", nr_cpus() - 1);
+    for online in ["0", "1"] {
+        let restarts = running.log().matches("scheduling, mode").count();
+        std::fs::write(&file, online).expect("a second CPU");
+        let again = wait_for(START_TIMEOUT, || {
+            running.has_ended() || running.log().matches("scheduling, mode").count() > restarts
+        });
+        assert!(again && !running.has_ended(), "{}", running.log());
+        // Fifty a second at most: what was lost could not be there again yet.
+        let mut after = None;
+        wait_for(Duration::from_secs(10), || {
+            after = seen();
+            after.is_some()
+        });
+        let (after, burst_ns) = after.expect("explained");
+        assert!(after >= before, "{before} bursts, then {after}");
+        assert!((200_000..50_000_000).contains(&burst_ns), "{burst_ns} ns");
+    }
+    threads.end();
+    running.assert_nothing_is_counted();
+    let log = running.stop();
+    assert!(!log.contains("what was known of tasks is lost"), "{log}");
 }
 
 #[test]

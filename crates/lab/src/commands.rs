@@ -1,5 +1,7 @@
 //! What the subcommands do.
 
+use scx_ml_text::{Show, json, lines};
+
 use crate::bench::{self, Ending, Interrupt, Progress};
 use crate::calibration::{self, Calibration};
 use crate::cell::{self, RealExecutor, Task};
@@ -40,10 +42,10 @@ pub fn list(args: &ListArgs) -> Result<Success> {
     println!("Schedulers");
     println!("  eevdf (the kernel's own)");
     let found = scheduler::installed();
-    found.iter().for_each(|name| println!("  {name}"));
+    found.iter().for_each(|name| println!("  {}", name.shown()));
     match (sched_ext.is_supported(), sched_ext.ops()) {
         (false, _) => println!("  This kernel has no sched_ext: only eevdf can be measured."),
-        (true, Some(ops)) => println!("  Loaded now: {ops}"),
+        (true, Some(ops)) => println!("  Loaded now: {}", ops.shown()),
         (true, None) if found.is_empty() => println!("  No scx_* program is on the PATH."),
         (true, None) => {}
     }
@@ -146,7 +148,7 @@ pub fn run(args: &RunArgs) -> Result<Success> {
     let ops = kernel::SchedExt::system()
         .ops()
         .unwrap_or_else(|| "the kernel's own scheduler".to_string());
-    println!("{} under {ops}", task.spec.label);
+    println!("{} under {}", lines(&task.spec.label), ops.shown());
     for m in &outcome.metrics {
         println!(
             "  {:<22} {:>12} {} {}",
@@ -156,7 +158,10 @@ pub fn run(args: &RunArgs) -> Result<Success> {
             table::direction(m.def.better)
         );
     }
-    outcome.notes.iter().for_each(|n| println!("  ({n})"));
+    outcome
+        .notes
+        .iter()
+        .for_each(|n| println!("  ({})", lines(n)));
     Ok(Success::Yes)
 }
 
@@ -169,7 +174,7 @@ fn uncalibrated() -> Calibration {
 
 fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| LabError::Report(e.to_string()))?;
-    println!("{text}");
+    println!("{}", json(&text));
     Ok(())
 }
 
@@ -188,7 +193,7 @@ pub fn report(args: &ReportArgs) -> Result<Success> {
         run.provenance
             .iter()
             .flat_map(|p| p.summary())
-            .for_each(|l| println!("{l}"));
+            .for_each(|l| println!("{}", lines(&l)));
         print!("{}", table::render(&comparison, detail(args.all), colour()));
     }
     if let Some(path) = &args.html {
@@ -311,7 +316,7 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
     let _ = writeln!(
         std::io::stdout(),
         "{text}Results are in {}.",
-        folder.path("").display()
+        folder.path("").shown()
     );
     let success = conclude(&folder, &run, ending?)?;
     if args.quick && success == Success::Yes {
@@ -341,7 +346,7 @@ fn check_quick(args: &BenchArgs, comparison: &Comparison) -> Result<Success> {
     let regressions = stored.check(comparison);
     regressions
         .iter()
-        .for_each(|r| eprintln!("scx_lab: regression: {}", r.0));
+        .for_each(|r| eprintln!("scx_lab: regression: {}", lines(&r.0)));
     let _ = writeln!(
         std::io::stdout(),
         "{} of {} stored ratios hold.",
@@ -366,7 +371,12 @@ fn out_dir(args: &BenchArgs) -> PathBuf {
 
 /// The meter, as complete as this machine and user allow; what is missing is said once.
 fn meter(experiment: &Experiment) -> Meter {
-    let warn = |e: LabError| eprintln!("scx_lab: going on without part of the cost: {e}");
+    let warn = |e: LabError| {
+        eprintln!(
+            "scx_lab: going on without part of the cost: {}",
+            lines(&e.to_string())
+        )
+    };
     let probe = if experiment.probe {
         Probe::load().map_err(warn).ok()
     } else {
@@ -410,7 +420,7 @@ fn conclude(folder: &Folder, run: &Run, ending: Ending) -> Result<Success> {
     let resume = || {
         format!(
             "continue with `scx_lab bench --resume {}`",
-            folder.path("").display()
+            folder.path("").shown()
         )
     };
     let (text, success) = match ending {
@@ -438,7 +448,7 @@ fn conclude(folder: &Folder, run: &Run, ending: Ending) -> Result<Success> {
         &serde_json::json!({ "date": provenance::now(), "ending": text }),
     )?;
     if success == Success::No {
-        eprintln!("scx_lab: {text}");
+        eprintln!("scx_lab: {}", lines(&text));
     }
     Ok(success)
 }
@@ -493,14 +503,14 @@ impl Progress for Bar {
     fn begin(&mut self, cell: &Cell, left: usize, total: usize) {
         self.left = left;
         let secs = self.remaining().as_secs();
-        let text = format!(
+        let text = lines(&format!(
             "block {} · {} under {} · {}:{:02} left",
             cell.block + 1,
             cell.workload,
             cell.scheduler,
             secs / 60,
             secs % 60
-        );
+        ));
         match &self.bar {
             Some(bar) => {
                 bar.set_position((total - left) as u64);
@@ -513,10 +523,10 @@ impl Progress for Bar {
     fn end(&mut self, record: &CellRecord) {
         self.done += 1;
         if let Status::Failed { why } = &record.status {
-            let line = format!(
+            let line = lines(&format!(
                 "{} under {} failed: {why}",
                 record.cell.workload, record.cell.scheduler
-            );
+            ));
             match &self.bar {
                 Some(bar) => bar.println(line),
                 None => eprintln!("{line}"),

@@ -1,5 +1,6 @@
 //! What can go wrong in the library. Each variant carries the value at fault and, where there is one, the next step.
 
+use scx_ml_text::Show;
 use std::path::PathBuf;
 
 /// An error of the lab. `is_usage` tells mistakes of the caller from failures of the world.
@@ -41,13 +42,13 @@ pub enum LabError {
     #[error("workload `{workload}`: {why}")]
     Workload { workload: String, why: String },
     /// A file could not be read or written.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", .path.shown())]
     File {
         path: PathBuf,
         source: std::io::Error,
     },
     /// A saved result cannot be understood.
-    #[error("{path}: {why}")]
+    #[error("{}: {why}", .path.shown())]
     Damaged { path: PathBuf, why: String },
     /// A system call failed.
     #[error("{call} failed: {source}")]

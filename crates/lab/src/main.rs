@@ -5,18 +5,19 @@ use scx_lab::bench::Interrupt;
 use scx_lab::cli::{Action, Cli};
 use scx_lab::commands::{self, Success};
 use scx_lab::sys;
+use scx_ml_text::{exit_by, lines};
 use std::process::ExitCode;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|e| exit_by(&e));
     match dispatch(&cli) {
         Ok(Success::Yes) => ExitCode::SUCCESS,
         Ok(Success::No) => ExitCode::from(FAILED),
         Err(e) => {
-            eprintln!("scx_lab: {e:#}");
+            eprintln!("scx_lab: {}", lines(&format!("{e:#}")));
             let usage = e
                 .downcast_ref::<scx_lab::error::LabError>()
                 .is_some_and(|e| e.is_usage());

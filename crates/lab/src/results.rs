@@ -11,6 +11,8 @@
 //! ```
 //! A cell is written to a temporary name and renamed, so a file that is there is whole.
 
+use scx_ml_text::{Show, json};
+
 use crate::cost::Cost;
 use crate::error::{LabError, Result};
 use crate::metric::{Metric, Outcome};
@@ -84,7 +86,7 @@ impl Folder {
         };
         if folder.experiment_file().exists() {
             return Err(LabError::BadValue {
-                place: root.display().to_string(),
+                place: root.shown().to_string(),
                 why: "there is an experiment here already; continue it with --resume, or give another --out".to_string(),
             });
         }
@@ -109,7 +111,7 @@ impl Folder {
         };
         if !folder.experiment_file().is_file() {
             return Err(LabError::BadValue {
-                place: root.display().to_string(),
+                place: root.shown().to_string(),
                 why: "no results of scx_lab here (experiment.toml is missing)".to_string(),
             });
         }
@@ -187,11 +189,11 @@ impl Folder {
 
 /// Write a value as JSON, whole or not at all.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|e| LabError::Damaged {
+    let text = serde_json::to_string_pretty(value).map_err(|e| LabError::Damaged {
         path: path.to_path_buf(),
         why: e.to_string(),
     })?;
-    write_whole(path, &text)
+    write_whole(path, json(&text).as_bytes())
 }
 
 /// Write a file under a temporary name and rename it.

@@ -18,6 +18,8 @@
 //! load = 0.8            # any parameter `scx_lab list` shows
 //! ```
 
+use scx_ml_text::Show;
+
 use crate::error::{LabError, Result};
 use crate::strict;
 use serde::{Deserialize, Serialize};
@@ -199,7 +201,7 @@ impl Request {
     /// If it cannot be read, is not TOML, or has a key or value the lab does not know.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| LabError::file(path, e))?;
-        Self::from_toml(&text, &path.display().to_string())
+        Self::from_toml(&text, &path.shown().to_string())
     }
 
     /// Read a configuration from its text. `place` names it in errors.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use scx_ml_sim::cli::{SimArgs, from_command_line, run};
+use scx_ml_text::lines;
 
 #[derive(Parser)]
 #[command(name = "scx_sim", version)]
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
     match run(&opts.sim, &mut std::io::stdout(), &mut std::io::stderr()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("scx_sim: {e:#}");
+            eprintln!("scx_sim: {}", lines(&format!("{e:#}")));
             ExitCode::FAILURE
         }
     }

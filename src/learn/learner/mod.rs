@@ -12,6 +12,7 @@ use log::{debug, info, warn};
 
 use crate::kernel::clock::thread_cpu_ns;
 use crate::kernel::features;
+use crate::kernel::news;
 use crate::kernel::sample::Sample;
 use crate::learn::drift::{PageHinkley, Rivals};
 use crate::learn::gate::{self, Verdict};
@@ -337,9 +338,10 @@ impl Learner {
             }
             self.with_status(|s| (s.gate_model, s.gate_avg) = gate);
             if self.published.take().is_some() {
-                info!(
-                    "model withdrawn; |error| of model / moving average: {}",
-                    verdict.describe()
+                let errors = verdict.describe();
+                news::info(
+                    "model withdrawn",
+                    format_args!("model withdrawn; |error| of model / moving average: {errors}"),
                 );
                 self.with_status(|s| {
                     s.withdrawn += 1;
@@ -365,9 +367,12 @@ impl Learner {
             }
         });
         if changes {
-            info!(
-                "model {generation} published; |error| of model / moving average, octaves: {}",
-                verdict.describe()
+            let errors = verdict.describe();
+            news::info(
+                "model published",
+                format_args!(
+                    "model {generation} published; |error| of model / moving average, octaves: {errors}"
+                ),
             );
             for (class, linear) in verdict.model.classes.iter().enumerate() {
                 if let Some(linear) = linear {
@@ -426,13 +431,15 @@ impl Learner {
         self.rows.drain(..self.rows.len().saturating_sub(keep));
         self.drifted = true;
         self.with_status(|s| s.drifts += 1);
-        info!(
-            "the model {}: fitting anew at once, on the newest samples",
-            if risen {
-                "errs more than it did"
-            } else {
-                "errs more than the moving average"
-            }
+        let than = match risen {
+            true => "it did",
+            false => "the moving average",
+        };
+        news::info(
+            "drift",
+            format_args!(
+                "the model errs more than {than}: fitting anew at once, on the newest samples"
+            ),
         );
     }
 

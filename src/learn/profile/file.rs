@@ -5,10 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use scx_ml_text::{Show, json};
 use serde::{Deserialize, Serialize};
 
-use super::{CAPACITY, Profile, Profiles};
-use crate::kernel::native;
+use super::{CAPACITY, Profile, Profiles, key_of_shown};
 
 /// Version of the file.
 const FORMAT: u32 = 1;
@@ -19,13 +19,13 @@ const SIZE_MAX: u64 = 16 << 20;
 /// A database file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilesError {
-    #[error("cannot {what} the process database {path}: {source}")]
+    #[error("cannot {what} the process database {}: {source}", .path.shown())]
     Io {
         what: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{path} is not a process database of scx_ml: {why}; move it away to start anew")]
+    #[error("{} is not a process database of scx_ml: {why}; move it away to start anew", .path.shown())]
     Damaged { path: PathBuf, why: String },
 }
 
@@ -73,9 +73,7 @@ impl Profiles {
         for profile in file.profiles.into_iter().take(CAPACITY) {
             profile.check().map_err(damaged)?;
             for name in std::iter::once(&profile.name).chain(&profile.waker) {
-                profiles
-                    .names
-                    .insert(native::name_key_of(name), name.clone());
+                profiles.names.insert(key_of_shown(name), name.clone());
             }
             profiles.profiles.insert(profile.key(), profile);
         }
@@ -108,7 +106,7 @@ impl Profiles {
                 .truncate(true)
                 .mode(0o600)
                 .open(&beside)?;
-            out.write_all(&serde_json::to_vec(&file)?)?;
+            out.write_all(json(&serde_json::to_string(&file)?).as_bytes())?;
             out.sync_all()?;
             std::fs::rename(&beside, path)
         };
@@ -141,6 +139,33 @@ mod tests {
         assert_eq!(again.changes().len(), 2);
         let aged = Profiles::load(&path, 2_000 + super::super::MAX_AGE_S).expect("read");
         assert_eq!(aged.counts(), (0, 0));
+    }
+
+    #[test]
+    fn odd_names_survive_a_restart_and_are_printable_in_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("profiles.json");
+        let mut profiles = Profiles::default();
+        let names: [&[u8]; 4] = [&[0xff; 15], b"\x1b]0;evil\x07\xff", b"a\\b\n\"", b""];
+        for name in names {
+            let mut odd = sample("", "", 0, 20);
+            odd.0.name_key = crate::kernel::native::name_key_of(name);
+            for (to, from) in odd.0.comm.iter_mut().zip(name) {
+                *to = *from as _;
+            }
+            observe(&mut profiles, 9, odd);
+        }
+        assert_eq!(profiles.counts().0, 3, "an empty name says nothing");
+        profiles.save(&path).expect("written");
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!(text.chars().all(scx_ml_text::is_printable), "{text}");
+        let mut again = Profiles::load(&path, 2_000).expect("read");
+        assert_eq!(again.profiles, profiles.profiles);
+        let mut told = profiles.changes();
+        let mut told_again = again.changes();
+        told.sort_unstable();
+        told_again.sort_unstable();
+        assert_eq!(told_again, told, "the kernel keys them as before");
     }
 
     #[test]

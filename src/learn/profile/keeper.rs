@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::{info, warn};
+use scx_ml_text::Show;
 
 use super::Profiles;
 use crate::kernel::clock::unix_s;
@@ -48,13 +49,13 @@ impl Keeper {
                 // One that could not be read for a moment would be lost as well if the empty one were saved over it.
                 let aside = path.with_extension("damaged");
                 if path.is_file() && std::fs::rename(path, &aside).is_ok() {
-                    warn!("the damaged file is now {}", aside.display());
+                    warn!("the damaged file is now {}", aside.shown());
                 }
                 Profiles::default()
             }),
         };
         if let (Some(path), (count @ 1.., _)) = (&config.path, profiles.counts()) {
-            info!("{count} profiles of tasks' names from {}", path.display());
+            info!("{count} profiles of tasks' names from {}", path.shown());
         }
         let mut keeper = Self {
             telling: Trouble::new("the kernel is told of profiles"),

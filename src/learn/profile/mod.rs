@@ -12,6 +12,7 @@ mod keeper;
 
 use std::collections::{HashMap, HashSet};
 
+use scx_ml_text::{Show, name_of};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::bpf::intf::{
@@ -26,6 +27,9 @@ pub use keeper::{Keeper, KeeperConfig};
 
 /// Profiles that are kept at most: as many as the kernel's map holds.
 pub const CAPACITY: usize = PROFILES_MAX as usize;
+
+/// Of those, profiles that have not been observed often enough to be used: a flood of new names drives out no others.
+const UNPROVEN_MAX: usize = CAPACITY / 4;
 
 /// Fewest observations before a profile is used.
 const MIN_OBSERVATIONS: f64 = 5.0;
@@ -45,9 +49,9 @@ const TELL_Q8: i32 = 8;
 /// What is known about a name at a stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// Name of the task at its wake-up, at most 15 bytes.
+    /// Name of the task at its wake-up, at most 15 bytes, as it is shown.
     pub name: String,
-    /// Name of the waker; None: any.
+    /// The same of the waker; None: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waker: Option<String>,
     /// Bursts before this one; [`YOUNG_BURSTS`] stands for that many and more.
@@ -72,6 +76,11 @@ impl Profile {
         self.last_seen_s = now_s;
     }
 
+    /// Whether it was observed often enough to be used.
+    fn is_proven(&self) -> bool {
+        self.observations >= MIN_OBSERVATIONS
+    }
+
     /// Standard error of the mean, octaves.
     pub fn standard_error(&self) -> f64 {
         (self.variance / self.observations.clamp(1.0, MEMORY)).sqrt()
@@ -79,18 +88,17 @@ impl Profile {
 
     /// What the kernel is to know: the mean in Q8, once there is enough to tell.
     fn usable_q8(&self) -> Option<i32> {
-        let enough =
-            self.observations >= MIN_OBSERVATIONS && self.standard_error() <= MAX_STANDARD_ERROR;
+        let enough = self.is_proven() && self.standard_error() <= MAX_STANDARD_ERROR;
         enough.then(|| (self.mean * 256.0).round() as i32)
     }
 
     fn key(&self) -> u32 {
-        let waker = self.waker.as_deref().map_or(0, native::name_key_of);
-        native::profile_key(native::name_key_of(&self.name), waker, self.stage)
+        let waker = self.waker.as_deref().map_or(0, key_of_shown);
+        native::profile_key(key_of_shown(&self.name), waker, self.stage)
     }
 
     fn check(&self) -> Result<(), String> {
-        let name_ok = |n: &str| !n.is_empty() && n.len() <= 15;
+        let name_ok = |n: &str| name_of(n).is_some_and(|n| (1..=15).contains(&n.len()));
         let sound = name_ok(&self.name)
             && self.waker.as_deref().is_none_or(name_ok)
             && self.stage <= YOUNG_BURSTS
@@ -102,8 +110,16 @@ impl Profile {
         if sound {
             return Ok(());
         }
-        Err(format!("the profile of '{}' is impossible", self.name))
+        Err(format!(
+            "the profile of '{}' is impossible",
+            self.name.shown()
+        ))
     }
+}
+
+/// [`native::name_key_of`] of the name that is shown so.
+fn key_of_shown(shown: &str) -> u32 {
+    native::name_key_of(name_of(shown).unwrap_or_default())
 }
 
 /// Profiles by their key in the kernel's map.
@@ -114,13 +130,16 @@ pub struct Profiles {
     told: HashMap<u32, i32>,
     /// Names by [`native::name_key_of`]: a record has its waker's key only.
     names: HashMap<u32, String>,
+    /// Profiles that are not proven.
+    unproven: usize,
 }
 
 impl Profiles {
     /// Take a burst in. `now_s`: seconds since 1970; a clock that steps back ages nothing.
     pub fn observe(&mut self, sample: &Sample, now_s: u64) {
         let record = &sample.0;
-        if record.name_key == 0 {
+        // A task may have an empty name, which says nothing.
+        if record.name_key == 0 || record.comm[0] == 0 {
             return;
         }
         self.names
@@ -130,8 +149,10 @@ impl Profiles {
         if self.names.contains_key(&record.waker_name_key) {
             self.add(sample, record.waker_name_key, now_s);
         }
-        if self.profiles.len() > CAPACITY {
-            self.evict();
+        if self.unproven > UNPROVEN_MAX {
+            self.evict(UNPROVEN_MAX / 4);
+        } else if self.profiles.len() > CAPACITY {
+            self.evict(CAPACITY / 8);
         }
     }
 
@@ -140,7 +161,8 @@ impl Profiles {
         let name_key = sample.0.name_key;
         let stage = sample.0.bursts_before.min(YOUNG_BURSTS);
         let names = &self.names;
-        self.profiles
+        let profile = self
+            .profiles
             .entry(native::profile_key(name_key, waker_key, stage))
             .or_insert_with(|| Profile {
                 name: names.get(&name_key).cloned().unwrap_or_default(),
@@ -150,26 +172,31 @@ impl Profiles {
                 mean: 0.0,
                 variance: 0.0,
                 last_seen_s: 0,
-            })
-            .observe(sample.log_burst(), now_s);
+            });
+        let was_unproven = profile.observations > 0.0 && !profile.is_proven();
+        profile.observe(sample.log_burst(), now_s);
+        self.unproven += usize::from(!profile.is_proven());
+        self.unproven -= usize::from(was_unproven);
     }
 
-    /// Make room: an eighth goes, those that were not seen for the longest time, among equals those seen least.
-    fn evict(&mut self) {
-        let mut order: Vec<(u64, u64, u32)> = self
+    /// Make room: so many go, first those that are not proven; of them those that were not seen for the longest time, among
+    /// equals those seen least.
+    fn evict(&mut self, count: usize) {
+        let mut order: Vec<(bool, u64, u64, u32)> = self
             .profiles
             .iter()
-            .map(|(&key, p)| (p.last_seen_s, p.observations as u64, key))
+            .map(|(&key, p)| (p.is_proven(), p.last_seen_s, p.observations as u64, key))
             .collect();
         order.sort_unstable();
-        for (.., key) in &order[..order.len() / 8] {
+        for (.., key) in order.iter().take(count) {
             self.profiles.remove(key);
         }
         self.forget_names();
     }
 
-    /// Names that no profile mentions.
+    /// Names that no profile mentions. To be called after any were removed.
     fn forget_names(&mut self) {
+        self.unproven = self.profiles.values().filter(|p| !p.is_proven()).count();
         let mentioned: HashSet<&str> = self
             .profiles
             .values()
@@ -300,11 +327,28 @@ pub(crate) mod tests {
         (0..6).for_each(|_| profiles.observe(&old, 1));
         assert_eq!(profiles.changes().len(), 1);
         for i in 0..2 * CAPACITY {
-            profiles.observe(&sample(&format!("t{i}"), "", 0, 20), 2);
+            observe(&mut profiles, 5, sample(&format!("t{i}"), "", 0, 20));
         }
         assert!(profiles.counts().0 <= CAPACITY);
         assert!(profiles.names.len() <= CAPACITY);
-        assert_eq!(profiles.changes(), [(key("old", "", 0), None)]);
+        assert!(profiles.unproven <= 1, "{}", profiles.unproven);
+        assert!(profiles.changes().contains(&(key("old", "", 0), None)));
+    }
+
+    #[test]
+    fn a_flood_of_new_names_is_bounded_and_drives_out_nothing_that_is_known() {
+        let mut profiles = Profiles::default();
+        for i in 0..1_000 {
+            observe(&mut profiles, 6, sample(&format!("known{i}"), "", 0, 20));
+        }
+        assert_eq!(profiles.changes().len(), 1_000);
+        for i in 0..20 * CAPACITY {
+            profiles.observe(&sample(&format!("new{i}"), "known1", 0, 20), 2_000);
+        }
+        assert!(profiles.unproven <= UNPROVEN_MAX, "{}", profiles.unproven);
+        assert!(profiles.names.len() <= 1_000 + UNPROVEN_MAX);
+        // The waker's own profile is not among them: it was not observed.
+        assert_eq!(profiles.changes(), []);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use scx_ml_text::Show;
+
 use super::format::{FORMAT, MAX_BYTES, VERSION};
 use crate::kernel::bpf::{MODEL_TERMS, NR_CLASSES};
 use crate::kernel::features;
@@ -9,7 +11,7 @@ use crate::model::QuantiseError;
 
 /// A model file that cannot be used, or not written.
 #[derive(Debug, thiserror::Error)]
-#[error("model file {}: {problem}", path.display())]
+#[error("model file {}: {problem}", path.shown())]
 pub struct ModelFileError {
     pub path: PathBuf,
     pub problem: Problem,
@@ -34,26 +36,31 @@ pub enum Problem {
     #[error("it is no model ({0}); give a file that `scx_ml train` or --save-model wrote")]
     NoModel(String),
     #[error(
-        "its format is {found}, this scx_ml reads format {FORMAT}; train the model again with this version"
+        "its format is {}, this scx_ml reads format {FORMAT}; train the model again with this version",
+        .found.shown()
     )]
     Format { found: String },
     #[error(
-        "scx_ml {found} wrote it, this is {VERSION}: models fit versions with the same first two numbers; train it again"
+        "scx_ml {} wrote it, this is {VERSION}: models fit versions with the same first two numbers; train it again",
+        .found.shown()
     )]
     Version { found: String },
     #[error(
-        "it was trained on the feature set {found}, this scx_ml records {expected}; train it again with this version"
+        "it was trained on the feature set {}, this scx_ml records {expected}; train it again with this version",
+        .found.shown()
     )]
     FeatureSet { found: String, expected: String },
     #[error(
-        "it was trained on Linux {found}, this is about Linux {here}, where bursts may be different; train it again \
-         there, or give --model-any-kernel to use it all the same"
+        "it was trained on Linux {}, this is about Linux {here}, where bursts may be different; train it again \
+         there, or give --model-any-kernel to use it all the same",
+        .found.shown()
     )]
     Kernel { found: String, here: String },
-    #[error("there is no class of tasks '{0}'; `scx_ml train` writes only {classes}", classes = class_names())]
+    #[error("there is no class of tasks '{}'; `scx_ml train` writes only {classes}", .0.shown(), classes = class_names())]
     UnknownClass(String),
     #[error(
-        "class {class} uses the feature '{feature}', which does not exist; `scx_ml features` lists them"
+        "class {class} uses the feature '{}', which does not exist; `scx_ml features` lists them",
+        .feature.shown()
     )]
     UnknownFeature {
         class: &'static str,

@@ -1,11 +1,14 @@
 //! `scx_ml explain`: asks the running scheduler about threads and prints what it says.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use scx_ml_text::{Show, json, name_of};
 
 use super::render::Style;
 use super::threads::Proc;
@@ -21,8 +24,8 @@ const NAP: Duration = Duration::from_millis(100);
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    #[error("there is no thread called '{0}', nor one whose name begins so")]
-    NoThreadCalled(String),
+    #[error("there is no thread called '{}', nor one whose name begins so", .0.shown())]
+    NoThreadCalled(OsString),
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -31,7 +34,9 @@ pub enum ExplainError {
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// A thread's id, or the name of threads; if no thread is called so, the beginning of their names.
-    pub task: String,
+    pub task: OsString,
+    /// It is a name, though it looks like an id.
+    pub is_name: bool,
     /// A list of explanations for machines; one line each time where it is asked again.
     pub json: bool,
     /// Look again after so long, until the end.
@@ -102,30 +107,42 @@ fn print_text(out: &mut impl Write, reading: &Reading, style: Style) -> io::Resu
 
 /// A list; in one line where others follow.
 fn print_json(out: &mut impl Write, reading: &Reading, one_line: bool) -> Result<()> {
-    if one_line {
-        serde_json::to_writer(&mut *out, &reading.explanations)?;
+    let text = if one_line {
+        serde_json::to_string(&reading.explanations)?
     } else {
-        serde_json::to_writer_pretty(&mut *out, &reading.explanations)?;
-    }
-    writeln!(out)?;
+        serde_json::to_string_pretty(&reading.explanations)?
+    };
+    writeln!(out, "{}", json(&text))?;
     Ok(())
 }
 
 fn read(asked: &Asked) -> Result<Reading> {
     let mut scheduler = Connection::open(Path::new(SOCKET), "explain")?;
-    // Names that consist of digits cannot be asked for: an id is meant.
-    if asked.task.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(Reading {
-            explanations: vec![explain(&mut scheduler, &asked.task)??],
-            left_out: 0,
-        });
+    // What consists of digits is an id, unless it is said to be a name, or there is no such thread.
+    let mut no_task = None;
+    let id = asked.task.to_str().filter(|_| !asked.is_name);
+    if let Some(id) = id.filter(|id| id.bytes().all(|b| b.is_ascii_digit())) {
+        match explain(&mut scheduler, id)? {
+            Ok(explanation) => {
+                return Ok(Reading {
+                    explanations: vec![explanation],
+                    left_out: 0,
+                });
+            }
+            Err(refusal @ (Refusal::NoTask { .. } | Refusal::NotAnId(_))) => {
+                no_task = Some(refusal)
+            }
+            Err(refusal) => return Err(ExplainError::Refused(refusal).into()),
+        }
     }
 
-    let mut pids = Proc::mounted()
-        .named(&asked.task, std::process::id())
-        .context("cannot look for threads in /proc")?;
+    let mut pids = threads_called(&asked.task)?;
     if pids.is_empty() {
-        return Err(ExplainError::NoThreadCalled(asked.task.clone()).into());
+        return Err(match no_task {
+            Some(refusal) => ExplainError::Refused(refusal),
+            None => ExplainError::NoThreadCalled(asked.task.clone()),
+        }
+        .into());
     }
     let beyond = pids.len().saturating_sub(CANDIDATES_MAX);
     pids.truncate(CANDIDATES_MAX);
@@ -147,6 +164,20 @@ fn read(asked: &Asked) -> Result<Reading> {
         explanations,
         left_out,
     })
+}
+
+/// Threads of a name, given as it is or, where there are none of that, as it is shown.
+fn threads_called(name: &OsStr) -> Result<Vec<u32>> {
+    let named = |name: &[u8]| {
+        Proc::mounted()
+            .named(name, std::process::id())
+            .context("cannot look for threads in /proc")
+    };
+    let pids = named(name.as_bytes())?;
+    match name.to_str().and_then(name_of) {
+        Some(shown) if pids.is_empty() && !shown.is_empty() => named(&shown),
+        _ => Ok(pids),
+    }
 }
 
 /// What the scheduler says of a thread.

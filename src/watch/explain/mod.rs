@@ -19,6 +19,7 @@ pub mod threads;
 #[cfg(test)]
 mod tests;
 
+use scx_ml_text::Show;
 use serde::{Deserialize, Serialize};
 
 use threads::Identity;
@@ -38,7 +39,7 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    #[error("'{0}' is no thread id")]
+    #[error("'{}' is no thread id", .0.shown())]
     NotAnId(String),
     #[error("there is no thread {pid}: it has ended, or its id is another")]
     NoTask { pid: u32 },

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use scx_ml_text::lines;
+
 use super::{Class, Explanation, Outcomes, Predicted, Prediction, Slice, State, Term};
 use crate::learn::gate::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::watch::units::duration;
@@ -70,10 +72,10 @@ impl Explanation {
     /// When `w` does not take it.
     pub fn render(&self, w: &mut impl Write, style: Style) -> io::Result<()> {
         let mut page = Page { w, style };
-        let title = format!(
+        let title = lines(&format!(
             "{} (thread {} of process {})",
             self.task.comm, self.task.pid, self.task.tgid
-        );
+        ));
         writeln!(page.w, "{}", style.title(&title))?;
         self.who(&mut page)?;
         self.now(&mut page)?;
@@ -123,7 +125,7 @@ impl Explanation {
                 waker.pid
             ),
         };
-        page.line("who", &text)?;
+        page.line("who", &lines(&text))?;
         match &self.class {
             None => Ok(()),
             Some(c) => class(page, c),

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use scx_ml_text::Show;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a thread's name that the kernel keeps.
@@ -16,10 +17,11 @@ pub struct Identity {
     pub pid: u32,
     /// Process id.
     pub tgid: u32,
+    /// Name, as it is shown.
     pub comm: String,
     pub policy: String,
     pub nice: i32,
-    /// Path in the cgroup v2 hierarchy; None without one.
+    /// Path in the cgroup v2 hierarchy, as it is shown; None without one.
     pub cgroup: Option<String>,
 }
 
@@ -61,38 +63,42 @@ impl Proc {
     /// When /proc does not look as it should.
     pub fn identity(&self, pid: u32) -> io::Result<Option<Identity>> {
         let folder = self.root.join(pid.to_string());
-        let (Some(stat), Some(status)) =
-            (read(&folder.join("stat"))?, read(&folder.join("status"))?)
-        else {
+        let (Some(stat), Some(status), Some(comm)) = (
+            read(&folder.join("stat"))?,
+            read(&folder.join("status"))?,
+            self.comm(pid),
+        ) else {
             return Ok(None);
         };
         let odd = |file: &str| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("{} is not as expected", folder.join(file).display()),
+                format!("{} is not as expected", folder.join(file).shown()),
             )
         };
-        let (comm, fields) = split_stat(&stat).ok_or_else(|| odd("stat"))?;
+        let (_, fields) = split_stat(&stat).ok_or_else(|| odd("stat"))?;
         // Numbered from the state on, which is the third field of the file.
         let field = |number: usize| fields.get(number - 3).and_then(|f| f.parse::<i32>().ok());
         let (nice, policy) = field(19)
             .zip(field(41).and_then(|p| usize::try_from(p).ok()))
             .ok_or_else(|| odd("stat"))?;
-        let tgid = status
+        // Ends of lines in the name are escaped there.
+        let tgid = String::from_utf8_lossy(&status)
             .lines()
             .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
             .ok_or_else(|| odd("status"))?;
         Ok(Some(Identity {
             pid,
             tgid,
-            comm: comm.to_string(),
+            comm: comm.shown().to_string(),
             policy: POLICIES
                 .get(policy)
                 .map_or_else(|| policy.to_string(), |name| name.to_string()),
             nice,
             cgroup: read(&folder.join("cgroup"))?.and_then(|text| {
-                text.lines()
-                    .find_map(|line| line.strip_prefix("0::").map(String::from))
+                text.split(|&b| b == b'\n')
+                    .find_map(|line| line.strip_prefix(b"0::"))
+                    .map(|path| path.shown().to_string())
             }),
         }))
     }
@@ -116,10 +122,14 @@ impl Proc {
         Ok(times)
     }
 
-    /// Name of a thread; None: there is no such thread.
-    pub fn comm(&self, pid: u32) -> Option<String> {
-        let comm = read(&self.root.join(pid.to_string()).join("comm")).ok()??;
-        Some(comm.trim_end_matches('\n').to_string())
+    /// Name of a thread, as it is; None: there is no such thread.
+    pub fn comm(&self, pid: u32) -> Option<Vec<u8>> {
+        let mut comm = read(&self.root.join(pid.to_string()).join("comm")).ok()??;
+        // One that ends with an end of line has two.
+        if comm.last() == Some(&b'\n') {
+            comm.pop();
+        }
+        Some(comm)
     }
 
     /// Ids of the threads with this name or, where there are none, of those whose name begins so; in ascending order.
@@ -127,8 +137,9 @@ impl Proc {
     ///
     /// # Errors
     /// When /proc cannot be read.
-    pub fn named(&self, name: &str, except: u32) -> io::Result<Vec<u32>> {
-        let kept = cut(name);
+    pub fn named(&self, name: &[u8], except: u32) -> io::Result<Vec<u32>> {
+        // As the kernel keeps it.
+        let kept = &name[..name.len().min(NAME_LEN)];
         let (mut exact, mut beginning) = (vec![], vec![]);
         for tgid in ids(&self.root)?.into_iter().filter(|&tgid| tgid != except) {
             // Processes end while we look.
@@ -155,6 +166,7 @@ impl Proc {
 pub struct ThreadTime {
     pub pid: u32,
     pub tgid: u32,
+    /// Name, as it is shown.
     pub comm: String,
     /// In the clock ticks of /proc, of which a second has [`ticks_per_second`].
     pub ticks: u64,
@@ -167,34 +179,52 @@ pub fn ticks_per_second() -> u64 {
     rustix::param::clock_ticks_per_second()
 }
 
-fn time(pid: u32, tgid: u32, stat: &str) -> Option<ThreadTime> {
+fn time(pid: u32, tgid: u32, stat: &[u8]) -> Option<ThreadTime> {
     let (comm, fields) = split_stat(stat)?;
     // Numbered from the state on, which is the third field of the file.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(ThreadTime {
         pid,
         tgid,
-        comm: comm.into(),
+        comm: unescaped(comm).shown().to_string(),
         ticks: field(14)? + field(15)?,
         start: field(22)?,
     })
 }
 
-/// The text of a file, with what is not UTF-8 replaced; None: it is not there, or its thread has ended.
-fn read(path: &Path) -> io::Result<Option<String>> {
+/// What is in a file; None: it is not there, or its thread has ended.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) if Errno::from_io_error(&e) == Some(Errno::SRCH) => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-/// Name, and the fields behind it. A name may hold spaces and parentheses.
-fn split_stat(stat: &str) -> Option<(&str, Vec<&str>)> {
-    let (before, fields) = stat.rsplit_once(") ")?;
-    let (_, comm) = before.split_once(" (")?;
-    Some((comm, fields.split_whitespace().collect()))
+/// Name as it stands there, and the fields behind it. A name may hold spaces and parentheses, the fields are numbers and a letter.
+fn split_stat(stat: &[u8]) -> Option<(&[u8], Vec<&str>)> {
+    let from = stat.windows(2).position(|two| two == b" (")? + 2;
+    let to = stat.windows(2).rposition(|two| two == b") ")?;
+    let fields = std::str::from_utf8(stat.get(to + 2..)?).ok()?;
+    Some((stat.get(from..to)?, fields.split_whitespace().collect()))
+}
+
+/// A name as it is, from a file in which the kernel escapes ends of lines and backslashes.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut is = Vec::with_capacity(name.len());
+    let mut from = name.iter().copied();
+    while let Some(byte) = from.next() {
+        is.push(match byte {
+            b'\\' => match from.next() {
+                Some(b'n') => b'\n',
+                Some(other) => other,
+                None => byte,
+            },
+            byte => byte,
+        });
+    }
+    is
 }
 
 /// Folders whose name is a number.
@@ -205,20 +235,12 @@ fn ids(folder: &Path) -> io::Result<Vec<u32>> {
         .collect())
 }
 
-/// A name as the kernel keeps it.
-fn cut(name: &str) -> &str {
-    let end = (0..=NAME_LEN.min(name.len()))
-        .rev()
-        .find(|&end| name.is_char_boundary(end));
-    &name[..end.unwrap_or(0)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Threads of a /proc made of files: process, thread, name.
-    fn proc(folder: &tempfile::TempDir, threads: &[(u32, u32, &str)]) -> Proc {
+    fn proc(folder: &tempfile::TempDir, threads: &[(u32, u32, &[u8])]) -> Proc {
         for (tgid, pid, comm) in threads {
             let task = folder.path().join(format!("{tgid}/task/{pid}"));
             std::fs::create_dir_all(task).expect("created");
@@ -226,10 +248,21 @@ mod tests {
             std::fs::create_dir_all(&own).expect("created");
             let rest = "S 1 1 1 0 -1 0 0 0 0 0 1 2 0 0 20 5 3 0 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 1 0";
             let files = [
-                ("comm", format!("{comm}\n")),
-                ("stat", format!("{pid} ({comm}) {rest}\n")),
-                ("status", format!("Name:\t{comm}\nTgid:\t{tgid}\n")),
-                ("cgroup", "1:cpu:/old\n0::/some/group\n".into()),
+                ("comm", [comm, &b"\n"[..]].concat()),
+                (
+                    "stat",
+                    [
+                        format!("{pid} (").as_bytes(),
+                        comm,
+                        format!(") {rest}\n").as_bytes(),
+                    ]
+                    .concat(),
+                ),
+                (
+                    "status",
+                    [b"Name:\t", *comm, format!("\nTgid:\t{tgid}\n").as_bytes()].concat(),
+                ),
+                ("cgroup", b"1:cpu:/old\n0::/some/gr\x1bup\n".to_vec()),
             ];
             for (file, text) in files {
                 std::fs::write(own.join(file), text).expect("written");
@@ -243,7 +276,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_is_read_whole() {
         let folder = tempfile::tempdir().expect("created");
-        let proc = proc(&folder, &[(10, 12, "a) S (b")]);
+        let proc = proc(&folder, &[(10, 12, b"a) S (b")]);
         let found = proc.identity(12).expect("read").expect("there");
         let expected = Identity {
             pid: 12,
@@ -251,7 +284,7 @@ mod tests {
             comm: "a) S (b".into(),
             policy: "SCHED_FIFO".into(),
             nice: 5,
-            cgroup: Some("/some/group".into()),
+            cgroup: Some("/some/gr\\x1bup".into()),
         };
         assert_eq!(found, expected);
         assert!(found.is_higher_class());
@@ -261,7 +294,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_as_expected_is_named() {
         let folder = tempfile::tempdir().expect("created");
-        let proc = proc(&folder, &[(10, 10, "a")]);
+        let proc = proc(&folder, &[(10, 10, b"a")]);
         std::fs::write(folder.path().join("10/stat"), "nonsense").expect("written");
         let error = proc.identity(10).expect_err("nonsense").to_string();
         assert!(error.contains("10/stat is not as expected"), "{error}");
@@ -270,37 +303,41 @@ mod tests {
     #[test]
     fn the_whole_name_goes_before_its_beginning() {
         let folder = tempfile::tempdir().expect("created");
-        let threads = [
-            (10, 10, "cc"),
-            (10, 11, "cc1"),
-            (20, 20, "cc"),
-            (30, 30, "fifteen-letters"),
-            (40, 40, "cc"),
-            (50, 50, "kworker/0:1-events_long"),
-            (51, 51, "kworker/0:1-events"),
+        let threads: [(u32, u32, &[u8]); 8] = [
+            (10, 10, b"cc"),
+            (10, 11, b"cc1"),
+            (20, 20, b"cc"),
+            (30, 30, b"fifteen-letters"),
+            (40, 40, b"cc"),
+            (50, 50, b"kworker/0:1-events_long"),
+            (51, 51, b"kworker/0:1-events"),
+            (60, 60, b"\x1b]0;evil\x07\xff\n"),
         ];
         let proc = proc(&folder, &threads);
-        assert_eq!(proc.named("cc", 40).expect("read"), [10, 20]);
-        assert_eq!(proc.named("c", 40).expect("read"), [10, 11, 20]);
+        assert_eq!(proc.named(b"cc", 40).expect("read"), [10, 20]);
+        assert_eq!(proc.named(b"c", 40).expect("read"), [10, 11, 20]);
         assert_eq!(
-            proc.named("fifteen-letters-and-more", 40).expect("read"),
+            proc.named(b"fifteen-letters-and-more", 40).expect("read"),
             [30]
         );
-        assert_eq!(proc.named("kworker/0:1-events", 40).expect("read"), [51]);
-        assert_eq!(proc.named("kworker", 40).expect("read"), [50, 51]);
-        assert!(proc.named("ld", 40).expect("read").is_empty());
+        assert_eq!(proc.named(b"kworker/0:1-events", 40).expect("read"), [51]);
+        assert_eq!(proc.named(b"kworker", 40).expect("read"), [50, 51]);
+        assert!(proc.named(b"ld", 40).expect("read").is_empty());
+        let odd = b"\x1b]0;evil\x07\xff\n";
+        assert_eq!(proc.named(odd, 40).expect("read"), [60]);
+        assert_eq!(proc.named(&odd[..3], 40).expect("read"), [60]);
     }
 
     #[test]
     fn times_are_user_and_system_time() {
         let folder = tempfile::tempdir().expect("created");
-        let proc = proc(&folder, &[(10, 10, "a b")]);
-        let stat = "10 (a b) R 1 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 77 0 0";
+        let proc = proc(&folder, &[(10, 10, b"a b")]);
+        let stat = b"10 (a b\\n\\\\\xff) R 1 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 77 0 0";
         std::fs::write(folder.path().join("10/task/10/stat"), stat).expect("written");
         let expected = ThreadTime {
             pid: 10,
             tgid: 10,
-            comm: "a b".into(),
+            comm: "a b\\x0a\\\\\\xff".into(),
             ticks: 42,
             start: 77,
         };
@@ -315,6 +352,7 @@ mod tests {
         let pid = std::process::id();
         let found = Proc::mounted().identity(pid).expect("read").expect("there");
         assert_eq!((found.pid, found.tgid), (pid, pid));
-        assert_eq!(Proc::mounted().comm(pid), Some(found.comm));
+        let comm = Proc::mounted().comm(pid).expect("there");
+        assert_eq!(comm.shown().to_string(), found.comm);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Error, Result};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use scx_ml_text::lines;
 
 use super::source::Reading;
 
@@ -72,7 +73,7 @@ impl App {
         let reading = match reading {
             Ok(reading) => reading,
             Err(e) => {
-                self.trouble = Some(format!("{e:#}"));
+                self.trouble = Some(lines(&format!("{e:#}")));
                 return;
             }
         };

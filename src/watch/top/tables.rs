@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Constraint, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Text;
 use ratatui::widgets::{Cell, Row, Table, Widget};
+use scx_ml_text::lines;
 
 use super::answer::{ClassModel, Models};
 use super::paint::{Paint, panel};
@@ -187,7 +188,7 @@ pub fn tasks(tasks: &[BusyTask], scroll: usize, paint: Paint, area: Rect, buf: &
         let steered_by = kept.map_or("", |k| k.steered_by.as_str());
         let cells = [
             right(usage.pid.to_string()),
-            Cell::new(usage.comm.clone()),
+            Cell::new(lines(&usage.comm)),
             right(format!("{:.1}", 100.0 * usage.cpu_share)),
             right(kept.and_then(|k| k.class.clone()).unwrap_or("-".into())),
             time(kept.map(|k| k.last_burst_ns).filter(|&ns| ns > 0)),

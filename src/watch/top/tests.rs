@@ -119,6 +119,19 @@ fn screen(app: &App, width: u16, height: u16) -> String {
     super::text::lines(frame.buffer).join("\n")
 }
 
+#[test]
+fn odd_names_are_shown_escaped() {
+    let mut app = app(Page::Tasks);
+    let reading = app.reading.as_mut().expect("there is one");
+    reading.tasks[0].usage.comm = "\x1b]0;e\x07\u{202e}\u{9b}".into();
+    for (width, height) in [(80, 24), (120, 60)] {
+        let shown = screen(&app, width, height);
+        let printable = |c: char| c == '\n' || scx_ml_text::is_printable(c);
+        assert!(shown.chars().all(printable), "{}", shown.escape_debug());
+        assert!(shown.contains("\\x1b]0;e\\x07"), "{shown}");
+    }
+}
+
 fn assert_shows(screen: &str, needles: &[&str]) {
     for needle in needles {
         assert!(screen.contains(needle), "no '{needle}' in\n{screen}");

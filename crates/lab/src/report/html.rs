@@ -8,6 +8,7 @@ use crate::metric::SavedHistogram;
 use crate::results::Run;
 use crate::stats::Verdict;
 use crate::workload;
+use scx_ml_text::lines;
 use std::fmt::Write;
 
 const STYLE: &str = "\
@@ -68,7 +69,8 @@ pub fn render(run: &Run, comparison: &Comparison) -> Result<String> {
     costs(&mut h, run, comparison);
     origin(&mut h, run)?;
     h.push_str("</body></html>\n");
-    Ok(h)
+    // All markup is our own: what cannot be seen is from a name.
+    Ok(lines(&h))
 }
 
 /// Append; writing to a String cannot fail.
@@ -448,6 +450,14 @@ mod tests {
 
     #[test]
     fn names_from_outside_cannot_break_the_page() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let run = finished_run(dir.path(), 5);
+        let mut comparison = compare(&run);
+        comparison.warnings.push("\x1b[2J<b>\u{202e}".into());
+        let html = render(&run, &comparison).expect("drawn");
+        let odd = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
+        assert!(!html.contains(odd), "{:?}", html.find(odd));
+        assert!(html.contains("\\x1b[2J&lt;b&gt;\\xe2\\x80\\xae"));
         assert_eq!(esc("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
     }
 }

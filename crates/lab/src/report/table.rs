@@ -5,6 +5,7 @@ use crate::compare::{Comparison, Row};
 use crate::metric::Better;
 use crate::stats::Verdict;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, TableComponent, presets};
+use scx_ml_text::lines;
 
 /// Which rows to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +46,18 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
             continue;
         }
         out.push_str(&format!(
-            "\n{workload}\n{}\n",
+            "\n{}\n{}\n",
+            lines(workload),
             table(&rows, &comparison.baseline, colour)
         ));
     }
     out.push_str(&format!(
         "\nRatios are medians over blocks of scheduler / {}, with 95 % bootstrap intervals; p is Mann-Whitney's,\n\
          corrected by Holm over a scheduler's headline metrics. ↓ lower is better, ↑ higher is better.\n",
-        comparison.baseline
+        lines(&comparison.baseline)
     ));
     for w in &comparison.warnings {
-        out.push_str(&format!("warning: {w}\n"));
+        out.push_str(&format!("warning: {}\n", lines(w)));
     }
     out
 }
@@ -106,8 +108,8 @@ fn table(rows: &[&Row], baseline: &str, colour: bool) -> Table {
             None => "",
         };
         table.add_row(vec![
-            Cell::new(if first_of_metric { name.trim_end() } else { "" }),
-            Cell::new(&r.scheduler),
+            Cell::new(lines(if first_of_metric { name.trim_end() } else { "" })),
+            Cell::new(lines(&r.scheduler)),
             Cell::new(number(r.median)).set_alignment(CellAlignment::Right),
             Cell::new(spread).set_alignment(CellAlignment::Right),
             Cell::new(ratio_text).set_alignment(CellAlignment::Right),
@@ -132,6 +134,21 @@ mod tests {
     use super::*;
     use crate::bench::tests::finished_run;
     use crate::compare::compare;
+
+    #[test]
+    fn odd_names_are_shown_escaped() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut c = compare(&finished_run(dir.path(), 5));
+        let odd = "\x1b]0;x\x07\u{9b}";
+        c.warnings.push(odd.into());
+        for row in &mut c.rows {
+            row.scheduler.push_str(odd);
+        }
+        let text = render(&c, Detail::All, false);
+        let harms = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
+        assert!(!text.contains(harms), "{}", text.escape_debug());
+        assert!(text.matches("\\x1b]0;x\\x07").count() > 2, "{text}");
+    }
 
     #[test]
     fn headlines_and_verdicts_are_shown_and_details_on_demand() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use scx_lab::sys;
+use scx_ml_text::Show;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -193,7 +194,7 @@ fn a_slow_scheduler_is_found_worse_and_the_same_one_twice_is_not() {
     let script = dir.path().join("scx_ml");
     std::fs::write(
         &script,
-        HOGGING.replace("SCX_ML", &scx_ml().display().to_string()),
+        HOGGING.replace("SCX_ML", &scx_ml().shown().to_string()),
     )
     .expect("written");
     assert!(
@@ -203,7 +204,7 @@ fn a_slow_scheduler_is_found_worse_and_the_same_one_twice_is_not() {
             .status()
             .is_ok_and(|s| s.success())
     );
-    let slow = script.display().to_string();
+    let slow = script.shown().to_string();
     let out_dir = dir.path().join("r");
     let schedulers = ["--sched", "eevdf", "--sched", "eevdf", "--sched", &slow];
     let rest = [

@@ -11,6 +11,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, ValueEnum};
 use scx_ml::cli::left_out::explained;
+use scx_ml_text::{exit_by, json, lines};
 use serde::Serialize;
 
 use replay::{LEFT_OUT, REPLAY_EXAMPLE, ReplayArgs};
@@ -431,7 +432,7 @@ impl SimArgs {
 
 /// What the command line says. Ends the program where that cannot be understood, or is a question that clap answers.
 pub fn from_command_line<Command: Parser>() -> Command {
-    Command::try_parse().unwrap_or_else(|e| explained(e, LEFT_OUT).exit())
+    Command::try_parse().unwrap_or_else(|e| exit_by(&explained(e, LEFT_OUT)))
 }
 
 /// What is printed as JSON.
@@ -494,10 +495,10 @@ pub fn run(args: &SimArgs, out: &mut impl Write, log: &mut impl Write) -> Result
             baseline: &args.baseline,
             policies: &summaries,
         };
-        serde_json::to_writer_pretty(&mut *out, &report)?;
-        writeln!(out)?;
+        writeln!(out, "{}", json(&serde_json::to_string_pretty(&report)?))?;
     } else {
-        writeln!(out, "{}", table(&summaries, &args.baseline))?;
+        let text = table(&summaries, &args.baseline).to_string();
+        writeln!(out, "{}", lines(&text))?;
     }
     writeln!(
         log,

@@ -16,6 +16,15 @@ fn random<T: FromBytes>(bytes: &[u8]) -> T {
 
 proptest! {
     #[test]
+    fn names_are_printable_whatever_they_are(comm: String, cgroup: String, waker: String) {
+        let mut o = observed();
+        (o.task.comm, o.task.cgroup, o.waker_comm) = (comm, Some(cgroup), Some(waker));
+        let shown = text(&o.explain());
+        let printable = |c: char| c == '\n' || scx_ml_text::is_printable(c);
+        prop_assert!(shown.chars().all(printable), "{}", shown.escape_debug());
+    }
+
+    #[test]
     fn the_sum_is_what_the_kernel_predicts(
         intercept in -50.0..50.0f64,
         terms in proptest::collection::btree_map(0..FEATURE_SLOTS, -2.0..2.0f64, 0..=MODEL_TERMS),

@@ -60,6 +60,8 @@ impl Ml {
         let waits = |llc: u32| fair_load {
             nr_waiting: self.fair[llc as usize].len(),
             nr_cpus: m.topology.per_llc(),
+            // Simulated machines have one.
+            node: 0,
         };
         let since_ns = clock_ns(m) - self.llcs[here as usize].evened_ns;
         let evens = native::policy_evens(&waits(here), &waits(there), since_ns);
@@ -94,6 +96,16 @@ impl Ml {
         None
     }
 
+    /// claim_last_look().
+    fn claim_last_look(&mut self, m: &Machine, llc: u32) -> bool {
+        let looked_ns = &mut self.llcs[llc as usize].looked_last_ns;
+        let due = native::policy_relief_due(self.pp.fair_interval_ns, *looked_ns, clock_ns(m));
+        if due {
+            *looked_ns = clock_ns(m);
+        }
+        due
+    }
+
     /// relieve_others(): a task of others that `cpu` is to run now.
     pub(super) fn relieve_others(
         &mut self,
@@ -108,7 +120,9 @@ impl Ml {
             return None;
         }
         self.cpus[cpu as usize].looked_ns = clock_ns(m);
-        self.relieve_last(m, llc);
+        if self.claim_last_look(m, llc) {
+            self.relieve_last(m, llc);
+        }
         let cpus = m.topology.llc(llc);
         // Of two, each is the other's neighbour.
         if cpus.len() > 2 && self.fresh_waiting.first_in(cpus.clone()).is_some() {

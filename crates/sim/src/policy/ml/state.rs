@@ -76,6 +76,7 @@ pub struct LlcCtx {
     pub weight_running_q10: u64,
     pub pace: clock_pace,
     pub evened_ns: u64,
+    pub looked_last_ns: u64,
 }
 
 /// What happened, as the kernel's counters tell.
