@@ -168,8 +168,7 @@ static inline u64 counted_as(const struct task_ctx *tctx, enum policy_queue queu
 /* The task is about to be put into a queue, of CPU or LLC `at`. Under its rq lock. */
 static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at)
 {
-	u64 counted =
-		(u64)counted_weight_q10(tctx) << COUNTED_WEIGHT_SHIFT | (u64)queue << COUNTED_QUEUE_SHIFT | (at + 1);
+	u64 counted = counted_as(tctx, queue, at);
 
 	WRITE_ONCE(tctx->counted, counted);
 	count_queued(counted, 1);

@@ -76,7 +76,7 @@ struct task_ctx {
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
 	u8 class;
-	u8 idle; /* its policy is SCHED_IDLE, or a cgroup that it is in has cpu.idle: see group.bpf.h */
+	u8 idle; /* its policy is SCHED_IDLE, or the uppermost cgroup that it is in has cpu.idle: see group.bpf.h */
 	u8 limited; /* a cgroup that it is in has a cpu.max: see bandwidth.bpf.h */
 	u8 pass; /* it was put aside for so long that it may run for once */
 	u8 may_park; /* it was queued, and has not run since */
