@@ -130,7 +130,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
 	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
-	u32 nr_fair, nr, step, overdue, steps = 0;
+	u32 nr_fair, nr, step;
 
 	if (!d.cctx)
 		return;
@@ -178,24 +178,10 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 			d.per_cpu += policy_per_cpu(READ_ONCE(d.lctx->nr_idle), d.lctx->nr_cpus) + nr;
 	}
 
-	/*
-	 * Which steps they are is said at once, and then not known to the verifier, nor which one it is about: or it would follow
-	 * each combination of them to the end.
-	 */
 #pragma unroll
 	for (step = 0; step < NR_SERVE; step++)
-		if (policy_serves(&s, step))
-			steps |= 1U << step;
-	steps |= not_known;
-	overdue = s.overdue | not_known;
-	d.pinned_wait |= not_known;
-	d.idle_pinned_wait |= not_known;
-	d.nr_fresh |= not_known;
-	d.per_cpu |= not_known;
-	bpf_for (step, 0, NR_SERVE) {
-		if (steps & (1U << (step & 31)) && serve(&d, step, overdue))
+		if (policy_serves(&s, step) && serve(&d, step, s.overdue))
 			return;
-	}
 }
 
 #endif /* __SCX_ML_SERVE_BPF_H */
