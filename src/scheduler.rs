@@ -425,7 +425,6 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, caches: &CacheMap) -> Result<(
 
     skel.maps.cpu_ctxs.set_max_entries(nr_cpus)?;
     skel.maps.llc_ctxs.set_max_entries(nr_llcs)?;
-    skel.maps.quantum_timers.set_max_entries(nr_cpus)?;
 
     let ops = skel.struct_ops.ml_ops_mut();
     ops.exit_dump_len = opts.exit_dump_len;

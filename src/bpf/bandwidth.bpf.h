@@ -190,13 +190,11 @@ static bool bandwidth_ends(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /* ops.tick: what changes above p, which may run for long, reaches it now. Return whether it must not go on. */
-static bool group_tick(struct task_struct *p)
+static bool group_tick(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
 {
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (!tctx || !tctx->cgroup_id)
+	if (!tctx->cgroup_id)
 		return false;
-	update_weight(p, tctx, scx_bpf_now());
+	update_weight(p, tctx, now_ns);
 	return bandwidth_ends(p, tctx);
 }
 

@@ -76,30 +76,56 @@ static inline u64 policy_slice_ns(const struct policy_params *pp, u64 left_ns, e
  */
 
 /*
- * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else. The last two are
- * there once more for what is to run where nothing else wants to: SCHED_IDLE, and cgroups with cpu.idle.
+ * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU, its near lane, for what may run nowhere else or
+ * should rather not: see policy_stays_near(). Fair lanes of both kinds are there once more for what is to run where nothing else
+ * wants to: SCHED_IDLE, and cgroups with cpu.idle.
  */
 enum policy_queue {
 	QUEUE_FRESH = 0, /* of a CPU */
 	QUEUE_FAIR = 1, /* of an LLC */
-	QUEUE_PINNED = 2, /* of a CPU */
+	QUEUE_NEAR = 2, /* of a CPU */
 	QUEUE_IDLE = 3, /* of an LLC */
 	QUEUE_IDLE_PINNED = 4, /* of a CPU */
 	NR_QUEUES,
 };
 
-static inline enum policy_queue policy_queue(enum policy_lane lane, bool pinned, bool idle)
+/* near: as policy_stays_near() says. */
+static inline enum policy_queue policy_queue(enum policy_lane lane, bool pinned, bool near, bool idle)
 {
 	if (idle)
 		return pinned ? QUEUE_IDLE_PINNED : QUEUE_IDLE;
 	if (lane != LANE_FAIR)
 		return QUEUE_FRESH;
-	return pinned ? QUEUE_PINNED : QUEUE_FAIR;
+	return pinned || near ? QUEUE_NEAR : QUEUE_FAIR;
 }
 
 /*
- * CPUs of the LLC, the next ones on its ring, that are looked at beside the task's own: for one whose task makes room, and for
- * one that comes to serve the fresh lane where a higher class has the task's own.
+ * Whether a task that is to be served by the clock waits at its CPU all the same: it has yielded to those who wait there, or has
+ * not used up its first quantum. Such switches come thousands of times a second, and where an LLC's lane takes them in, all
+ * its CPUs wait for one lock and each task goes on wherever somebody was quicker. CPUs with nothing to do come for them.
+ */
+static inline bool policy_stays_near(u64 quantum_ns, u64 burst_ns, bool yielded)
+{
+	return yielded || burst_ns < quantum_ns;
+}
+
+/*
+ * Whether a task that yields makes room: one time in so many since it was put on its CPU, or when it has been there for a while.
+ * A switch costs as much as several calls that do nothing, and what is waited for, if that is why it yields, comes as soon.
+ * yields: how often it has; ran_ns: for how long it has run.
+ */
+#define POLICY_YIELDS_MAX 252
+#define POLICY_YIELDS_A_SWITCH 4
+#define POLICY_YIELD_AFTER_NS (100 * SCX_ML_NSEC_PER_USEC)
+
+static inline bool policy_heeds_yield(u32 yields, u64 ran_ns)
+{
+	return yields % POLICY_YIELDS_A_SWITCH == 0 || ran_ns >= POLICY_YIELD_AFTER_NS;
+}
+
+/*
+ * CPUs of the LLC, the next ones on its ring, that are looked at beside the task's own: for one where something runs that is to run
+ * where nothing else wants to, and for one that comes to serve the fresh lane where a higher class has the task's own.
  */
 #define POLICY_SCAN_MAX 4
 
@@ -108,16 +134,13 @@ enum policy_call {
 	CALL_NOBODY = 0, /* whoever looks next */
 	CALL_IDLE = 1, /* an idle CPU, which was claimed */
 	CALL_VICTIM = 2, /* the CPU whose task makes room */
-	CALL_TIMER = 3, /* at the end of the first quantum of what runs where it waits */
 };
 
-static inline enum policy_call policy_call(bool idle_found, bool victim_found, enum policy_queue queue)
+static inline enum policy_call policy_call(bool idle_found, bool victim_found)
 {
 	if (idle_found)
 		return CALL_IDLE;
-	if (victim_found)
-		return CALL_VICTIM;
-	return queue == QUEUE_FRESH ? CALL_TIMER : CALL_NOBODY;
+	return victim_found ? CALL_VICTIM : CALL_NOBODY;
 }
 
 /*
@@ -149,8 +172,7 @@ static inline u64 policy_protected_ns(u64 quantum_ns, bool sure_long)
 enum occasion {
 	OCCASION_WAKEUP = 0, /* it wakes, by another task */
 	OCCASION_INTERRUPT = 1, /* it wakes, by an interrupt */
-	OCCASION_TIMER = 2, /* it waits, and a first quantum may have ended */
-	OCCASION_TICK = 3, /* it waits, at a tick */
+	OCCASION_TICK = 2, /* it waits, at a tick */
 };
 
 /*
@@ -183,7 +205,7 @@ static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct
 		return POLICY_NEVER_NS;
 	if (o->idle)
 		return 0;
-	if ((occasion == OCCASION_WAKEUP || occasion == OCCASION_TIMER) && policy_produces(o, now_ns))
+	if (occasion == OCCASION_WAKEUP && policy_produces(o, now_ns))
 		return POLICY_NEVER_NS;
 	inv_weight_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
 	if (inv_weight_q16 && policy_is_lighter(o->inv_weight_q16, inv_weight_q16))
@@ -195,24 +217,11 @@ static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct
 }
 
 /*
- * Whether a wake-up that nobody makes room for waits at another CPU than its own: where its own has others waiting and that one
- * has not, and what runs there makes room sooner by what a move costs. Whoever does not say when makes room at a tick.
- */
-#define POLICY_CLOSER_NS (500 * SCX_ML_NSEC_PER_USEC)
-#define POLICY_TICK_NS (4 * SCX_ML_NSEC_PER_MSEC)
-
-static inline bool policy_waits_elsewhere(u64 own_in_ns, u32 own_waiting, u64 other_in_ns, u32 other_waiting)
-{
-	if (own_in_ns > POLICY_TICK_NS)
-		own_in_ns = POLICY_TICK_NS;
-	return own_waiting && !other_waiting && other_in_ns < POLICY_TICK_NS &&
-	       other_in_ns + POLICY_CLOSER_NS < own_in_ns;
-}
-
-/*
  * Whether a CPU serves its neighbour's fresh lane before its own, by the keys of their heads: only where that has waited for
  * longer by what is worth a move.
  */
+#define POLICY_TICK_NS (4 * SCX_ML_NSEC_PER_MSEC)
+
 static inline bool policy_neighbour_first(u64 own_key, u64 neighbour_key)
 {
 	return neighbour_key != POLICY_NO_KEY && policy_vdiff(own_key, neighbour_key) > (s64)POLICY_TICK_NS;
@@ -244,6 +253,7 @@ enum policy_serve {
 	SERVE_FRESH_AFTER_ALL, /* as the first one: what waits in the fair lanes may run elsewhere only */
 	SERVE_PREV, /* what ran */
 	SERVE_FRESH_OF_LLC, /* a fresh lane of any CPU of the LLC */
+	SERVE_NEAR_OF_LLC, /* the same of near lanes */
 	SERVE_OTHER_LLCS, /* any lane of another LLC but the idle ones, of the same NUMA node first */
 	SERVE_PREV_IDLE_BY_KEY, /* what ran, idle, if it comes before the heads of the idle lanes */
 	SERVE_IDLE, /* the idle lanes */
@@ -285,6 +295,7 @@ static inline bool policy_serves(const struct serving *s, enum policy_serve step
 	case SERVE_PREV:
 		return prev_runs;
 	case SERVE_FRESH_OF_LLC:
+	case SERVE_NEAR_OF_LLC:
 	case SERVE_OTHER_LLCS:
 		return !prev_runs;
 	case SERVE_PREV_IDLE_BY_KEY:
@@ -373,7 +384,7 @@ static inline bool policy_relief_due(u64 fair_interval_ns, u64 looked_ns, u64 no
 #define POLICY_EVEN_MIN_NS (4 * SCX_ML_NSEC_PER_MSEC)
 #define POLICY_EVEN_TURN_NS (200 * SCX_ML_NSEC_PER_MSEC)
 
-/* What waits in the fair lane of an LLC. */
+/* What waits in the fair lanes of an LLC and its CPUs and may leave. */
 struct fair_load {
 	u32 nr_waiting;
 	u32 nr_cpus;

@@ -68,7 +68,7 @@ struct policy_params {
 	{                                                                                                              \
 		.slice_min_ns = 1 * SCX_ML_NSEC_PER_MSEC,                                                              \
 		.slice_max_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                             \
-		.first_quantum_ns = 2 * SCX_ML_NSEC_PER_MSEC,                                                          \
+		.first_quantum_ns = 4 * SCX_ML_NSEC_PER_MSEC,                                                          \
 		.lag_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                                   \
 		.fair_interval_ns = 20 * SCX_ML_NSEC_PER_MSEC,                                                         \
 		.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,                                                        \
@@ -228,7 +228,7 @@ struct cpu_ctx {
 	/* the CPU's own from here on: serving, sampling, and looking after others */
 	u64 fair_turn_ns; /* when the fair lane last had a turn or nothing waiting */
 	u32 nr_waiting; /* tasks in the LLC's lanes when this CPU last looked */
-	u32 maybe_pinned; /* bits by enum policy_queue: somebody may wait in its lanes of pinned tasks; 0: nobody does */
+	u32 maybe_pinned; /* bits by enum policy_queue: somebody who may run nowhere else may wait there; 0: nobody does */
 	u32 weight_here_q10; /* what this CPU's task counts in its LLC's weight_running_q10 */
 	u32 wakee_pid; /* whom what runs woke last */
 	u32 rests; /* it is idle, as the count of idle CPUs has it */
@@ -240,7 +240,7 @@ struct cpu_ctx {
 	u32 window_bursts;
 	u32 window_kept;
 	u32 keep_shift; /* one burst in 2^keep_shift is kept */
-	u32 pad;
+	u32 nr_near; /* tasks in its near lane that may run elsewhere, too; atomic, see count_queued() */
 	u64 lease_generation; /* of the models whose lease ran when this CPU looked */
 	u64 lease_seen_ns; /* when it looked */
 	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
@@ -270,8 +270,10 @@ struct llc_ctx {
 	u32 nr_fresh; /* sum of its CPUs' nr_fresh; atomic */
 	u32 nr_fair; /* the same of its fair lane */
 	u32 nr_idle; /* the same of its idle lane */
+	u32 nr_near; /* sum of its CPUs' nr_near; atomic */
+	u32 nr_idling; /* its CPUs that run, or ran last, what is to run where nothing else wants to; atomic */
 	u32 pad;
-	u64 pads[2];
+	u64 pads;
 	/* written a few times a second */
 	u32 nr_cpus;
 	u32 first_cpu; /* where a walk over its CPUs begins, see next_in_llc */
@@ -358,16 +360,16 @@ struct latencies {
 	X(direct_idle, "wake-ups sent straight to an idle CPU")                                                        \
 	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
 	X(queued_fair, "tasks queued in the fair lane")                                                                \
+	X(queued_near, "tasks queued in the fair lane at their CPU: short so far, or yielding")                        \
 	X(queued_pinned, "tasks queued for one CPU only")                                                              \
 	X(queued_idle, "tasks queued to run where nothing else wants to")                                              \
 	X(yields, "times a task yielded")                                                                              \
+	X(yields_heeded, "of these, those that made room for somebody")                                                \
 	X(idle_turns, "turns given to the idle lanes because the kernel would not let them wait for longer")           \
 	X(relooks, "looks of a CPU that would have gone idle beside waiting tasks")                                    \
 	X(kept_running, "slices renewed in place because nothing more urgent waited")                                  \
 	X(preempt_kicks, "running tasks asked to make room for a fresh wake-up")                                       \
 	X(tick_preempts, "running tasks ended at a tick, past their first quantum")                                    \
-	X(timers_set, "timers set for the end of a first quantum")                                                     \
-	X(timer_preempts, "running tasks asked to make room at the end of their first quantum")                        \
 	X(fair_turns, "turns given to the fair lane because it had waited long enough")                                \
 	X(neighbour_steals, "fresh wake-ups taken from the lane of another CPU of the LLC")                            \
 	X(llc_steals, "tasks taken from another LLC's queues")                                                         \

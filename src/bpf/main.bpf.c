@@ -68,14 +68,12 @@ s32 BPF_STRUCT_OPS(ml_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_
 
 /*
  * What is not to go before others, whatever it has used. What yields, if somebody waits in a fair lane: behind those in its CPU's
- * fresh lane it stands anyway, and there it need not change the CPU. Of our own threads the trainer is nice; those who feed it
- * are quick.
+ * fresh lane it stands anyway. Of our own threads the trainer is nice; those who feed it are quick.
  */
 static inline bool waits_behind(struct task_struct *p, struct task_ctx *tctx, struct cpu_ctx *cctx,
 				struct llc_ctx *lctx)
 {
-	return tctx->idle || (tctx->yielded && (READ_ONCE(lctx->nr_fair) || READ_ONCE(cctx->maybe_pinned))) ||
-	       (is_own_task(p) && p->scx.weight < 100);
+	return tctx->idle || (tctx->yielded && waits_by_clock(cctx, lctx)) || (is_own_task(p) && p->scx.weight < 100);
 }
 
 /* Put p, which is not to wait in a fresh lane, into the fair or idle lane of its LLC or CPU. Under its rq lock. */
@@ -84,8 +82,8 @@ static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum po
 {
 	u64 vruntime = tctx->vruntime, vclock = *clock_for(lctx, tctx->idle), key;
 	struct policy_params pp = policy_params();
-	bool pinned = queue == QUEUE_PINNED || queue == QUEUE_IDLE_PINNED;
-	u32 at = pinned ? (u32)cpu : cctx->llc;
+	bool pinned = is_pinned(p);
+	u32 at = queue == QUEUE_NEAR || queue == QUEUE_IDLE_PINNED ? (u32)cpu : cctx->llc;
 
 	if (tctx->yielded)
 		vruntime = policy_yield_vruntime(&pp, vruntime, vclock, tctx->inv_weight_q16);
@@ -95,11 +93,13 @@ static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum po
 	} else {
 		key = reach_key(lctx, key, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
 		COUNT(queued_fair);
+		if (queue == QUEUE_NEAR && !pinned)
+			COUNT(queued_near);
 	}
 	tctx->deadline_after_ns = policy_vdiff(key, vclock);
 	if (pinned)
 		hint_pinned(cctx, queue);
-	count(tctx, queue, at);
+	count(tctx, queue, at, pinned);
 	scx_bpf_dsq_insert_vtime(p, queue_dsq(queue, at), slice_ns, key, enq_flags);
 }
 
@@ -114,7 +114,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	bool pinned = is_pinned(p), woken = enq_flags & SCX_ENQ_WAKEUP;
-	u64 now_ns = scx_bpf_now(), slice_ns, vlag;
+	u64 now_ns = scx_bpf_now(), used_ns, slice_ns, vlag;
 	enum policy_queue queue;
 	struct llc_ctx *lctx;
 	struct place place;
@@ -137,21 +137,23 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		return;
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
 	ahead = policy_vdiff(tctx->vruntime, *clock_for(lctx, tctx->idle));
+	used_ns = burst_used_ns(p, tctx);
 	tctx->lane = policy_lane(
-		tctx->quantum_ns, burst_used_ns(p, tctx), ahead, vlag,
+		tctx->quantum_ns, used_ns, ahead, vlag,
 		waits_behind(p, tctx, cctx, lctx) ||
 			!policy_has_earned(&pp, tctx->quantum_ns, ahead, tctx->inv_weight_q16, cctx->heavy_inv_q16));
-	queue = policy_queue(tctx->lane, pinned, tctx->idle);
+	queue = policy_queue(tctx->lane, pinned, policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded),
+			     tctx->idle);
 
 	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
 	if (pinned)
 		COUNT(queued_pinned);
-	place = find_place(p, tctx, cpu, pinned, queue == QUEUE_FRESH,
+	place = find_place(p, tctx, cpu, lctx, pinned, queue == QUEUE_FRESH,
 			   woken && bpf_in_interrupt() ? OCCASION_INTERRUPT : OCCASION_WAKEUP, now_ns);
 	if (queue == QUEUE_FRESH) {
 		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
 		COUNT(queued_fresh);
-		count(tctx, QUEUE_FRESH, place.at);
+		count(tctx, QUEUE_FRESH, place.at, pinned);
 		scx_bpf_dsq_insert_vtime(
 			p, fresh_dsq(place.at), slice_ns,
 			policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->sure_long || tctx->yielded) +
@@ -167,15 +169,12 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	 * goes idle after it will.
 	 */
 	idle_cpu = claim_idle_cpu(p, cpu, pinned, woken && __COMPAT_is_enq_cpu_selected(enq_flags));
-	switch (policy_call(idle_cpu >= 0, place.victim >= 0, queue)) {
+	switch (policy_call(idle_cpu >= 0, place.victim >= 0)) {
 	case CALL_IDLE:
 		scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
 		break;
 	case CALL_VICTIM:
 		call_victim(place.victim);
-		break;
-	case CALL_TIMER:
-		set_quantum_timer(place.at, now_ns);
 		break;
 	case CALL_NOBODY:
 		break;
@@ -198,7 +197,7 @@ void BPF_STRUCT_OPS(ml_update_idle, s32 cpu, bool idle)
 		return;
 	note_rest(cctx, idle);
 	if (idle && (READ_ONCE(lctx->nr_fresh) || READ_ONCE(lctx->nr_fair) || READ_ONCE(lctx->nr_idle) ||
-		     scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) > 0)) {
+		     READ_ONCE(lctx->nr_near) || scx_bpf_dsq_nr_queued(near_dsq(cpu)) > 0)) {
 		COUNT(relooks);
 		scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
 	}
@@ -206,18 +205,27 @@ void BPF_STRUCT_OPS(ml_update_idle, s32 cpu, bool idle)
 
 /*
  * from, which runs, lets others run first; to: all of them, if it is NULL, else that one (KVM). Runs on from's CPU under its rq
- * lock; `current` is from.
+ * lock; `current` is from. While its slice lasts it goes on, and the kernel does not even ask what else there is.
  */
 bool BPF_STRUCT_OPS(ml_yield, struct task_struct *from, struct task_struct *to)
 {
 	struct task_ctx *tctx = task_ctx_of(from);
+	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(from));
+	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 
-	if (tctx) {
-		tctx->yielded = true;
-		if (tctx->yields < 255)
-			tctx->yields++;
-	}
 	COUNT(yields);
+	if (!tctx || !lctx)
+		return false;
+	if (!to) {
+		if (!READ_ONCE(lctx->nr_fresh) && !waits_by_clock(cctx, lctx))
+			return true;
+		if (tctx->yields < POLICY_YIELDS_MAX)
+			tctx->yields++;
+		if (!policy_heeds_yield(tctx->yields, scx_bpf_now() - READ_ONCE(cctx->run_start_ns)))
+			return true;
+	}
+	COUNT(yields_heeded);
+	tctx->yielded = true;
 	scx_bpf_task_set_slice(from, 0);
 	return true;
 }
@@ -278,6 +286,8 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	/* Kernel threads are heavy, or quick, or both: nobody competes with them. */
 	if (!tctx->idle && !(p->flags & PF_KTHREAD))
 		cctx->heavy_inv_q16 = policy_heavy(cctx->heavy_inv_q16, inv_weight_q16);
+	if (cctx->idle != tctx->idle)
+		__sync_fetch_and_add(&lctx->nr_idling, tctx->idle ? 1 : -1);
 	cctx->idle = tctx->idle;
 	cctx->wakee_pid = tctx->wakee_pid;
 	cctx->partner = false;
@@ -291,8 +301,6 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 		__sync_fetch_and_add(&lctx->weight_running_q10, (s64)weight - cctx->weight_here_q10);
 		cctx->weight_here_q10 = weight;
 	}
-	if (READ_ONCE(cctx->nr_fresh))
-		set_quantum_timer(cpu, now_ns);
 	bandwidth_running(p, tctx, cpu);
 
 	clock = clock_for(lctx, tctx->idle);
@@ -362,14 +370,14 @@ void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
 		end_burst(p, tctx);
 }
 
-/* Whether p, which runs, makes room for what stands first in the fair lane of its LLC. */
-static bool yields_to_fair(struct task_struct *p, u32 llc)
+/* Whether p, which runs, makes room for what stands first in a fair lane. */
+static bool makes_room_by_clock(struct task_struct *p, struct task_ctx *tctx, u64 dsq)
 {
-	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(fair_dsq(llc));
-	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL, *tctx = task_ctx_of(p);
+	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(dsq);
+	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL;
 	struct policy_params pp = policy_params();
 
-	return fctx && tctx &&
+	return fctx &&
 	       (tctx->idle || policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
 						    burst_used_ns(first, fctx), first->scx.dsq_vtime));
 }
@@ -389,27 +397,32 @@ static bool neighbour_waits(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 {
 	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
+	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
-	s32 nr_fresh, nr_fair, nr_pinned;
+	u64 now_ns = scx_bpf_now(), waits;
 
-	if (group_tick(p))
-		scx_bpf_task_set_slice(p, 0);
-	if (!lctx)
+	if (!tctx || !lctx)
 		return;
-	freq_tick(p, cpu, cctx);
-	nr_fresh = READ_ONCE(cctx->nr_fresh) ? scx_bpf_dsq_nr_queued(fresh_dsq(cpu)) : 0;
-	nr_fair = READ_ONCE(lctx->nr_fair) ? scx_bpf_dsq_nr_queued(fair_dsq(cctx->llc)) : 0;
-	nr_pinned = cctx->maybe_pinned & (1 << QUEUE_PINNED) ? scx_bpf_dsq_nr_queued(pinned_dsq(cpu)) : 0;
+	if (group_tick(p, tctx, now_ns))
+		scx_bpf_task_set_slice(p, 0);
+	freq_tick(p, tctx, cpu, cctx, now_ns);
 
-	if (((nr_fresh > 0 || neighbour_waits(cctx, lctx)) && !room_in_ns(cpu, OCCASION_TICK, 0, scx_bpf_now())) ||
-	    (nr_fair > 0 && yields_to_fair(p, cctx->llc)) || (nr_pinned > 0 && cctx->idle)) {
+	/* Where somebody waits for this CPU, whom an idle one may take. */
+	waits = READ_ONCE(cctx->nr_fresh)  ? fresh_dsq(cpu)
+		: READ_ONCE(lctx->nr_fair) ? fair_dsq(cctx->llc)
+		: READ_ONCE(cctx->nr_near) ? near_dsq(cpu)
+					   : 0;
+	if (((READ_ONCE(cctx->nr_fresh) || neighbour_waits(cctx, lctx)) &&
+	     !room_in_ns(cpu, OCCASION_TICK, 0, now_ns)) ||
+	    (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(p, tctx, fair_dsq(cctx->llc))) ||
+	    (near_waits(cctx) && makes_room_by_clock(p, tctx, near_dsq(cpu)))) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}
 	/* Closes the gap between a CPU's last look at the queues and its idle bit: see ops.enqueue. */
-	if (nr_fresh > 0 || nr_fair > 0) {
-		idle_cpu = claim_idle_cpu_for_head(nr_fresh > 0 ? fresh_dsq(cpu) : fair_dsq(cctx->llc));
+	if (waits) {
+		idle_cpu = claim_idle_cpu_for_head(waits);
 		if (idle_cpu >= 0)
 			scx_bpf_kick_cpu(idle_cpu, SCX_KICK_IDLE);
 	}
@@ -543,7 +556,6 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(ml_init)
 	note_online();
 	check_lines();
 	err = err ?: create_linger_timer();
-	err = err ?: create_quantum_timers();
 	err = err ?: create_speed_timer();
 	return err ?: create_big_cpus();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU for what may run nowhere else; idle lanes,
- * like the fair ones, for what is to run where nothing else wants to.
+ * Queues: a fresh lane per CPU, a fair lane per LLC, and another fair lane per CPU, its near lane, for what may run nowhere else or
+ * should rather not; idle lanes, like the fair ones, for what is to run where nothing else wants to.
  *
  * Fresh wake-ups are short and many: they wait where their cache is, and a CPU that has none of its own takes a
  * neighbour's. What is in the fair lane runs for long: there, sharing one order matters more than the cache.
@@ -32,9 +32,9 @@ static inline u64 fair_dsq(u32 llc)
 	return queue_dsq(QUEUE_FAIR, llc);
 }
 
-static inline u64 pinned_dsq(s32 cpu)
+static inline u64 near_dsq(s32 cpu)
 {
-	return queue_dsq(QUEUE_PINNED, cpu);
+	return queue_dsq(QUEUE_NEAR, cpu);
 }
 
 static inline u64 idle_dsq(u32 llc)
@@ -73,7 +73,7 @@ __noinline int create_queues(void)
 
 		err = scx_bpf_create_dsq(fresh_dsq(cpu), node);
 		if (!err)
-			err = scx_bpf_create_dsq(pinned_dsq(cpu), node);
+			err = scx_bpf_create_dsq(near_dsq(cpu), node);
 		if (!err)
 			err = scx_bpf_create_dsq(idle_pinned_dsq(cpu), node);
 		if (err)
@@ -94,9 +94,9 @@ static u64 head_key(u64 dsq)
  * Move the task with the earliest deadline of two lanes, an LLC's and that of what may run on this CPU only, to the CPU's local
  * DSQ. From ops.dispatch of that CPU only. Return true if there was one.
  */
-__noinline int take_earlier(u64 shared, u64 pinned, u32 pinned_wait)
+__noinline int take_earlier(u64 shared, u64 pinned, u32 near_wait)
 {
-	if (pinned_wait) {
+	if (near_wait) {
 		if (policy_shared_first(head_key(shared), head_key(pinned)) && scx_bpf_dsq_move_to_local(shared, 0))
 			return true;
 		if (scx_bpf_dsq_move_to_local(pinned, 0))
@@ -112,7 +112,7 @@ static inline u32 on_ring(u32 i, u32 n)
 }
 
 /*
- * What waits is counted, in fresh lanes per CPU and per LLC, in fair lanes per LLC: so a look into a lane that is empty
+ * What waits is counted, in fresh and near lanes per CPU and per LLC, in fair lanes per LLC: so a look into a lane that is empty
  * costs a load, and a CPU that runs dry need not ask every other one. A task is counted from before it is queued until it
  * runs, blocks, or is queued anew. What takes it out of a lane without telling (an exit, a change of affinity) ends in one
  * of these, so that the counts cannot drift, and they are never below what waits. For a moment they may be above: that
@@ -120,10 +120,11 @@ static inline u32 on_ring(u32 i, u32 n)
  */
 #define COUNTED_QUEUE_SHIFT 28
 #define COUNTED_WEIGHT_SHIFT 32
-#define COUNTED_AT_MASK ((1ULL << COUNTED_QUEUE_SHIFT) - 1)
+#define COUNTED_PINNED (1ULL << 27) /* it may run nowhere else: nobody comes for it */
+#define COUNTED_AT_MASK (COUNTED_PINNED - 1)
 #define COUNTED_MOVED (1ULL << 31) /* there by a timer */
 
-/* by: 1, or -1 as it was counted. counted: 1 + LLC or CPU, the queue, the weight. */
+/* by: 1, or -1 as it was counted. counted: 1 + LLC or CPU, whether it is pinned, the queue, the weight. */
 static void count_queued(u64 counted, s32 by)
 {
 	u64 weight_q10 = counted >> COUNTED_WEIGHT_SHIFT;
@@ -147,6 +148,11 @@ static void count_queued(u64 counted, s32 by)
 		if (cctx)
 			__sync_fetch_and_add(&cctx->nr_fresh, by);
 		__sync_fetch_and_add(&lctx->nr_fresh, by);
+	} else if (queue == QUEUE_NEAR) {
+		if (cctx && !(counted & COUNTED_PINNED)) {
+			__sync_fetch_and_add(&cctx->nr_near, by);
+			__sync_fetch_and_add(&lctx->nr_near, by);
+		}
 	} else if (queue == QUEUE_FAIR) {
 		__sync_fetch_and_add(&lctx->nr_fair, by);
 	} else if (queue == QUEUE_IDLE) {
@@ -160,15 +166,16 @@ static inline u32 counted_weight_q10(const struct task_ctx *tctx)
 	return tctx->idle ? 0 : (tctx->weight_q20 >> 10 ?: 1);
 }
 
-static inline u64 counted_as(const struct task_ctx *tctx, enum policy_queue queue, u32 at)
+static inline u64 counted_as(const struct task_ctx *tctx, enum policy_queue queue, u32 at, bool pinned)
 {
-	return (u64)counted_weight_q10(tctx) << COUNTED_WEIGHT_SHIFT | (u64)queue << COUNTED_QUEUE_SHIFT | (at + 1);
+	return (u64)counted_weight_q10(tctx) << COUNTED_WEIGHT_SHIFT | (u64)queue << COUNTED_QUEUE_SHIFT |
+	       (pinned ? COUNTED_PINNED : 0) | (at + 1);
 }
 
 /* The task is about to be put into a queue, of CPU or LLC `at`. Under its rq lock. */
-static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at)
+static void count(struct task_ctx *tctx, enum policy_queue queue, u32 at, bool pinned)
 {
-	u64 counted = counted_as(tctx, queue, at);
+	u64 counted = counted_as(tctx, queue, at, pinned);
 
 	WRITE_ONCE(tctx->counted, counted);
 	count_queued(counted, 1);
@@ -186,7 +193,18 @@ static void uncount(struct task_ctx *tctx)
 		count_queued(counted, -1);
 }
 
-/* Somebody may wait in one of cctx's lanes for pinned tasks. */
+/* Whether somebody waits in a CPU's near lane; and in a fair lane that it serves. */
+static inline bool near_waits(struct cpu_ctx *cctx)
+{
+	return READ_ONCE(cctx->nr_near) || READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_NEAR);
+}
+
+static inline bool waits_by_clock(struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	return READ_ONCE(lctx->nr_fair) || near_waits(cctx);
+}
+
+/* Somebody who may run nowhere else may wait in one of cctx's lanes. */
 static void hint_pinned(struct cpu_ctx *cctx, enum policy_queue queue)
 {
 	if (!(READ_ONCE(cctx->maybe_pinned) & (1 << queue)))
@@ -215,6 +233,25 @@ __noinline int take_neighbours_fresh(u32 other, u32 nr)
 	return false;
 }
 
+/* The same from near lanes. */
+__noinline int take_neighbours_near(u32 other, u32 nr)
+{
+	u32 i;
+
+	bpf_for (i, 0, nr) {
+		struct cpu_ctx *octx = cpu_ctx_of(other);
+
+		if (!octx)
+			break;
+		if (READ_ONCE(octx->nr_near) && scx_bpf_dsq_move_to_local(near_dsq(other), 0)) {
+			COUNT(neighbour_steals);
+			return true;
+		}
+		other = octx->next_in_llc;
+	}
+	return false;
+}
+
 /*
  * Take a fresh wake-up: one of cpu's own lane, where nr_own wait, or its neighbour's, before it turns to its fair lane; its
  * neighbour's first where that has waited for longer. From ops.dispatch of cpu only.
@@ -235,17 +272,32 @@ static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 
 	       (others && take_neighbours_fresh(next, POLICY_FRESH_NEIGHBOURS));
 }
 
-/* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle. From ops.dispatch of cpu only. */
+/* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle; or from a near lane. From ops.dispatch of cpu only. */
 static bool take_llcs_fresh(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 {
 	return READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus - 1);
 }
 
-/* Take a task from an LLC: from the fresh lanes of its CPUs, then from its fair lane. From ops.dispatch only. */
+static bool take_llcs_near(struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	return READ_ONCE(lctx->nr_near) && take_neighbours_near(cctx->next_in_llc, lctx->nr_cpus - 1);
+}
+
+/* Take a task from the fair lane of an LLC, or from a near one of its CPUs. From ops.dispatch only. */
+static bool take_fair_of(u32 llc, struct llc_ctx *lctx)
+{
+	return (READ_ONCE(lctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(llc), 0)) ||
+	       (READ_ONCE(lctx->nr_near) && take_neighbours_near(lctx->first_cpu, lctx->nr_cpus));
+}
+
+/*
+ * Take a task from an LLC: from the fresh lanes of its CPUs, then from its fair lane and their near ones. From ops.dispatch
+ * only.
+ */
 static bool steal_from_llc(u32 victim, struct llc_ctx *vctx)
 {
 	if ((READ_ONCE(vctx->nr_fresh) && take_neighbours_fresh(vctx->first_cpu, vctx->nr_cpus)) ||
-	    (READ_ONCE(vctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0))) {
+	    take_fair_of(victim, vctx)) {
 		COUNT(llc_steals);
 		return true;
 	}
@@ -403,15 +455,15 @@ static bool move_by_clock(struct bpf_iter_scx_dsq *from, struct task_struct *p, 
 	s32 cpu = scx_bpf_task_cpu(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct llc_ctx *lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
-	enum policy_queue queue = policy_queue(LANE_FAIR, is_pinned(p), tctx->idle);
-	bool pinned = queue == QUEUE_PINNED || queue == QUEUE_IDLE_PINNED;
+	bool pinned = is_pinned(p);
+	enum policy_queue queue = policy_queue(LANE_FAIR, pinned, false, tctx->idle);
 	u64 key, before, counted;
 	u32 at;
 
 	if (!lctx)
 		return false;
 	at = pinned ? (u32)cpu : cctx->llc;
-	counted = counted_as(tctx, queue, at) | COUNTED_MOVED;
+	counted = counted_as(tctx, queue, at, pinned) | COUNTED_MOVED;
 	key = fair_key(p, tctx, vruntime);
 	if (!tctx->idle)
 		key = reach_key(lctx, key, policy_per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus), scx_bpf_now());

@@ -2,12 +2,12 @@
 /*
  * Relief: for tasks that wait where nobody comes to take them, and for LLCs where more wait than elsewhere.
  *
- * Problem: a CPU serves its own fresh lane and its neighbour's, and the fair lane of its LLC. Where a higher class has the
+ * Problem: a CPU serves its own fresh lane and its neighbour's, its near lane, and the fair lane of its LLC. Where a higher class has the
  * CPU and its neighbour, or all of an LLC, others would look there only when they run dry, which on a busy machine they
  * never do: the tasks starve, and the kernel ejects the scheduler. And as long as nobody runs dry, LLCs would keep the tasks
  * that they happen to have, and with them shares that differ by any factor.
  * How: each CPU looks after others once in an interval, and takes at most one task. In its own LLC, one from a fresh lane
- * whose first has waited for long. In one other LLC, the next one each time, the same; the first of its fair lane, if
+ * whose first has waited for long, or from a near lane whose first has waited for very long. In one other LLC, the next one each time, the same; the first of its fair lane, if
  * that has waited for very long; or one more of it, if it has more that wait per CPU.
  * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
  * some CPU of each LLC also looks at the last hundred of its fair lane in an interval, and each CPU at those of its own, and
@@ -38,10 +38,10 @@ static bool head_is_forgotten(u64 dsq, enum policy_lane lane, u64 now_ns)
  * Whether somebody in cpu's fair lanes has waited for so long that one turn of them in an interval is not enough: where
  * wake-ups never end, as many may be there as would wait for many seconds.
  */
-static bool fair_is_behind(s32 cpu, u32 llc, bool pinned_wait, u64 now_ns)
+static bool fair_is_behind(s32 cpu, u32 llc, bool near_wait, u64 now_ns)
 {
 	return head_is_forgotten(fair_dsq(llc), LANE_FAIR, now_ns) ||
-	       (pinned_wait && head_is_forgotten(pinned_dsq(cpu), LANE_FAIR, now_ns));
+	       (near_wait && head_is_forgotten(near_dsq(cpu), LANE_FAIR, now_ns));
 }
 
 /* Whether the first of an idle lane has waited for so long that it is to run although others want to. */
@@ -50,7 +50,7 @@ static bool idle_is_overdue(u64 dsq, u64 now_ns)
 	return policy_idle_overdue(waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns));
 }
 
-/* Take one from the fresh lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
+/* Take one from the lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */
 __noinline int relieve_lanes(u32 other, u32 nr, u64 now_ns)
 {
 	u32 i;
@@ -60,8 +60,10 @@ __noinline int relieve_lanes(u32 other, u32 nr, u64 now_ns)
 
 		if (!octx)
 			break;
-		if (READ_ONCE(octx->nr_fresh) && head_is_forgotten(fresh_dsq(other), LANE_FRESH, now_ns) &&
-		    scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
+		if ((READ_ONCE(octx->nr_fresh) && head_is_forgotten(fresh_dsq(other), LANE_FRESH, now_ns) &&
+		     scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) ||
+		    (READ_ONCE(octx->nr_near) && head_is_forgotten(near_dsq(other), LANE_FAIR, now_ns) &&
+		     scx_bpf_dsq_move_to_local(near_dsq(other), 0))) {
 			COUNT(reliefs);
 			return true;
 		}
@@ -73,7 +75,7 @@ __noinline int relieve_lanes(u32 other, u32 nr, u64 now_ns)
 static __always_inline struct fair_load fair_load_of(const struct llc_ctx *lctx)
 {
 	return (struct fair_load){
-		.nr_waiting = READ_ONCE(lctx->nr_fair),
+		.nr_waiting = READ_ONCE(lctx->nr_fair) + READ_ONCE(lctx->nr_near),
 		.nr_cpus = lctx->nr_cpus,
 		.node = lctx->node,
 	};
@@ -103,15 +105,15 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 	if (!vctx)
 		return false;
 
-	if (READ_ONCE(vctx->nr_fresh) && relieve_lanes(vctx->first_cpu, vctx->nr_cpus, now_ns))
+	if ((READ_ONCE(vctx->nr_fresh) || READ_ONCE(vctx->nr_near)) &&
+	    relieve_lanes(vctx->first_cpu, vctx->nr_cpus, now_ns))
 		return true;
-	if (!READ_ONCE(vctx->nr_fair))
-		return false;
-	if (head_is_forgotten(fair_dsq(victim), LANE_FAIR, now_ns) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+	if (READ_ONCE(vctx->nr_fair) && head_is_forgotten(fair_dsq(victim), LANE_FAIR, now_ns) &&
+	    scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
 		COUNT(reliefs);
 		return true;
 	}
-	if (should_even(lctx, vctx, now_ns) && scx_bpf_dsq_move_to_local(fair_dsq(victim), 0)) {
+	if (should_even(lctx, vctx, now_ns) && take_fair_of(victim, vctx)) {
 		COUNT(evenings);
 		return true;
 	}
@@ -153,7 +155,7 @@ static bool claim_last_look(struct llc_ctx *lctx, u64 now_ns)
 }
 
 /* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
-static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool pinned_wait, u64 now_ns)
+static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool near_wait, u64 now_ns)
 {
 	if (!policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns))
 		return false;
@@ -164,14 +166,14 @@ static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, 
 		if (READ_ONCE(lctx->nr_idle))
 			sweep_soon(SWEEP_IDLE);
 	}
-	if (pinned_wait)
-		relieve_last(pinned_dsq(cpu), false, now_ns);
+	if (near_wait)
+		relieve_last(near_dsq(cpu), false, now_ns);
 	if (READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_IDLE_PINNED)) {
 		relieve_last(idle_pinned_dsq(cpu), true, now_ns);
 		sweep_soon(SWEEP_IDLE);
 	}
-	/* Of two, each is the other's neighbour. */
-	if (lctx->nr_cpus > 2 && READ_ONCE(lctx->nr_fresh) &&
+	/* Of two, each serves the other's fresh lane as its neighbour. */
+	if ((READ_ONCE(lctx->nr_near) || (lctx->nr_cpus > 2 && READ_ONCE(lctx->nr_fresh))) && lctx->nr_cpus > 1 &&
 	    relieve_lanes(cctx->next_in_llc, lctx->nr_cpus - 1, now_ns))
 		return true;
 	return nr_llcs > 1 && relieve_other_llc(cctx, lctx, llc, now_ns);

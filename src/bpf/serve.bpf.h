@@ -29,10 +29,9 @@ static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
 }
 
 /* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in two lanes, an LLC's and a CPU's. */
-static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, u64 shared, u64 pinned, bool pinned_wait)
+static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, u64 shared, u64 pinned, bool near_wait)
 {
-	return policy_goes_on(running_key(prev, tctx), head_key(shared),
-			      pinned_wait ? head_key(pinned) : POLICY_NO_KEY);
+	return policy_goes_on(running_key(prev, tctx), head_key(shared), near_wait ? head_key(pinned) : POLICY_NO_KEY);
 }
 
 /* What ops.dispatch knows of the CPU that looks for a task. */
@@ -46,7 +45,7 @@ struct dispatch {
 	u64 now_ns;
 	u32 nr_fresh;
 	u32 per_cpu; /* tasks that wait, per CPU */
-	u32 pinned_wait; /* somebody waits in its lane for pinned tasks */
+	u32 near_wait; /* somebody waits in its near lane */
 	u32 idle_pinned_wait; /* the same of idle ones */
 };
 
@@ -64,13 +63,13 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh, d->now_ns);
 	case SERVE_PREV_BY_KEY:
 		if (!d->prev || !d->prev_ctx ||
-		    !prev_is_next(d->prev, d->prev_ctx, fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
+		    !prev_is_next(d->prev, d->prev_ctx, fair_dsq(d->llc), near_dsq(d->cpu), d->near_wait))
 			return false;
 		d->cctx->fair_turn_ns = d->now_ns;
 		keep_running(d->prev, d->prev_ctx, d->per_cpu);
 		return true;
 	case SERVE_FAIR:
-		if (!take_earlier(fair_dsq(d->llc), pinned_dsq(d->cpu), d->pinned_wait))
+		if (!take_earlier(fair_dsq(d->llc), near_dsq(d->cpu), d->near_wait))
 			return false;
 		d->cctx->fair_turn_ns = d->now_ns;
 		if (overdue) {
@@ -86,6 +85,8 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 		return true;
 	case SERVE_FRESH_OF_LLC:
 		return take_llcs_fresh(d->cctx, d->lctx);
+	case SERVE_NEAR_OF_LLC:
+		return take_llcs_near(d->cctx, d->lctx);
 	case SERVE_OTHER_LLCS:
 		return steal_from_llcs(d->llc, d->lctx->node);
 	case SERVE_PREV_IDLE_BY_KEY:
@@ -104,7 +105,7 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 }
 
 /*
- * How many wait in one of cpu's lanes for pinned tasks. They are queued and looked at under the same rq lock, but for what a
+ * How many wait in one of cpu's lanes, if somebody is there who may run nowhere else. They are queued and looked at under the same rq lock, but for what a
  * timer moves there, which sets the hint after that: cleared before the look, it cannot miss anybody. From ops.dispatch of cpu
  * only.
  */
@@ -147,26 +148,26 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 		}
 	}
 
-	nr = nr_pinned(d.cctx, cpu, QUEUE_PINNED);
-	d.pinned_wait = nr > 0;
+	nr = nr_pinned(d.cctx, cpu, QUEUE_NEAR) ?: READ_ONCE(d.cctx->nr_near);
+	d.near_wait = nr > 0;
 	/* Those in the LLC's lane do not wait at this CPU: it yields to them by what it forfeits, or each yield were a migration. */
-	s.prev_yields = d.pinned_wait && d.prev_ctx && d.prev_ctx->yielded;
+	s.prev_yields = d.near_wait && d.prev_ctx && d.prev_ctx->yielded;
 	/* By our own count, which may be above what waits for a moment: to ask for the lane's length is expensive. */
-	nr_fair = nr + READ_ONCE(d.lctx->nr_fair);
+	nr_fair = READ_ONCE(d.lctx->nr_fair);
 	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
-	d.cctx->nr_waiting = nr_fair + d.nr_fresh;
-	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + d.nr_fresh;
+	d.cctx->nr_waiting = nr_fair + nr + d.nr_fresh;
+	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + nr + d.nr_fresh;
 
-	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.pinned_wait, d.now_ns))
+	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.near_wait, d.now_ns))
 		return;
-	s.fair_waits = nr_fair > 0;
+	s.fair_waits = nr_fair > 0 || d.near_wait;
 	if (!s.fair_waits) {
 		d.cctx->fair_turn_ns = d.now_ns;
 		d.cctx->fair_behind = 0;
 	}
 	s.overdue = policy_fair_overdue(params.fair_interval_ns, d.cctx->fair_turn_ns, d.cctx->fair_behind, d.now_ns);
 	if (s.overdue)
-		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.pinned_wait, d.now_ns);
+		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.near_wait, d.now_ns);
 
 	nr = nr_pinned(d.cctx, cpu, QUEUE_IDLE_PINNED);
 	d.idle_pinned_wait = nr > 0;

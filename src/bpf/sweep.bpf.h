@@ -66,8 +66,8 @@ static void sweep_lanes(bool idle_only)
 		cctx = cpu_ctx_of(i);
 		lctx = cctx ? llc_ctx_of(cctx->llc) : NULL;
 		hint = cctx ? READ_ONCE(cctx->maybe_pinned) : 0;
-		if (lctx && hint & (1 << QUEUE_PINNED) && !idle_only)
-			sweep_lane(pinned_dsq(i), cctx->llc);
+		if (lctx && hint & (1 << QUEUE_NEAR) && !idle_only)
+			sweep_lane(near_dsq(i), cctx->llc);
 		if (lctx && hint & (1 << QUEUE_IDLE_PINNED))
 			sweep_lane(idle_pinned_dsq(i), cctx->llc);
 	}

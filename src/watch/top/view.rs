@@ -183,7 +183,7 @@ fn draw_decisions(metrics: &Metrics, paint: Paint, area: Rect, buf: &mut Buffer)
         }
     };
     let wakeups = metrics.wakeups;
-    let preemptions = metrics.preempt_kicks + metrics.tick_preempts + metrics.timer_preempts;
+    let preemptions = metrics.preempt_kicks + metrics.tick_preempts;
     let steals = metrics.neighbour_steals + metrics.llc_steals;
     let rows = [
         ("wake-ups", rate(wakeups), String::new()),
