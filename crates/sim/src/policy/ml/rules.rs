@@ -49,6 +49,8 @@ pub struct Rules {
     /// How far a key may be from the virtual clock follows the clock's measured speed. Off: what it would be if all had
     /// weight 100.
     pub measured_reach: bool,
+    /// Tried here first: a wake-up looks at its own CPU only, for room and for a place to wait. Off: at the next few of its LLC, too.
+    pub own_victim: bool,
 }
 
 impl Default for Rules {
@@ -65,6 +67,7 @@ impl Default for Rules {
             producers: true,
             relief: true,
             measured_reach: true,
+            own_victim: false,
         }
     }
 }
