@@ -255,6 +255,18 @@ fn who_wakes_others_is_preempted_at_ticks_only() {
     assert!(of(with, "quantum_preempts") > 100.0 + of(without, "quantum_preempts"));
 }
 
+/// A generator that wakes a worker and blocks at that very moment: whoever comes next has woken nobody.
+#[test]
+fn who_comes_after_a_waker_is_preempted_as_any_other() {
+    let kicks = |policy| {
+        let args = "--seconds 20 --warmup 1 --generator-us 20 --json";
+        let args: Vec<&str> = args.split(' ').chain(["--policies", policy]).collect();
+        note(&args, "preempt_kicks")
+    };
+    let (with, without) = (kicks("ml-base"), kicks("ml-base+producers=off"));
+    assert!(with > 0.99 * without, "{with} of {without}");
+}
+
 #[test]
 fn caches_even_out_what_waits_on_a_machine_that_never_runs_dry() {
     let evenings = |policy| {

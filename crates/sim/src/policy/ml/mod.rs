@@ -254,6 +254,8 @@ impl Policy for Ml {
         runs.quantum_ns = quantum_ns;
         runs.burst_before_ns = used_ns;
         runs.run_start_ns = clock_ns(m);
+        // Simulated, whoever ran here may have woken somebody and blocked in no time. That was not this task.
+        runs.woke_ns = runs.woke_ns.min(clock_ns(m) - 1);
         // The engine has forgotten the alarm of what ran before, where the kernel's timer goes on and sets itself anew.
         if self.has_fresh(cpu) {
             self.set_quantum_timer(m, cpu);
