@@ -22,7 +22,7 @@ const POLICIES: [&str; 9] = [
     "ml-base",
     "ml-learn+refit_ms=200",
     "ml-noise:2",
-    "ml-base+timer=off+own_victim=on+producers=off+relief=off",
+    "ml-base+timer=off+own_victim=on+second_turn=on+producers=off+relief=off",
 ];
 
 const RUN_NS: u64 = 1_000_000_000;

@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 21] = [
+pub const SETTINGS: [&str; 22] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -91,6 +91,7 @@ pub const SETTINGS: [&str; 21] = [
     "relief",
     "measured_reach",
     "own_victim",
+    "second_turn",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -225,6 +226,7 @@ impl PolicySpec {
                 "relief" => rules.relief = switch()?,
                 "measured_reach" => rules.measured_reach = switch()?,
                 "own_victim" => rules.own_victim = switch()?,
+                "second_turn" => rules.second_turn = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

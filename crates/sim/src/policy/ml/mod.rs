@@ -107,6 +107,7 @@ impl Ml {
         ctx.steering = steering.is_some();
         ctx.sure = false;
         ctx.sure_long = false;
+        ctx.cut = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
@@ -188,6 +189,7 @@ impl Policy for Ml {
             steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
             sure_long: false,
+            cut: false,
             yielded: false,
             yields: 0,
         });
@@ -221,6 +223,11 @@ impl Policy for Ml {
 
     fn requeue(&mut self, m: &mut Machine, t: TaskId) {
         m.call();
+        let (again, more_ns) = (self.rules.second_turn, self.pp.first_quantum_ns);
+        let ctx = self.ctx_mut(t);
+        if again && !ctx.yielded && !ctx.sure_long && !std::mem::replace(&mut ctx.cut, true) {
+            ctx.quantum_ns = m.burst_used_ns(t) + more_ns;
+        }
         self.enqueue(m, t, false);
     }
 

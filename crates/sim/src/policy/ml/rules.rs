@@ -51,6 +51,9 @@ pub struct Rules {
     pub measured_reach: bool,
     /// Tried here first: a wake-up looks at its own CPU only, for room and for a place to wait. Off: at the next few of its LLC, too.
     pub own_victim: bool,
+    /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
+    /// wake-up. Off: in the fair lane.
+    pub second_turn: bool,
 }
 
 impl Default for Rules {
@@ -68,6 +71,7 @@ impl Default for Rules {
             relief: true,
             measured_reach: true,
             own_victim: false,
+            second_turn: false,
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct TaskCtx {
     pub quantum_ns: u64,
     /// Surely long: its first quantum, if it has one, does not protect it.
     pub sure_long: bool,
+    /// It has been cut in this burst.
+    pub cut: bool,
     /// It has yielded, and has not been queued since.
     pub yielded: bool,
     /// How often it has yielded since it was put on its CPU.
