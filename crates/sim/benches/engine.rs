@@ -16,6 +16,7 @@ fn scenario(cpus: u32) -> Scenario {
             switch_ns: 3_000,
             migrate_ns: [2_000, 10_000, 30_000],
             tick_ns: 4_000_000,
+            ..Costs::NONE
         },
         workload: WorkloadSpec::OpenLoop(OpenLoopParams {
             sizes: Sizes::default(),
@@ -29,6 +30,7 @@ fn scenario(cpus: u32) -> Scenario {
             arrivals_ns: 0,
             seed: 0,
         }),
+        hogs: 0,
         end_ns: 200_000_000_000 / u64::from(cpus),
         warmup_ns: 0,
     }

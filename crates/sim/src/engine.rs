@@ -4,7 +4,9 @@
 //! alarm; the workload has timers for arrivals and sleeps.
 
 use crate::heap::TimerHeap;
-use crate::machine::{Action, Costs, FOREVER_NS, Machine, NO_TASK, State, TaskId};
+use crate::machine::{
+    Action, Costs, ENDLESS_NS, FOREVER_NS, Machine, NO_TASK, State, TaskId, Waker,
+};
 use crate::policy::{Pick, Policy};
 use crate::record::Recorder;
 use crate::topology::{CpuId, Topology};
@@ -20,6 +22,8 @@ pub struct Engine {
     policy: Box<dyn Policy>,
     load: Box<dyn Load>,
     orders: Vec<Order>,
+    /// Wake-ups of a task that is about to block, by others at that very moment.
+    early: Vec<Order>,
     pub recorder: Recorder,
 }
 
@@ -45,15 +49,16 @@ impl Engine {
             policy,
             load,
             orders,
+            early: vec![],
             recorder,
         };
         engine.follow_orders();
         engine
     }
 
-    /// Run until nothing happens any more, or until `end_ns`.
+    /// Run until nothing happens any more, all work is done, or until `end_ns`.
     pub fn run(&mut self, end_ns: u64) {
-        while self.step(end_ns) {}
+        while !self.load.is_over() && self.step(end_ns) {}
     }
 
     /// Handle the next event. False if there is none up to `end_ns`.
@@ -79,6 +84,11 @@ impl Engine {
         self.policy.notes()
     }
 
+    /// What the workload has to say about it.
+    pub fn metrics(&self) -> Vec<(String, f64)> {
+        self.load.metrics(&self.machine, &self.recorder)
+    }
+
     /// Do what the workload ordered, then what the policy asked for in consequence.
     fn follow_orders(&mut self) {
         let mut orders = std::mem::take(&mut self.orders);
@@ -88,28 +98,78 @@ impl Engine {
                     let slot = self.machine.topology.cpus() + timer;
                     self.events.set(slot, at_ns.max(self.machine.now_ns));
                 }
+                Order::Wake { task, .. } if self.machine.task(task).state != State::Blocked => {
+                    debug_assert!(self.machine.cpu(self.machine.task(task).cpu).finishing);
+                    self.early.push(order);
+                }
                 Order::Wake {
                     task,
                     work_ns,
                     waker,
                     blocked_in,
+                    sync,
                 } => {
                     let now_ns = self.machine.now_ns;
                     let t = self.machine.task_mut(task);
-                    debug_assert_eq!(t.state, State::Blocked);
                     t.state = State::Waiting;
                     t.wake_ns = now_ns;
                     t.used_ns = 0;
                     t.left_ns = work_ns.max(1);
                     t.waker = waker;
                     t.blocked_in = blocked_in;
+                    t.sync = sync;
                     self.machine.counts.decisions += 1;
                     self.policy.wake(&mut self.machine, task);
+                    self.waker_pays(waker);
                     self.act();
                 }
+                Order::Proceed { task, work_ns } => self.proceed(task, work_ns),
             }
         }
         self.orders = orders;
+    }
+
+    /// A task that spun works. It may have been taken off its CPU by an order just before.
+    fn proceed(&mut self, task: TaskId, work_ns: u64) {
+        let t = self.machine.task(task);
+        let (cpu, runs) = (t.cpu, t.state == State::Running);
+        if !t.spins {
+            return;
+        }
+        if runs {
+            self.account(cpu);
+        }
+        let t = self.machine.task_mut(task);
+        t.spins = false;
+        t.left_ns = work_ns.max(1);
+        if runs {
+            self.arm(cpu);
+            self.policy.extended(&mut self.machine, cpu, task);
+            self.act();
+        }
+    }
+
+    /// What a CPU runs pays for the time that the policy has taken there; where nothing runs, nobody minds.
+    fn pay(&mut self, cpu: CpuId) {
+        let owed_ns = std::mem::take(&mut self.machine.owed_ns);
+        let c = self.machine.cpu(cpu);
+        if owed_ns == 0 || c.current == NO_TASK || c.finishing {
+            return;
+        }
+        self.account(cpu);
+        self.machine.counts.policy_ns += owed_ns;
+        self.machine.cpus[cpu as usize].accounted_ns += owed_ns;
+        self.arm(cpu);
+    }
+
+    /// A task that woke another, and still runs, pays for that.
+    fn waker_pays(&mut self, waker: Waker) {
+        match waker {
+            Waker::Task(t) if self.machine.task(t).state == State::Running => {
+                self.pay(self.machine.task(t).cpu);
+            }
+            _ => self.machine.owed_ns = 0,
+        }
     }
 
     /// Do what the policy asked for, and what it asks for while that is done.
@@ -144,6 +204,9 @@ impl Engine {
         t.used_ns += ran_ns;
         t.exec_ns += ran_ns;
         t.left_ns -= ran_ns;
+        if t.spins {
+            m.counts.spin_ns += ran_ns;
+        }
         if t.slice_ns != FOREVER_NS {
             t.slice_ns = t.slice_ns.saturating_sub(ran_ns);
         }
@@ -199,19 +262,26 @@ impl Engine {
     /// The request is done: the task goes on with another or blocks.
     fn burst_ends(&mut self, cpu: CpuId, t: TaskId) {
         self.machine.cpus[cpu as usize].finishing = true;
-        let now_ns = self.machine.now_ns;
         let next = self
             .load
-            .done(now_ns, t, &mut self.orders, &mut self.recorder);
-        if let Next::Work(ns) = next {
-            self.machine.cpus[cpu as usize].finishing = false;
-            self.machine.task_mut(t).left_ns = ns.max(1);
-            self.arm(cpu);
-            self.policy.extended(&mut self.machine, cpu, t);
-            // The slice may have ended at the same time.
-            if self.machine.task(t).slice_ns == 0 && self.machine.costs.tick_ns == 0 {
+            .done(&self.machine, t, &mut self.orders, &mut self.recorder);
+        if let Next::Work(ns) | Next::Yield(ns) = next {
+            self.goes_on(cpu, t, ns.max(1));
+            let yields = matches!(next, Next::Yield(_));
+            if yields {
+                self.policy.yields(&mut self.machine, cpu, t);
+            }
+            self.follow_orders();
+            // Somebody whom it has just woken may have its CPU already.
+            if yields && self.machine.current(cpu) == Some(t) {
                 self.reschedule(cpu);
             }
+            self.act();
+            return;
+        }
+        if next == Next::Spin {
+            self.machine.task_mut(t).spins = true;
+            self.goes_on(cpu, t, ENDLESS_NS);
             self.follow_orders();
             self.act();
             return;
@@ -230,6 +300,22 @@ impl Engine {
         self.events.clear(cpu);
         self.pick(cpu);
         self.act();
+        if !self.early.is_empty() {
+            self.orders.append(&mut self.early);
+            self.follow_orders();
+        }
+    }
+
+    /// The same burst goes on, with so much to do.
+    fn goes_on(&mut self, cpu: CpuId, t: TaskId, ns: u64) {
+        self.machine.cpus[cpu as usize].finishing = false;
+        self.machine.task_mut(t).left_ns = ns;
+        self.arm(cpu);
+        self.policy.extended(&mut self.machine, cpu, t);
+        // The slice may have ended at the same time.
+        if self.machine.task(t).slice_ns == 0 && self.machine.costs.tick_ns == 0 {
+            self.machine.resched(cpu);
+        }
     }
 
     /// An empty CPU asks for a task.
@@ -238,6 +324,7 @@ impl Engine {
             Pick::Run(t) => self.run_on(cpu, t),
             Pick::Keep | Pick::Idle => self.machine.set_idle(cpu),
         }
+        self.pay(cpu);
     }
 
     /// A CPU asks anew what to run.
@@ -274,6 +361,7 @@ impl Engine {
                 self.arm(cpu);
             }
         }
+        self.pay(cpu);
     }
 
     fn run_on(&mut self, cpu: CpuId, next: TaskId) {
@@ -307,6 +395,13 @@ impl Engine {
         c.accounted_ns = now_ns + switch_ns;
         c.alarm_ns = FOREVER_NS;
         c.tick_at_ns = next_tick_ns;
+        if m.task(next).spins
+            && let Some(work_ns) = self.load.resumes(m, next)
+        {
+            let t = m.task_mut(next);
+            t.spins = false;
+            t.left_ns = work_ns.max(1) + cold_ns;
+        }
         self.policy.started(&mut self.machine, cpu, next);
         self.arm(cpu);
     }

@@ -12,6 +12,9 @@ pub const NO_TASK: TaskId = TaskId::MAX;
 /// A slice that does not end.
 pub const FOREVER_NS: u64 = u64::MAX;
 
+/// More work than any run has time for.
+pub const ENDLESS_NS: u64 = 1 << 60;
+
 /// What a machine's operations cost, ns. All of it is CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Costs {
@@ -20,6 +23,11 @@ pub struct Costs {
     /// Work that a task has more after it changed CPU inside an LLC, between LLCs of a node, between nodes: its caches
     /// are cold. It counts as CPU time of the burst, as on a real machine.
     pub migrate_ns: [u64; 3],
+    /// A call of a policy that is a BPF program: a wake-up, a yield, a CPU that looks for a task. Who wakes another and runs on pays
+    /// for that, and what a CPU runs next for its search.
+    pub call_ns: u64,
+    /// A look of such a policy into another CPU's or LLC's queue: [`Counts::looks`].
+    pub look_ns: u64,
     /// Between two timer ticks, at which alone slices end; 0: slices end exactly.
     pub tick_ns: u64,
 }
@@ -29,6 +37,8 @@ impl Costs {
     pub const NONE: Costs = Costs {
         switch_ns: 0,
         migrate_ns: [0; 3],
+        call_ns: 0,
+        look_ns: 0,
         tick_ns: 0,
     };
 
@@ -92,6 +102,10 @@ pub struct Task {
     /// Class of system call in which it blocked before this wake-up, if the workload tells; see
     /// [`crate::learn::History`].
     pub blocked_in: Option<u8>,
+    /// Its waker said that it would block soon itself (WF_SYNC), so that this one could run where it does.
+    pub sync: bool,
+    /// It burns CPU time and does no work.
+    pub spins: bool,
 }
 
 /// A CPU as the engine sees it.
@@ -136,6 +150,10 @@ pub struct Counts {
     pub preemptions: u64,
     /// CPU time that switches took, ns.
     pub switch_ns: u64,
+    /// CPU time that was burnt by spinning, ns.
+    pub spin_ns: u64,
+    /// CPU time that a policy's calls and looks took, ns.
+    pub policy_ns: u64,
     /// Wake-ups, slice ends and blocks: each is a decision of the policy.
     pub decisions: u64,
     /// Queues that the policy looked into in the kernel's loops over CPUs and LLCs, where it has such.
@@ -152,6 +170,8 @@ pub struct Machine {
     /// CPUs that run nothing and that nobody has claimed.
     idle: CpuSet,
     pub(crate) actions: Vec<Action>,
+    /// CPU time that the policy has taken and nobody has paid for.
+    pub(crate) owed_ns: u64,
     pub counts: Counts,
 }
 
@@ -176,6 +196,7 @@ impl Machine {
             cpus: vec![cpu; topology.cpus() as usize],
             idle,
             actions: Vec::with_capacity(64),
+            owed_ns: 0,
             counts: Counts::default(),
         }
     }
@@ -197,6 +218,8 @@ impl Machine {
             wake_ns: 0,
             waker: Waker::Nobody,
             blocked_in: None,
+            sync: false,
+            spins: false,
         });
         id
     }
@@ -247,6 +270,11 @@ impl Machine {
     /// Whether nothing is idle: a search can be spared.
     pub fn all_busy(&self) -> bool {
         self.idle.is_empty()
+    }
+
+    /// Share of all CPU time up to now that was burnt by spinning.
+    pub fn spin_share(&self) -> f64 {
+        self.counts.spin_ns as f64 / (self.now_ns as f64 * f64::from(self.topology.cpus()))
     }
 
     /// Claim an idle CPU for a task that ran on `near`: that one, or one of its LLC, its node, the machine. As the
@@ -302,6 +330,17 @@ impl Machine {
     /// Note that a running CPU's alarm has been set.
     pub fn rearm(&mut self, cpu: CpuId) {
         self.actions.push(Action::Rearm(cpu));
+    }
+
+    /// A policy that is a BPF program is called.
+    pub fn call(&mut self) {
+        self.owed_ns += self.costs.call_ns;
+    }
+
+    /// Such a policy looks into so many queues.
+    pub fn look(&mut self, queues: u64) {
+        self.counts.looks += queues;
+        self.owed_ns += queues * self.costs.look_ns;
     }
 
     /// How far apart two CPUs are.

@@ -100,6 +100,12 @@ impl Recorder {
         }
     }
 
+    /// Requests of a class a second, up to now.
+    pub fn rate(&self, class: usize, now_ns: u64) -> f64 {
+        let since_warmup_ns = now_ns.saturating_sub(self.warmup_ns);
+        self.classes[class].count() as f64 * 1e9 / since_warmup_ns as f64
+    }
+
     /// A request is done.
     pub fn done(&mut self, request: &Request, now_ns: u64) {
         if request.at_ns < self.warmup_ns {

@@ -103,7 +103,8 @@ pub fn summarise(runs: &[PolicyRuns], baseline: &str, oracle: &str) -> Vec<Polic
 
 /// Metrics that the table leaves out, because the JSON has them.
 fn in_table(name: &str) -> bool {
-    !name.ends_with("_count") && name != "switch_share" && name != "looks_per_decision"
+    !name.ends_with("_count")
+        && !["switch_share", "policy_share", "looks_per_decision"].contains(&name)
 }
 
 fn number(value: f64) -> String {

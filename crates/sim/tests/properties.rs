@@ -102,6 +102,7 @@ fn any_costs() -> impl Strategy<Value = Costs> {
         switch_ns,
         migrate_ns: [migrate_ns, 2 * migrate_ns, 4 * migrate_ns],
         tick_ns,
+        ..Costs::NONE
     })
 }
 
@@ -125,6 +126,7 @@ proptest! {
             topology: Topology::new(p.cpus, llcs, 1).expect("a shape"),
             costs,
             workload: WorkloadSpec::OpenLoop(p),
+            hogs: 0,
             end_ns: 600_000_000,
             warmup_ns: 0,
         };
@@ -165,8 +167,9 @@ proptest! {
         let pace = if open { Pace::Open } else { Pace::Closed };
         let scenario = Scenario {
             topology: Topology::new(2, 1, 1).expect("a shape"),
-            costs: Costs { switch_ns: 1000, migrate_ns: [0; 3], tick_ns: 4_000_000 },
+            costs: Costs { switch_ns: 1000, migrate_ns: [0; 3], tick_ns: 4_000_000, ..Costs::NONE },
             workload: WorkloadSpec::Replay { bursts: bursts.clone(), pace },
+            hogs: 0,
             end_ns: 0,
             warmup_ns: 0,
         };
@@ -250,6 +253,18 @@ fn who_wakes_others_is_preempted_at_ticks_only() {
     let (with, without) = ("ml-base", "ml-base+producers=off");
     assert!(of(with, "preempt_kicks") < 0.6 * of(without, "preempt_kicks"));
     assert!(of(with, "quantum_preempts") > 100.0 + of(without, "quantum_preempts"));
+}
+
+/// A generator that wakes a worker and blocks at that very moment: whoever comes next has woken nobody.
+#[test]
+fn who_comes_after_a_waker_is_preempted_as_any_other() {
+    let kicks = |policy| {
+        let args = "--seconds 20 --warmup 1 --generator-us 20 --json";
+        let args: Vec<&str> = args.split(' ').chain(["--policies", policy]).collect();
+        note(&args, "preempt_kicks")
+    };
+    let (with, without) = (kicks("ml-base"), kicks("ml-base+producers=off"));
+    assert!(with > 0.99 * without, "{with} of {without}");
 }
 
 #[test]

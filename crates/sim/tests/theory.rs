@@ -26,6 +26,7 @@ fn scenario(sizes: Sizes, load: f64, cpus: u32, requests: f64) -> Scenario {
             arrivals_ns: 0,
             seed: 0,
         }),
+        hogs: 0,
         end_ns: (requests * gap_ms * 1e6) as u64,
         warmup_ns: 1_000_000_000,
     }

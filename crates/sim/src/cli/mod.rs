@@ -6,10 +6,13 @@ mod replay;
 #[path = "no_replay.rs"]
 mod replay;
 
+mod args;
+mod loads;
+
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use scx_ml::cli::left_out::explained;
 use scx_ml_text::{exit_by, json, lines};
 use serde::Serialize;
@@ -20,21 +23,8 @@ use crate::experiment::{PolicySpec, Scenario, WorkloadSpec};
 use crate::machine::Costs;
 use crate::report::{PolicyRuns, PolicySummary, summarise, table};
 use crate::topology::Topology;
-use crate::workload::closed::ClosedParams;
-use crate::workload::open_loop::{OpenLoopParams, Reveal};
-use crate::workload::sizes::{Shape, Sizes};
-
-/// What runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkloadName {
-    /// Requests that arrive whether or not the machine keeps up.
-    OpenLoop,
-    /// Messengers wake workers that compute: a closed loop.
-    Schbench,
-    /// Endless tasks compete for shares.
-    Hogs,
-}
+pub use loads::{LoadArgs, WorkloadName};
+use loads::{not_negative, ns, positive};
 
 /// What stands below the help.
 fn examples() -> String {
@@ -102,8 +92,13 @@ pub struct SimArgs {
     )]
     pub migrate_us: Vec<f64>,
 
-    #[arg(long, value_enum, default_value_t = WorkloadName::OpenLoop)]
-    pub workload: WorkloadName,
+    /// Cost of a call of an ml policy, which is a BPF program where eevdf is the kernel's own, in microseconds.
+    #[arg(long, default_value_t = 0.0, value_name = "US")]
+    pub call_us: f64,
+
+    /// Cost of a look of an ml policy into another CPU's or LLC's queue, in microseconds.
+    #[arg(long, default_value_t = 0.0, value_name = "US")]
+    pub look_us: f64,
 
     #[command(flatten)]
     pub replay: ReplayArgs,
@@ -129,131 +124,7 @@ pub struct SimArgs {
     pub json: bool,
 
     #[command(flatten)]
-    pub open: OpenArgs,
-
-    #[command(flatten)]
-    pub closed: ClosedArgs,
-
-    /// Nice values of the hogs, in turn.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0,5,10",
-        allow_hyphen_values = true
-    )]
-    pub nice: Vec<i32>,
-
-    /// Hogs per CPU.
-    #[arg(long, default_value_t = 3)]
-    pub hogs_per_cpu: u32,
-}
-
-/// Who serves requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Workers {
-    /// A worker gets only short or only long ones.
-    Dedicated,
-    /// Any worker gets any.
-    Shared,
-}
-
-/// The open loop.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Open loop")]
-pub struct OpenArgs {
-    #[arg(long, value_enum, default_value_t = Shape::Bimodal)]
-    pub shape: Shape,
-
-    /// Share of all CPUs' time that requests ask for.
-    #[arg(long, default_value_t = 0.8)]
-    pub load: f64,
-
-    #[arg(long, value_enum, default_value_t = Workers::Dedicated)]
-    pub workers: Workers,
-
-    /// Probability that a request goes to a worker whose last one was of the same class. Takes precedence over
-    /// --workers.
-    #[arg(long)]
-    pub persistence: Option<f64>,
-
-    /// What tells the length of a request.
-    #[arg(long, value_enum, default_value_t = Reveal::None)]
-    pub reveal: Reveal,
-
-    /// Probability that it tells the truth.
-    #[arg(long, default_value_t = 1.0)]
-    pub reveal_accuracy: f64,
-
-    /// Workers per CPU; of each class, where they are dedicated.
-    #[arg(long, default_value_t = 24)]
-    pub threads_per_cpu: u32,
-
-    #[arg(long, default_value_t = 1.0)]
-    pub short_ms: f64,
-
-    #[arg(long, default_value_t = 40.0)]
-    pub long_ms: f64,
-
-    #[arg(long, default_value_t = 0.05)]
-    pub long_share: f64,
-
-    /// Mean of the shapes without two modes.
-    #[arg(long, default_value_t = 2.0)]
-    pub mean_ms: f64,
-
-    /// Pareto's tail index.
-    #[arg(long, default_value_t = 1.5)]
-    pub alpha: f64,
-
-    /// Noise on each request's length, octaves.
-    #[arg(long, default_value_t = 0.0)]
-    pub spread: f64,
-
-    /// CPU time that a task takes to hand out a request, in microseconds; 0: requests come by interrupts.
-    #[arg(long, default_value_t = 0.0, value_name = "US")]
-    pub generator_us: f64,
-}
-
-/// The closed loop.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Closed loop")]
-pub struct ClosedArgs {
-    #[arg(long, default_value_t = 1)]
-    pub messengers: u32,
-
-    /// Workers per CPU.
-    #[arg(long, default_value_t = 4)]
-    pub workers_per_cpu: u32,
-
-    /// CPU time of a request, in microseconds.
-    #[arg(long, default_value_t = 1000.0, value_name = "US")]
-    pub work_us: f64,
-
-    /// Sleep before it, in microseconds.
-    #[arg(long, default_value_t = 100.0, value_name = "US")]
-    pub sleep_us: f64,
-
-    /// CPU time of a wake-up, in microseconds.
-    #[arg(long, default_value_t = 5.0, value_name = "US")]
-    pub wake_us: f64,
-}
-
-fn ns(us: f64) -> u64 {
-    (us * 1000.0) as u64
-}
-
-fn positive(name: &str, value: f64) -> Result<()> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    bail!("--{name} {value} must be a positive number");
-}
-
-fn share(name: &str, value: f64) -> Result<()> {
-    if (0.0..=1.0).contains(&value) {
-        return Ok(());
-    }
-    bail!("--{name} {value} is a probability: give 0 to 1");
+    pub load: LoadArgs,
 }
 
 impl SimArgs {
@@ -261,37 +132,21 @@ impl SimArgs {
         let otherwise = if self.replay.is_asked_for() {
             0.0
         } else {
-            30.0
+            self.load.warmup_s()
         };
         self.warmup.unwrap_or(otherwise)
     }
 
     fn check(&self) -> Result<()> {
-        let o = &self.open;
-        for (name, value) in [
-            ("seconds", self.seconds),
-            ("load", o.load),
-            ("short-ms", o.short_ms),
-            ("long-ms", o.long_ms),
-            ("mean-ms", o.mean_ms),
-            ("work-us", self.closed.work_us),
-            ("wake-us", self.closed.wake_us),
-        ] {
-            positive(name, value)?;
-        }
-        share("long-share", o.long_share)?;
-        share("reveal-accuracy", o.reveal_accuracy)?;
-        share("persistence", o.persistence.unwrap_or(0.0))?;
+        self.load.check()?;
+        positive("seconds", self.seconds)?;
         for (name, value) in [
             ("warmup", self.warmup_s()),
             ("switch-us", self.switch_us),
-            ("generator-us", o.generator_us),
-            ("sleep-us", self.closed.sleep_us),
-            ("spread", o.spread),
+            ("call-us", self.call_us),
+            ("look-us", self.look_us),
         ] {
-            if !(value >= 0.0 && value.is_finite()) {
-                bail!("--{name} {value} must be at least 0");
-            }
+            not_negative(name, value)?;
         }
         if !self.replay.is_asked_for() && self.warmup_s() >= self.seconds {
             bail!(
@@ -300,17 +155,8 @@ impl SimArgs {
                 self.seconds
             );
         }
-        if o.alpha.is_nan() || o.alpha <= 1.0 {
-            bail!(
-                "--alpha {} must be above 1, or bursts have no mean",
-                o.alpha
-            );
-        }
-        if self.seeds == 0 || o.threads_per_cpu == 0 || self.nice.is_empty() {
-            bail!("--seeds, --threads-per-cpu and --nice must not be empty or 0");
-        }
-        if self.closed.messengers == 0 || self.closed.workers_per_cpu == 0 {
-            bail!("--messengers and --workers-per-cpu must be at least 1");
+        if self.seeds == 0 {
+            bail!("--seeds must be at least 1");
         }
         if self.hz > 1_000_000_000 {
             bail!("--hz {} is more than a tick every nanosecond", self.hz);
@@ -326,57 +172,9 @@ impl SimArgs {
         Ok(Costs {
             switch_ns: ns(self.switch_us),
             migrate_ns,
+            call_ns: ns(self.call_us),
+            look_ns: ns(self.look_us),
             tick_ns: 1_000_000_000u64.checked_div(self.hz).unwrap_or(0),
-        })
-    }
-
-    fn workload(&self) -> Result<WorkloadSpec> {
-        if let Some(recorded) = self.replay.workload()? {
-            return Ok(recorded);
-        }
-        let o = &self.open;
-        Ok(match self.workload {
-            WorkloadName::OpenLoop => {
-                let sizes = Sizes {
-                    shape: o.shape,
-                    short_ms: o.short_ms,
-                    long_ms: o.long_ms,
-                    long_share: o.long_share,
-                    mean_ms: o.mean_ms,
-                    alpha: o.alpha,
-                    spread: o.spread,
-                };
-                let dedicated = o.workers == Workers::Dedicated && o.persistence.is_none();
-                let pools = if dedicated {
-                    sizes.classes().len() as u32
-                } else {
-                    1
-                };
-                WorkloadSpec::OpenLoop(OpenLoopParams {
-                    sizes,
-                    load: o.load,
-                    cpus: self.cpus,
-                    workers: o.threads_per_cpu * self.cpus * pools,
-                    persistence: o.persistence.unwrap_or(f64::from(u8::from(dedicated))),
-                    reveal: o.reveal,
-                    reveal_accuracy: o.reveal_accuracy,
-                    generator_ns: ns(o.generator_us),
-                    arrivals_ns: 0,
-                    seed: 0,
-                })
-            }
-            WorkloadName::Schbench => WorkloadSpec::Closed(ClosedParams {
-                messengers: self.closed.messengers,
-                workers: self.closed.workers_per_cpu * self.cpus,
-                work_ns: ns(self.closed.work_us),
-                sleep_ns: ns(self.closed.sleep_us),
-                wake_ns: ns(self.closed.wake_us).max(1),
-                seed: 0,
-            }),
-            WorkloadName::Hogs => WorkloadSpec::Hogs {
-                tasks: self.hogs_per_cpu * self.cpus,
-                nice: self.nice.clone(),
-            },
         })
     }
 
@@ -389,7 +187,11 @@ impl SimArgs {
         Ok(Scenario {
             topology: Topology::new(self.cpus, self.llcs, self.nodes)?,
             costs: self.costs()?,
-            workload: self.workload()?,
+            workload: match self.replay.workload()? {
+                Some(recorded) => recorded,
+                None => self.load.spec(self.cpus),
+            },
+            hogs: self.load.beside_hogs,
             end_ns: (self.seconds * 1e9) as u64,
             warmup_ns: (self.warmup_s() * 1e9) as u64,
         })

@@ -4,11 +4,12 @@
 //! Modelled: weighted virtual time, lag kept over sleeps and bounded, eligibility, virtual deadlines of one base slice,
 //! RUN_TO_PARITY (what was picked runs until its deadline as long as it is eligible), preemption at a wake-up by an
 //! eligible task with an earlier deadline, DELAY_DEQUEUE (who blocks with a debt stays queued until it is paid), wake-up on
-//! an idle CPU of the LLC, pulling by a CPU that goes idle and at ticks.
-//! Not modelled: groups, wake_affine, NUMA balancing, capacity, cache-hot checks; balancing by load is by task counts.
+//! an idle CPU of the LLC, of a sync wake-up on the waker's CPU where nothing else waits there, yields, pulling by a CPU that goes
+//! idle and at ticks.
+//! Not modelled: groups, wake_affine beyond that, NUMA balancing, capacity, cache-hot checks; balancing by load is by task counts.
 
 use super::{Pick, Policy};
-use crate::machine::{FOREVER_NS, Machine, TaskId, load_weight};
+use crate::machine::{FOREVER_NS, Machine, State, TaskId, Waker, load_weight};
 use crate::topology::{CpuId, CpuSet};
 
 /// sysctl_sched_base_slice on one CPU. The kernel multiplies it by 1 + log2 of the CPUs, of eight at most: 2.8 ms.
@@ -227,6 +228,19 @@ impl Eevdf {
         }
     }
 
+    /// Where a wake-up is queued that finds no idle CPU: wake_affine_idle().
+    fn busy_place(&self, m: &Machine, t: TaskId) -> CpuId {
+        let task = m.task(t);
+        match task.waker {
+            Waker::Task(waker) if task.sync && m.task(waker).state == State::Running => {
+                let here = m.task(waker).cpu;
+                let alone = self.queues[here as usize].waiting.is_empty();
+                if alone { here } else { task.cpu }
+            }
+            _ => task.cpu,
+        }
+    }
+
     fn give_slice(&self, m: &mut Machine, t: TaskId) {
         let e = &self.entities[t as usize];
         m.task_mut(t).slice_ns = if m.costs.tick_ns > 0 {
@@ -272,7 +286,7 @@ impl Policy for Eevdf {
             m.resched(idle);
             return;
         } else {
-            cpu = near;
+            cpu = self.busy_place(m, t);
             self.update_current(m, cpu);
             self.place(t, cpu);
         }
@@ -337,6 +351,14 @@ impl Policy for Eevdf {
             e.delayed = true;
             q.waiting.push(t);
         }
+    }
+
+    /// yield_task_fair(), up to 6.17.
+    fn yields(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+        self.update_current(m, cpu);
+        let slice_ns = self.slice_ns;
+        let e = self.entity(t);
+        e.deadline += Self::virtual_ns(e, slice_ns);
     }
 
     fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, _ticked: bool) {

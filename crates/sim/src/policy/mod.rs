@@ -6,6 +6,7 @@
 pub mod eevdf;
 pub mod global;
 pub mod ml;
+pub mod spec;
 pub mod srpt;
 
 use crate::machine::{Machine, TaskId};
@@ -47,6 +48,11 @@ pub trait Policy {
 
     /// A running task's burst goes on with more work. No real scheduler is told; an oracle needs to know.
     fn extended(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
+
+    /// A running task lets others run first; its CPU picks at once.
+    fn yields(&mut self, m: &mut Machine, _cpu: CpuId, t: TaskId) {
+        m.task_mut(t).slice_ns = 0;
+    }
 
     /// A tick, or an alarm that the policy set, on a CPU that runs `t`; `ticked`: not the alarm alone. To end its slice, set
     /// it to 0.

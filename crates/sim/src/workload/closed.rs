@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::{Load, Next, Order};
-use crate::machine::{TaskId, TaskSpec, Waker};
+use crate::machine::{Machine, TaskId, TaskSpec, Waker};
 use crate::record::{Recorder, Request};
 
 /// See the fields.
@@ -81,6 +81,7 @@ impl Closed {
             work_ns: self.p.wake_ns,
             waker,
             blocked_in: None,
+            sync: false,
         });
     }
 }
@@ -120,16 +121,18 @@ impl Load for Closed {
             work_ns,
             waker: Waker::Nobody,
             blocked_in: None,
+            sync: false,
         });
     }
 
     fn done(
         &mut self,
-        now_ns: u64,
+        m: &Machine,
         task: TaskId,
         orders: &mut Vec<Order>,
         recorder: &mut Recorder,
     ) -> Next {
+        let now_ns = m.now_ns;
         if let Some(i) = task.checked_sub(self.p.workers) {
             let m = &mut self.messengers[i as usize];
             if let Some(worker) = m.list.pop() {
@@ -139,6 +142,7 @@ impl Load for Closed {
                     work_ns: self.p.wake_ns,
                     waker: Waker::Task(task),
                     blocked_in: None,
+                    sync: false,
                 });
             }
             m.busy = !m.list.is_empty();

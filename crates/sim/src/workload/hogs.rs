@@ -1,11 +1,8 @@
 //! Endless tasks compete: the benchmark's `fairness`.
 
 use super::{Load, Next, Order};
-use crate::machine::{Machine, TaskId, TaskSpec, Waker, load_weight};
+use crate::machine::{ENDLESS_NS, Machine, TaskId, TaskSpec, Waker, load_weight};
 use crate::record::Recorder;
-
-/// More work than any run has time for.
-const ENDLESS_NS: u64 = 1 << 60;
 
 /// Tasks that never block, with the nice values given in turn.
 pub struct Hogs {
@@ -42,12 +39,13 @@ impl Load for Hogs {
             work_ns: ENDLESS_NS,
             waker: Waker::Nobody,
             blocked_in: None,
+            sync: false,
         }));
     }
 
     fn timer(&mut self, _now_ns: u64, _timer: u32, _orders: &mut Vec<Order>) {}
 
-    fn done(&mut self, _: u64, _: TaskId, _: &mut Vec<Order>, _: &mut Recorder) -> Next {
+    fn done(&mut self, _: &Machine, _: TaskId, _: &mut Vec<Order>, _: &mut Recorder) -> Next {
         Next::Block
     }
 

@@ -13,7 +13,7 @@ use scx_ml::kernel::native;
 
 use super::sizes::{Sizes, exponential};
 use super::{Load, Next, Order};
-use crate::machine::{TaskId, TaskSpec, Waker};
+use crate::machine::{Machine, TaskId, TaskSpec, Waker};
 use crate::record::{Recorder, Request};
 
 /// What tells the length of a request to somebody who does not know the worker.
@@ -182,6 +182,7 @@ impl OpenLoop {
                 Reveal::Syscall => Some(BLOCKED_IN[usize::from(a.shown)]),
                 _ => None,
             },
+            sync: false,
         });
     }
 
@@ -273,6 +274,7 @@ impl Load for OpenLoop {
                     work_ns,
                     waker: Waker::Nobody,
                     blocked_in: None,
+                    sync: false,
                 });
             }
         }
@@ -281,11 +283,12 @@ impl Load for OpenLoop {
 
     fn done(
         &mut self,
-        now_ns: u64,
+        m: &Machine,
         task: TaskId,
         orders: &mut Vec<Order>,
         recorder: &mut Recorder,
     ) -> Next {
+        let now_ns = m.now_ns;
         if task >= self.p.workers {
             let i = (task - self.p.workers) as usize;
             if let Some(arrival) = self.generators[i].due.pop_front() {

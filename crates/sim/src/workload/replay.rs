@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use scx_ml::kernel::sample::Sample;
 
 use super::{Load, Next, Order};
-use crate::machine::{TaskId, TaskSpec, Waker, nice_of_weight};
+use crate::machine::{Machine, TaskId, TaskSpec, Waker, nice_of_weight};
 use crate::record::{Recorder, Request};
 
 /// One recorded burst.
@@ -206,17 +206,19 @@ impl Load for Replay {
                 work_ns: burst.work_ns,
                 waker: burst.waker,
                 blocked_in: None,
+                sync: false,
             });
         }
     }
 
     fn done(
         &mut self,
-        now_ns: u64,
+        m: &Machine,
         task: TaskId,
         orders: &mut Vec<Order>,
         recorder: &mut Recorder,
     ) -> Next {
+        let now_ns = m.now_ns;
         let thread = &mut self.threads[task as usize];
         if let Some(request) = thread.serving.take() {
             recorder.done(&request, now_ns);

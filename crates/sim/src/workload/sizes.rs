@@ -68,13 +68,7 @@ impl Sizes {
             }
             Shape::Homogeneous => (self.mean_ms, 0),
         };
-        let noise = if self.spread > 0.0 {
-            // Of mean 1, so that the load stays what it was.
-            let sigma = self.spread * std::f64::consts::LN_2;
-            (sigma * normal(rng) - sigma * sigma / 2.0).exp()
-        } else {
-            1.0
-        };
+        let noise = noise(rng, self.spread);
         ((ms * noise * 1e6) as u64, class)
     }
 
@@ -103,6 +97,15 @@ impl Sizes {
             _ => &["short", "long"],
         }
     }
+}
+
+/// Log-normal noise of so many octaves and of mean 1, so that the load stays what it was. Draws nothing for 0.
+pub fn noise(rng: &mut ChaCha8Rng, octaves: f64) -> f64 {
+    if octaves <= 0.0 {
+        return 1.0;
+    }
+    let sigma = octaves * std::f64::consts::LN_2;
+    (sigma * normal(rng) - sigma * sigma / 2.0).exp()
 }
 
 /// A normal deviate (Box and Muller 1958; the second of the pair is thrown away).

@@ -6,13 +6,15 @@
 //! bit sets, but what the kernel's loops would have looked at is counted, so that the cost of a decision on a large
 //! machine can be read off.
 
+mod enqueue;
 mod placement;
 mod queues;
 mod relief;
 pub mod rules;
+mod serve;
 mod state;
 
-use scx_ml::kernel::bpf::intf::{self, policy_params, serving};
+use scx_ml::kernel::bpf::intf::policy_params;
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
@@ -20,10 +22,10 @@ use crate::learn::{Predictor, Surroundings};
 use crate::machine::{FOREVER_NS, Machine, State, TaskId, Waker};
 use crate::topology::{CpuId, CpuSet};
 use queues::Dsq;
-use rules::{FairOrder, Rules};
+use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NO_KEY, NONE, TICK, TIMER, TaskCtx,
-    VCLOCK_START, clock_ns,
+    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TIMER, TaskCtx, VCLOCK_START,
+    clock_ns,
 };
 
 /// See the module.
@@ -104,7 +106,8 @@ impl Ml {
         let ctx = self.ctx_mut(t);
         ctx.steering = steering.is_some();
         ctx.sure = false;
-        ctx.yields = false;
+        ctx.sure_long = false;
+        ctx.cut = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
         ctx.steer_q16 = p.pred_q16;
@@ -114,7 +117,7 @@ impl Ml {
         let sure_long =
             rules.sure_long && native::policy_sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
         let proven_long = sure_long && (p.long_proven || !rules.long_proof);
-        ctx.yields = sure_long;
+        ctx.sure_long = sure_long;
         // Without a rule of its own, a burst is taken for one whose prediction is not sure.
         let own = rules.own_quantum && ctx.sure;
         ctx.quantum_ns = native::policy_quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
@@ -151,208 +154,6 @@ impl Ml {
         m.task_mut(t).slice_ns = native::policy_slice_ns(&self.pp, left_ns, lane, nr_waiting);
     }
 
-    /// fair_key(), of a task with this virtual run time.
-    fn fair_key(&self, m: &Machine, t: TaskId, vruntime: u64) -> u64 {
-        let ctx = self.ctx(t);
-        let used_ns = m.burst_used_ns(t);
-        let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
-        let key = |burst_ns, sure| {
-            let weight = ctx.inv_weight_q16;
-            native::policy_fair_key(
-                &self.pp, vruntime, weight, burst_ns, sure, pred_q16, margin_q16,
-            )
-        };
-        match self.rules.fair_order {
-            FairOrder::Kept => key(used_ns, ctx.sure),
-            // As if it had used nothing, the deadline is where the task stands now.
-            FairOrder::Moving => {
-                let left_ns = native::policy_quantile_left_ns(pred_q16, margin_q16, used_ns);
-                key(0, ctx.sure && left_ns > 0)
-            }
-        }
-    }
-
-    /// reach_key().
-    fn reach_key(&mut self, m: &Machine, llc: u32, key: u64, nr_waiting: u32) -> u64 {
-        let to = &mut self.llcs[llc as usize];
-        if self.rules.measured_reach {
-            native::policy_look_at_clock(&mut to.pace, to.vclock, clock_ns(m));
-        }
-        native::policy_measured_reach(key, to.vclock, nr_waiting, to.pace.reach)
-    }
-
-    /// ops.enqueue. `woken`: ops.select_cpu has just found no idle CPU.
-    fn enqueue(&mut self, m: &mut Machine, t: TaskId, woken: bool) {
-        let cpu = m.task(t).cpu;
-        let llc = m.topology.llc_of(cpu);
-        self.join_llc(m, t, llc);
-        let ctx = self.ctx(t);
-        let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
-        let ahead = native::policy_vdiff(ctx.vruntime, self.llcs[llc as usize].vclock);
-        let used_ns = m.burst_used_ns(t);
-        let earned = native::policy_has_earned(
-            &self.pp,
-            ctx.quantum_ns,
-            ahead,
-            ctx.inv_weight_q16,
-            self.cpus[cpu as usize].runs.heavy_inv_q16,
-        );
-        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, !earned);
-        let queue = native::policy_queue(lane, false, false);
-        let vruntime = ctx.vruntime;
-        self.ctx_mut(t).lane = lane;
-        let nr_waiting =
-            native::policy_per_cpu(self.cpus[cpu as usize].nr_waiting, m.topology.per_llc());
-        self.grant_slice(m, t, lane, nr_waiting);
-
-        let (mut victim, mut at) = (None, cpu);
-        self.llcs[llc as usize].weight_waiting_q10 += self.ctx(t).weight_q10;
-        if queue == intf::policy_queue_QUEUE_FRESH {
-            (victim, at) = self.find_place(m, t, cpu, Self::occasion_of(m, t, woken));
-            let ctx = self.ctx(t);
-            let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, ctx.yields);
-            let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
-            self.counters.queued_fresh += 1;
-            self.fresh[at as usize].insert(t, since_ns + delay_ns);
-            self.fresh_waiting.insert(at);
-        } else {
-            let key = self.fair_key(m, t, vruntime);
-            let key = self.reach_key(m, llc, key, nr_waiting);
-            self.counters.queued_fair += 1;
-            self.fair[llc as usize].insert(t, key);
-        }
-        self.waiting += 1;
-
-        // ops.select_cpu looked for an idle CPU at the same moment; only a task that did not wake may find one now.
-        let idle = if woken { None } else { m.claim_idle(cpu) };
-        match (
-            native::policy_call(idle.is_some(), victim.is_some(), queue),
-            idle.or(victim),
-        ) {
-            (intf::policy_call_CALL_IDLE, Some(idle)) => m.resched(idle),
-            (intf::policy_call_CALL_VICTIM, Some(victim)) => {
-                self.cpus[victim as usize].runs.leaves = 1;
-                self.counters.preempt_kicks += 1;
-                m.resched(victim);
-            }
-            (intf::policy_call_CALL_TIMER, _) => self.set_quantum_timer(m, at),
-            _ => {}
-        }
-    }
-
-    /// running_key(): vruntime moves when it stops; the key is that of now.
-    fn running_key(&self, m: &Machine, t: TaskId) -> u64 {
-        let ctx = self.ctx(t);
-        let used_ns = m.exec_ns(t) - ctx.exec_at_run_ns;
-        let vused = native::policy_virtual_ns(used_ns, ctx.inv_weight_q16);
-        self.fair_key(m, t, ctx.vruntime + vused)
-    }
-
-    /// yields_to_fair().
-    fn yields_to_fair(&self, m: &Machine, t: TaskId, llc: u32) -> bool {
-        let Some((first, first_key)) = self.fair[llc as usize].head() else {
-            return false;
-        };
-        native::policy_yields_at_tick(
-            &self.pp,
-            self.ctx(t).lane,
-            m.burst_used_ns(t),
-            self.running_key(m, t),
-            m.burst_used_ns(first),
-            first_key,
-        )
-    }
-
-    /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
-    fn prev_is_next(&self, m: &Machine, prev: TaskId, llc: u32) -> bool {
-        let shared_key = self.fair[llc as usize].head_key();
-        native::policy_goes_on(self.running_key(m, prev), shared_key, NO_KEY)
-    }
-
-    /// keep_running().
-    fn keep_running(&mut self, m: &mut Machine, prev: TaskId, nr_waiting: u32) -> Pick {
-        self.counters.kept_running += 1;
-        self.ctx_mut(prev).lane = FAIR;
-        self.grant_slice(m, prev, FAIR, nr_waiting);
-        Pick::Keep
-    }
-
-    /// ops.dispatch.
-    fn dispatch(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
-        let llc = m.topology.llc_of(cpu);
-        let nr_fair = self.fair[llc as usize].len();
-        let nr_fresh = self.fresh[cpu as usize].len();
-        let per_cpu = native::policy_per_cpu(nr_fair, m.topology.per_llc()) + nr_fresh;
-        self.cpus[cpu as usize].nr_waiting = nr_fair + nr_fresh;
-        if let Some(t) = self.relieve_others(m, cpu, llc) {
-            return Pick::Run(t);
-        }
-        let c = &mut self.cpus[cpu as usize];
-        if nr_fair == 0 {
-            c.fair_turn_ns = clock_ns(m);
-            c.fair_behind = false;
-        }
-        let overdue = native::policy_fair_overdue(
-            self.pp.fair_interval_ns,
-            c.fair_turn_ns,
-            c.fair_behind,
-            clock_ns(m),
-        );
-        if overdue {
-            self.cpus[cpu as usize].fair_behind = self.fair_is_behind(m, llc);
-        }
-        let known = serving {
-            fair_waits: (nr_fair > 0).into(),
-            overdue: overdue.into(),
-            prev_runs: prev.is_some().into(),
-            ..Default::default()
-        };
-        (0..intf::policy_serve_NR_SERVE)
-            .filter(|&step| native::policy_serves(&known, step))
-            .find_map(|step| self.serve(m, cpu, prev, step, overdue, per_cpu))
-            .unwrap_or(Pick::Idle)
-    }
-
-    /// serve(): a step of policy_serve.
-    fn serve(
-        &mut self,
-        m: &mut Machine,
-        cpu: CpuId,
-        prev: Option<TaskId>,
-        step: u32,
-        overdue: bool,
-        per_cpu: u32,
-    ) -> Option<Pick> {
-        let llc = m.topology.llc_of(cpu);
-        match step {
-            intf::policy_serve_SERVE_FRESH | intf::policy_serve_SERVE_FRESH_AFTER_ALL => {
-                self.take_fresh(m, cpu, llc).map(Pick::Run)
-            }
-            intf::policy_serve_SERVE_PREV_BY_KEY => {
-                let prev = prev.filter(|&prev| self.prev_is_next(m, prev, llc))?;
-                self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
-                Some(self.keep_running(m, prev, per_cpu))
-            }
-            intf::policy_serve_SERVE_FAIR => {
-                let t = self.pop_fair(llc)?;
-                let c = &mut self.cpus[cpu as usize];
-                c.fair_turn_ns = clock_ns(m);
-                if overdue {
-                    c.runs.protect_until_ns = clock_ns(m) + self.pp.first_quantum_ns;
-                    self.counters.fair_turns += 1;
-                }
-                Some(Pick::Run(t))
-            }
-            intf::policy_serve_SERVE_PREV => prev.map(|prev| self.keep_running(m, prev, per_cpu)),
-            intf::policy_serve_SERVE_FRESH_OF_LLC => {
-                let cpus = m.topology.cpus();
-                self.take_neighbours_fresh(m, cpu, llc, cpus).map(Pick::Run)
-            }
-            intf::policy_serve_SERVE_OTHER_LLCS => self.steal_from_llcs(m, cpu, llc).map(Pick::Run),
-            _ => None,
-        }
-    }
-
     /// The next CPU on the ring of its LLC.
     fn neighbour(&self, m: &Machine, cpu: CpuId) -> CpuId {
         let range = m.topology.llc(m.topology.llc_of(cpu));
@@ -387,13 +188,17 @@ impl Policy for Ml {
             steer_q16: 0,
             steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
-            yields: false,
+            sure_long: false,
+            cut: false,
+            yielded: false,
+            yields: 0,
         });
         self.predictor.add_task(m, t);
     }
 
     /// ops.select_cpu, and ops.enqueue where that finds no idle CPU.
     fn wake(&mut self, m: &mut Machine, t: TaskId) {
+        m.call();
         if let Waker::Task(waker) = m.task(t).waker
             && m.task(waker).state == State::Running
         {
@@ -417,10 +222,17 @@ impl Policy for Ml {
     }
 
     fn requeue(&mut self, m: &mut Machine, t: TaskId) {
+        m.call();
+        let (again, more_ns) = (self.rules.second_turn, self.pp.first_quantum_ns);
+        let ctx = self.ctx_mut(t);
+        if again && !ctx.yielded && !ctx.sure_long && !std::mem::replace(&mut ctx.cut, true) {
+            ctx.quantum_ns = m.burst_used_ns(t) + more_ns;
+        }
         self.enqueue(m, t, false);
     }
 
     fn pick(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
+        m.call();
         self.dispatch(m, cpu, prev)
     }
 
@@ -432,7 +244,9 @@ impl Policy for Ml {
         self.ctx_mut(t).exec_at_run_ns = exec_ns;
         let ctx = self.ctx_mut(t);
         ctx.queued_ns = 0;
-        let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.yields);
+        ctx.yielded = false;
+        ctx.yields = 0;
+        let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.sure_long);
         let (inv_weight_q16, weight_q10, wakee) = (ctx.inv_weight_q16, ctx.weight_q10, ctx.wakee);
         let c = &mut self.cpus[cpu as usize];
         let running = &mut self.llcs[llc as usize].weight_running_q10;
@@ -447,6 +261,8 @@ impl Policy for Ml {
         runs.quantum_ns = quantum_ns;
         runs.burst_before_ns = used_ns;
         runs.run_start_ns = clock_ns(m);
+        // Simulated, whoever ran here may have woken somebody and blocked in no time. That was not this task.
+        runs.woke_ns = runs.woke_ns.min(clock_ns(m) - 1);
         // The engine has forgotten the alarm of what ran before, where the kernel's timer goes on and sets itself anew.
         if self.has_fresh(cpu) {
             self.set_quantum_timer(m, cpu);
@@ -482,10 +298,20 @@ impl Policy for Ml {
         }
     }
 
+    /// ops.yield.
+    fn yields(&mut self, m: &mut Machine, _cpu: CpuId, t: TaskId) {
+        m.call();
+        let ctx = self.ctx_mut(t);
+        ctx.yielded = true;
+        ctx.yields = (ctx.yields + 1).min(255);
+        self.counters.yields += 1;
+        m.task_mut(t).slice_ns = 0;
+    }
+
     /// ops.quiescent.
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
-        if self.ctx(t).yields {
+        if self.ctx(t).sure_long {
             self.predictor
                 .judge_long(t, burst_ns > self.pp.first_quantum_ns);
         }
@@ -536,6 +362,7 @@ impl Policy for Ml {
             ("slices_steered", c.slices_steered),
             ("sure_long", c.sure_long),
             ("own_quanta", c.own_quanta),
+            ("yields", c.yields),
         ];
         let mut notes: Vec<(String, f64)> = counts
             .into_iter()

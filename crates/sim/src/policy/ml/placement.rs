@@ -44,10 +44,16 @@ impl Ml {
         cpu: CpuId,
         occasion: u32,
     ) -> (Option<CpuId>, CpuId) {
+        if self.ctx(t).yielded {
+            return (None, cpu);
+        }
         let inv_weight_q16 = self.ctx(t).inv_weight_q16;
         let own_in_ns = self.room_in_ns(m, cpu, inv_weight_q16, occasion);
         if own_in_ns == 0 {
             return (Some(cpu), cpu);
+        }
+        if self.rules.own_victim {
+            return (None, cpu);
         }
         let mut at = cpu;
         let llc = m.topology.llc_of(cpu);
@@ -58,7 +64,7 @@ impl Ml {
             (0, m.topology.cpus())
         };
         for i in 1..=intf::POLICY_SCAN_MAX.min(nr - 1) {
-            m.counts.looks += 1;
+            m.look(1);
             let other = first + (cpu - first + i) % nr;
             if m.topology.llc_of(other) != llc {
                 continue;
@@ -130,7 +136,7 @@ impl Ml {
         let per_llc = m.topology.per_llc();
         let counts = self.rules.llc_counts;
         if counts {
-            m.counts.looks += 1;
+            m.look(1);
             self.fresh_waiting.first_in(range.clone())?;
         }
         // After this CPU on its ring, or from the first of another LLC on.
@@ -152,7 +158,7 @@ impl Ml {
                 false => (other, (other + ring - cpu) % ring),
             })
             .filter(|&(_, steps)| steps <= nr);
-        m.counts.looks += u64::from(found.map_or(nr, |(_, steps)| steps));
+        m.look(u64::from(found.map_or(nr, |(_, steps)| steps)));
         let (other, _) = found?;
         self.counters.neighbour_steals += 1;
         self.pop_fresh(other)
@@ -189,7 +195,7 @@ impl Ml {
             } else {
                 u64::from(cpus)
             };
-            m.counts.looks += u64::from(llcs - 1) * per_llc;
+            m.look(u64::from(llcs - 1) * per_llc);
             return None;
         }
         let topology = m.topology;
@@ -206,7 +212,7 @@ impl Ml {
                 if (node_of(victim) == near) != is_near {
                     continue;
                 }
-                m.counts.looks += 1;
+                m.look(1);
                 let found = self
                     .take_neighbours_fresh(m, cpu, victim, cpus)
                     .or_else(|| self.pop_fair(victim));

@@ -34,7 +34,7 @@ impl Ml {
         cpus: impl Iterator<Item = CpuId>,
     ) -> Option<TaskId> {
         for other in cpus {
-            m.counts.looks += 1;
+            m.look(1);
             if self.is_forgotten(m, self.fresh[other as usize].head(), FRESH) {
                 self.counters.reliefs += 1;
                 return self.pop_fresh(other);
@@ -81,7 +81,7 @@ impl Ml {
             *looked = next(*looked);
         }
         let victim = *looked;
-        m.counts.looks += 1;
+        m.look(1);
         if let Some(t) = self.relieve_lanes(m, m.topology.llc(victim)) {
             return Some(t);
         }

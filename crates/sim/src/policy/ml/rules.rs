@@ -49,6 +49,11 @@ pub struct Rules {
     /// How far a key may be from the virtual clock follows the clock's measured speed. Off: what it would be if all had
     /// weight 100.
     pub measured_reach: bool,
+    /// Tried here first: a wake-up looks at its own CPU only, for room and for a place to wait. Off: at the next few of its LLC, too.
+    pub own_victim: bool,
+    /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
+    /// wake-up. Off: in the fair lane.
+    pub second_turn: bool,
 }
 
 impl Default for Rules {
@@ -65,6 +70,8 @@ impl Default for Rules {
             producers: true,
             relief: true,
             measured_reach: true,
+            own_victim: false,
+            second_turn: false,
         }
     }
 }

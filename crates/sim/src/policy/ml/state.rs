@@ -49,7 +49,13 @@ pub struct TaskCtx {
     /// Of the burst that runs.
     pub quantum_ns: u64,
     /// Surely long: its first quantum, if it has one, does not protect it.
-    pub yields: bool,
+    pub sure_long: bool,
+    /// It has been cut in this burst.
+    pub cut: bool,
+    /// It has yielded, and has not been queued since.
+    pub yielded: bool,
+    /// How often it has yielded since it was put on its CPU.
+    pub yields: u32,
 }
 
 /// struct cpu_ctx.
@@ -97,4 +103,5 @@ pub struct Counters {
     pub slices_steered: u64,
     pub sure_long: u64,
     pub own_quanta: u64,
+    pub yields: u64,
 }
