@@ -1,0 +1,134 @@
+//! What is kept of how right predictions were: of models, of tasks, of surely long bursts.
+
+use proptest::prelude::*;
+use scx_ml::kernel::bpf::intf::watch;
+use scx_ml::kernel::native::*;
+
+proptest! {
+    #[test]
+    fn whatever_errors_it_sees_the_watch_stays_in_range(errors in proptest::collection::vec(any::<(i64, i64)>(), 0..300)) {
+        let mut w = watch::default();
+        for (model, avg) in errors {
+            watch_add(&mut w, 1, model, avg);
+            prop_assert!((0..=((41 * 256) << 6)).contains(&w.err_model_q8) && (0..=((41 * 256) << 6)).contains(&w.err_avg_q8));
+        }
+    }
+}
+
+/// A watch that has seen `n` bursts of these errors, in octaves.
+fn watched(w: &mut watch, n: usize, model: f64, avg: f64) {
+    for _ in 0..n {
+        watch_add(w, 1, (model * 256.0) as i64, (avg * 256.0) as i64);
+    }
+}
+
+#[test]
+fn the_watch_falls_back_from_a_bad_model_and_returns_to_a_good_one() {
+    let mut w = watch::default();
+    watched(&mut w, 64, 2.0, 1.0);
+    assert_eq!(w.fallback, 0, "too early to tell");
+    watched(&mut w, 1, 2.0, 1.0);
+    assert_eq!((w.fallback, w.fallbacks), (1, 1));
+    watched(&mut w, 500, 0.5, 1.0);
+    assert_eq!((w.fallback, w.returns), (0, 1));
+}
+
+#[test]
+fn the_watch_does_not_flap_between_equals() {
+    let mut w = watch::default();
+    for i in 0..10_000 {
+        watched(
+            &mut w,
+            1,
+            1.0 + f64::from(i % 7) * 0.02,
+            1.0 + f64::from(i % 5) * 0.02,
+        );
+    }
+    assert_eq!(w.fallbacks, 0);
+}
+
+#[test]
+fn a_watched_quantile_holds_for_95_percent_whatever_the_margin_was() {
+    for margin in [0.0, 0.5, 6.0] {
+        let mut w = watch::default();
+        let mut above = 0;
+        for i in 0..20_000u64 {
+            // Residuals from 0 to 4 octaves, evenly.
+            let residual = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 22) as f64;
+            let margin_q16 = watched_margin_q16((margin * 65536.0) as i32, w.margin_shift_q16);
+            let over = residual * 65536.0 > f64::from(margin_q16);
+            above += u32::from(over);
+            watch_quantile(&mut w, over);
+        }
+        let share = f64::from(above) / 20_000.0;
+        assert!(
+            (share - 0.05).abs() < 0.01,
+            "{share} above with a margin of {margin}"
+        );
+    }
+}
+
+#[test]
+fn a_watched_margin_stays_in_range() {
+    let mut w = watch::default();
+    for above in [true, false] {
+        for _ in 0..10_000 {
+            watch_quantile(&mut w, above);
+        }
+        for margin in [i32::MIN, -1, 0, 1 << 16, i32::MAX] {
+            assert!((0..=40 << 16).contains(&watched_margin_q16(margin, w.margin_shift_q16)));
+        }
+    }
+    assert!((0..=40 << 16).contains(&watched_margin_q16(i32::MAX, i32::MAX)));
+}
+
+#[test]
+fn classes_are_told_by_kind_history_and_burst() {
+    assert_eq!(task_class(true, 0, 0), 0);
+    assert_eq!(task_class(false, 4, 30 * 256), 1);
+    assert_eq!(task_class(false, 5, 20 * 256 - 1), 2);
+    assert_eq!(task_class(false, 5, 20 * 256), 3);
+}
+
+#[test]
+fn trust_is_earned_by_the_first_hit_and_lost_by_a_miss() {
+    // The prior is an octave: 256. Halved by the first hit, it is enough to be sure.
+    let hit = task_error_q8(256, 0, 0);
+    assert_eq!(hit, 128);
+    assert!(policy_is_sure(0, hit));
+    let missed = task_error_q8(hit, 1, -5 * 256);
+    assert_eq!(missed, 128 + (1280 - 128) / 4);
+    assert!(!policy_is_sure(0, missed));
+    assert_eq!(task_error_q8(256, 0, 300), task_error_q8(256, 0, -300));
+}
+
+#[test]
+fn two_bursts_in_a_row_that_disagree_with_the_average_are_a_new_start() {
+    let (start, ms40) = (16 * 256, 25 * 256 + 64);
+    assert!(is_new_start(start, ms40, ms40 + 100));
+    assert!(is_new_start(ms40, start, start));
+    assert!(!is_new_start(start, start, ms40), "once is chance");
+    assert!(!is_new_start(ms40, ms40, ms40 + 128), "more of the same");
+}
+
+#[test]
+fn surely_long_bursts_are_proven_by_many_and_unproven_by_few() {
+    let mut w = watch::default();
+    let mut bursts = 0;
+    while !watch_long_proven(&w) {
+        watch_long(&mut w, true);
+        bursts += 1;
+    }
+    assert_eq!(bursts, 33);
+    watch_long(&mut w, false);
+    assert!(!watch_long_proven(&w), "only just proven");
+    for i in 0..1000 {
+        watch_long(&mut w, i % 6 != 0);
+    }
+    assert!(!watch_long_proven(&w), "every sixth is short");
+    for _ in 0..1000 {
+        watch_long(&mut w, true);
+    }
+    watch_long(&mut w, false);
+    assert!(watch_long_proven(&w), "well proven, wrong once");
+}
