@@ -1,7 +1,7 @@
 //! The engine: takes the earliest event, moves the clock, accounts CPU time and asks the policy.
 //!
-//! Events are few in kind. A CPU has one timer, for whatever comes first of its task's block, its tick and the policy's
-//! alarm; the workload has timers for arrivals and sleeps.
+//! Events are few in kind. A CPU has one timer, for whatever comes first of its task's block and its tick; the workload has
+//! timers for arrivals and sleeps.
 
 use crate::heap::TimerHeap;
 use crate::machine::{
@@ -181,12 +181,6 @@ impl Engine {
                     self.run_on(cpu, task);
                 }
                 Action::Resched(cpu) => self.reschedule(cpu),
-                Action::Rearm(cpu) => {
-                    let c = self.machine.cpu(cpu);
-                    if c.current != NO_TASK && !c.finishing {
-                        self.arm(cpu);
-                    }
-                }
             }
         }
     }
@@ -222,9 +216,7 @@ impl Engine {
         } else {
             c.tick_at_ns
         };
-        let at_ns = (c.accounted_ns + t.left_ns)
-            .min(slice_or_tick_ns)
-            .min(c.alarm_ns.max(m.now_ns));
+        let at_ns = (c.accounted_ns + t.left_ns).min(slice_or_tick_ns);
         self.events.set(cpu, at_ns);
     }
 
@@ -240,16 +232,9 @@ impl Engine {
         let now_ns = self.machine.now_ns;
         let next_tick_ns = self.machine.costs.next_tick_ns(now_ns);
         let c = &mut self.machine.cpus[cpu as usize];
-        let alarm = c.alarm_ns <= now_ns;
-        let tick = c.tick_at_ns <= now_ns;
-        if alarm {
-            c.alarm_ns = FOREVER_NS;
-        }
-        if tick {
+        if c.tick_at_ns <= now_ns {
             c.tick_at_ns = next_tick_ns;
-        }
-        if alarm || tick {
-            self.policy.tick(&mut self.machine, cpu, t, tick);
+            self.policy.tick(&mut self.machine, cpu, t);
         }
         if self.machine.task(t).slice_ns == 0 {
             self.reschedule(cpu);
@@ -268,12 +253,13 @@ impl Engine {
         if let Next::Work(ns) | Next::Yield(ns) = next {
             self.goes_on(cpu, t, ns.max(1));
             let yields = matches!(next, Next::Yield(_));
-            if yields {
-                self.policy.yields(&mut self.machine, cpu, t);
+            let makes_room = yields && self.policy.yields(&mut self.machine, cpu, t);
+            if yields && !makes_room {
+                self.pay(cpu);
             }
             self.follow_orders();
             // Somebody whom it has just woken may have its CPU already.
-            if yields && self.machine.current(cpu) == Some(t) {
+            if makes_room && self.machine.current(cpu) == Some(t) {
                 self.reschedule(cpu);
             }
             self.act();
@@ -393,7 +379,6 @@ impl Engine {
         c.current = next;
         c.last = next;
         c.accounted_ns = now_ns + switch_ns;
-        c.alarm_ns = FOREVER_NS;
         c.tick_at_ns = next_tick_ns;
         if m.task(next).spins
             && let Some(work_ns) = self.load.resumes(m, next)

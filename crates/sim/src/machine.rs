@@ -117,8 +117,6 @@ pub struct Cpu {
     pub last: TaskId,
     /// Up to when the current task's CPU time has been accounted; in the future while a switch takes its time.
     pub accounted_ns: u64,
-    /// When the policy wants to be asked beside the ticks; [`FOREVER_NS`]: never.
-    pub alarm_ns: u64,
     /// The next tick; only while a task runs.
     pub tick_at_ns: u64,
     /// The current task is about to block: what preempts it comes next anyway.
@@ -132,8 +130,6 @@ pub enum Action {
     Start(CpuId, TaskId),
     /// A CPU asks the policy anew what to run.
     Resched(CpuId),
-    /// A CPU's alarm was set while it runs a task.
-    Rearm(CpuId),
 }
 
 /// Counts of a run.
@@ -182,7 +178,6 @@ impl Machine {
             current: NO_TASK,
             last: NO_TASK,
             accounted_ns: 0,
-            alarm_ns: FOREVER_NS,
             tick_at_ns: 0,
             finishing: false,
         };
@@ -325,11 +320,6 @@ impl Machine {
     /// Have a CPU ask the policy anew: a claimed idle one, or one whose task is to be preempted.
     pub fn resched(&mut self, cpu: CpuId) {
         self.actions.push(Action::Resched(cpu));
-    }
-
-    /// Note that a running CPU's alarm has been set.
-    pub fn rearm(&mut self, cpu: CpuId) {
-        self.actions.push(Action::Rearm(cpu));
     }
 
     /// A policy that is a BPF program is called.

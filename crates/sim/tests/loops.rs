@@ -22,7 +22,7 @@ const POLICIES: [&str; 9] = [
     "ml-base",
     "ml-learn+refit_ms=200",
     "ml-noise:2",
-    "ml-base+timer=off+own_victim=on+second_turn=on+producers=off+relief=off",
+    "ml-base+second_turn=on+producers=off+relief=off",
 ];
 
 const RUN_NS: u64 = 1_000_000_000;
@@ -289,8 +289,38 @@ fn calls_of_a_policy_cost_what_they_are_said_to() {
     assert!(metric(args, 1, "events_per_s") > 3.0 * metric(&costly, 1, "events_per_s"));
 }
 
+/// What a policy says of itself.
+fn note(args: &str, name: &str) -> f64 {
+    let json: serde_json::Value = serde_json::from_str(&report(args)).expect("JSON");
+    json["policies"][0]["notes"]
+        .as_array()
+        .and_then(|notes| notes.iter().find(|n| n[0] == name))
+        .and_then(|n| n[1].as_f64())
+        .expect("a note")
+}
+
+/// Eight threads that yield, on as many CPUs as that or on two.
 #[test]
-fn a_wake_up_that_looks_at_its_own_cpu_looks_no_further() {
-    let args = "--workload schbench-locks --cpus 6 --seconds 3 --warmup 1 --json --policies ml-base,ml-base+own_victim=on";
-    assert!(metric(args, 1, "looks_per_decision") < 0.7 * metric(args, 0, "looks_per_decision"));
+fn a_yield_makes_room_only_where_somebody_waits_and_one_time_in_four() {
+    let args = |cpus| {
+        format!("--workload yields --seconds 3 --warmup 1 --json --policies ml-base --cpus {cpus}")
+    };
+    assert!(note(&args(14), "yields") > 10_000.0);
+    assert_eq!(note(&args(14), "yields_heeded"), 0.0);
+    let (yields, heeded) = (note(&args(2), "yields"), note(&args(2), "yields_heeded"));
+    assert!(
+        0.05 * yields < heeded && heeded < 0.3 * yields,
+        "{heeded} of {yields}"
+    );
+}
+
+/// Clients and servers that never pause are over their share soon: near their CPU, behind no more than the hogs.
+#[test]
+fn who_waits_near_its_cpu_has_its_share_beside_hogs() {
+    let args = "--workload rpc --wake-us 20 --client-us 50 --server-us 200 --servers 2 --cpus 2 --beside-hogs 2 \
+                --seconds 10 --warmup 2 --json --policies";
+    let near = note(&format!("{args} ml-base+relief=off"), "queued_near");
+    assert!(near > 10.0, "{near}");
+    let args = format!("{args} eevdf,ml-base+relief=off");
+    assert!(metric(&args, 1, "requests_per_s") > 0.9 * metric(&args, 0, "requests_per_s"));
 }

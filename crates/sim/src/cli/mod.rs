@@ -33,7 +33,7 @@ fn examples() -> String {
         scx_sim                                                  the benchmark's default mix on one CPU\n  \
         scx_sim --workers shared --reveal syscall --seeds 5      the mode shown by a system call\n  \
         scx_sim --policies ml-base,eevdf --sweep first_quantum_us=500,1000,2000\n  \
-        scx_sim --policies ml-learn,ml-learn+timer=off           a rule as it is and switched off\n  \
+        scx_sim --policies ml-learn,ml-learn+own_quantum=off     a rule as it is and switched off\n  \
         scx_sim --cpus 1024 --llcs 64 --nodes 8 --seconds 5      a machine that nobody here has\
         {REPLAY_EXAMPLE}"
     )

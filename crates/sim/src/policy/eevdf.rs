@@ -354,14 +354,15 @@ impl Policy for Eevdf {
     }
 
     /// yield_task_fair(), up to 6.17.
-    fn yields(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
+    fn yields(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) -> bool {
         self.update_current(m, cpu);
         let slice_ns = self.slice_ns;
         let e = self.entity(t);
         e.deadline += Self::virtual_ns(e, slice_ns);
+        true
     }
 
-    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, _ticked: bool) {
+    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         let reached = self.update_current(m, cpu);
         self.balance(m, cpu);
         if reached && !self.queues[cpu as usize].waiting.is_empty() {

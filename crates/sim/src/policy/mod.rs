@@ -49,14 +49,14 @@ pub trait Policy {
     /// A running task's burst goes on with more work. No real scheduler is told; an oracle needs to know.
     fn extended(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
 
-    /// A running task lets others run first; its CPU picks at once.
-    fn yields(&mut self, m: &mut Machine, _cpu: CpuId, t: TaskId) {
+    /// A running task would let others run first. Whether its CPU is to pick at once.
+    fn yields(&mut self, m: &mut Machine, _cpu: CpuId, t: TaskId) -> bool {
         m.task_mut(t).slice_ns = 0;
+        true
     }
 
-    /// A tick, or an alarm that the policy set, on a CPU that runs `t`; `ticked`: not the alarm alone. To end its slice, set
-    /// it to 0.
-    fn tick(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId, _ticked: bool) {}
+    /// A tick on a CPU that runs `t`. To end its slice, set it to 0.
+    fn tick(&mut self, _m: &mut Machine, _cpu: CpuId, _t: TaskId) {}
 
     /// What is worth saying about the run: name and value.
     fn notes(&self) -> Vec<(String, f64)> {

@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 22] = [
+pub const SETTINGS: [&str; 20] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -77,7 +77,6 @@ pub const SETTINGS: [&str; 22] = [
     "fair_interval_us",
     "preempt_after_us",
     "refit_ms",
-    "timer",
     "own_quantum",
     "sure_long",
     "fair_order",
@@ -90,7 +89,6 @@ pub const SETTINGS: [&str; 22] = [
     "producers",
     "relief",
     "measured_reach",
-    "own_victim",
     "second_turn",
 ];
 
@@ -209,7 +207,6 @@ impl PolicySpec {
                 "fair_interval_us" => pp.fair_interval_ns = us()?,
                 "preempt_after_us" => pp.preempt_after_ns = us()?,
                 "refit_ms" => learner.refit_ns = number()?.max(1).saturating_mul(1_000_000),
-                "timer" => rules.timer = switch()?,
                 "own_quantum" => rules.own_quantum = switch()?,
                 "sure_long" => rules.sure_long = switch()?,
                 "fair_order" => {
@@ -225,7 +222,6 @@ impl PolicySpec {
                 "producers" => rules.producers = switch()?,
                 "relief" => rules.relief = switch()?,
                 "measured_reach" => rules.measured_reach = switch()?,
-                "own_victim" => rules.own_victim = switch()?,
                 "second_turn" => rules.second_turn = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }

@@ -56,9 +56,10 @@ impl Ml {
             self.cpus[cpu as usize].runs.heavy_inv_q16,
         );
         // waits_behind().
-        let behind = ctx.yielded && !self.fair[llc as usize].is_empty();
+        let behind = ctx.yielded && self.waits_by_clock(cpu, llc);
         let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, behind || !earned);
-        let queue = native::policy_queue(lane, false, false);
+        let near = native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded);
+        let queue = native::policy_queue(lane, false, near, false);
         let (mut vruntime, weight) = (ctx.vruntime, ctx.inv_weight_q16);
         if ctx.yielded {
             let vclock = self.llcs[llc as usize].vclock;
@@ -69,22 +70,27 @@ impl Ml {
             native::policy_per_cpu(self.cpus[cpu as usize].nr_waiting, m.topology.per_llc());
         self.grant_slice(m, t, lane, nr_waiting);
 
-        let (mut victim, mut at) = (None, cpu);
+        let mut victim = None;
         self.llcs[llc as usize].weight_waiting_q10 += self.ctx(t).weight_q10;
         if queue == intf::policy_queue_QUEUE_FRESH {
-            (victim, at) = self.find_place(m, t, cpu, Self::occasion_of(m, t, woken));
+            victim = self.find_place(m, t, cpu, Self::occasion_of(m, t, woken));
             let ctx = self.ctx(t);
             let behind = ctx.sure_long || ctx.yielded;
             let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, behind);
             let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
             self.counters.queued_fresh += 1;
-            self.fresh[at as usize].insert(t, since_ns + delay_ns);
-            self.fresh_waiting.insert(at);
+            self.fresh.insert(cpu, t, since_ns + delay_ns);
         } else {
             let key = self.fair_key(m, t, vruntime);
             let key = self.reach_key(m, llc, key, nr_waiting);
             self.counters.queued_fair += 1;
-            self.fair[llc as usize].insert(t, key);
+            if queue == intf::policy_queue_QUEUE_NEAR {
+                self.counters.queued_near += 1;
+                self.llcs[llc as usize].nr_near += 1;
+                self.near.insert(cpu, t, key);
+            } else {
+                self.fair[llc as usize].insert(t, key);
+            }
         }
         self.waiting += 1;
         self.ctx_mut(t).yielded = false;
@@ -92,7 +98,7 @@ impl Ml {
         // ops.select_cpu looked for an idle CPU at the same moment; only a task that did not wake may find one now.
         let idle = if woken { None } else { m.claim_idle(cpu) };
         match (
-            native::policy_call(idle.is_some(), victim.is_some(), queue),
+            native::policy_call(idle.is_some(), victim.is_some()),
             idle.or(victim),
         ) {
             (intf::policy_call_CALL_IDLE, Some(idle)) => m.resched(idle),
@@ -101,7 +107,6 @@ impl Ml {
                 self.counters.preempt_kicks += 1;
                 m.resched(victim);
             }
-            (intf::policy_call_CALL_TIMER, _) => self.set_quantum_timer(m, at),
             _ => {}
         }
     }

@@ -14,18 +14,17 @@ pub mod rules;
 mod serve;
 mod state;
 
-use scx_ml::kernel::bpf::intf::policy_params;
+use scx_ml::kernel::bpf::intf::{self, policy_params};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
 use crate::learn::{Predictor, Surroundings};
-use crate::machine::{FOREVER_NS, Machine, State, TaskId, Waker};
-use crate::topology::{CpuId, CpuSet};
-use queues::Dsq;
+use crate::machine::{Machine, State, TaskId, Waker};
+use crate::topology::CpuId;
+use queues::{Dsq, Lanes};
 use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TIMER, TaskCtx, VCLOCK_START,
-    clock_ns,
+    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TaskCtx, VCLOCK_START, clock_ns,
 };
 
 /// See the module.
@@ -36,10 +35,10 @@ pub struct Ml {
     tasks: Vec<TaskCtx>,
     cpus: Vec<CpuCtx>,
     llcs: Vec<LlcCtx>,
-    fresh: Vec<Dsq>,
+    /// Fresh and near lanes are CPUs' own, fair lanes LLCs'.
+    fresh: Lanes,
+    near: Lanes,
     fair: Vec<Dsq>,
-    /// CPUs whose fresh lanes are not empty.
-    fresh_waiting: CpuSet,
     /// Tasks in all queues.
     waiting: u32,
     counters: Counters,
@@ -69,9 +68,9 @@ impl Ml {
                 };
                 llcs
             ],
-            fresh: vec![Dsq::default(); cpus],
+            fresh: Lanes::new(cpus),
+            near: Lanes::new(cpus),
             fair: vec![Dsq::default(); llcs],
-            fresh_waiting: CpuSet::empty(),
             waiting: 0,
             counters: Counters::default(),
         }
@@ -165,7 +164,12 @@ impl Ml {
     }
 
     fn has_fresh(&self, cpu: CpuId) -> bool {
-        !self.fresh[cpu as usize].is_empty()
+        !self.fresh.of(cpu).is_empty()
+    }
+
+    /// waits_by_clock().
+    fn waits_by_clock(&self, cpu: CpuId, llc: u32) -> bool {
+        !self.fair[llc as usize].is_empty() || !self.near.of(cpu).is_empty()
     }
 }
 
@@ -263,10 +267,6 @@ impl Policy for Ml {
         runs.run_start_ns = clock_ns(m);
         // Simulated, whoever ran here may have woken somebody and blocked in no time. That was not this task.
         runs.woke_ns = runs.woke_ns.min(clock_ns(m) - 1);
-        // The engine has forgotten the alarm of what ran before, where the kernel's timer goes on and sets itself anew.
-        if self.has_fresh(cpu) {
-            self.set_quantum_timer(m, cpu);
-        }
         let ctx = &self.tasks[t as usize];
         let vclock = &mut self.llcs[llc as usize].vclock;
         *vclock = native::policy_clock_at_run(ctx.lane, ctx.vruntime, *vclock);
@@ -299,13 +299,24 @@ impl Policy for Ml {
     }
 
     /// ops.yield.
-    fn yields(&mut self, m: &mut Machine, _cpu: CpuId, t: TaskId) {
+    fn yields(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) -> bool {
         m.call();
-        let ctx = self.ctx_mut(t);
-        ctx.yielded = true;
-        ctx.yields = (ctx.yields + 1).min(255);
         self.counters.yields += 1;
+        let llc = m.topology.llc_of(cpu);
+        let fresh_waits = self.fresh.waiting.first_in(m.topology.llc(llc)).is_some();
+        if !fresh_waits && !self.waits_by_clock(cpu, llc) {
+            return false;
+        }
+        let ran_ns = clock_ns(m) - self.cpus[cpu as usize].runs.run_start_ns;
+        let ctx = self.ctx_mut(t);
+        ctx.yields = (ctx.yields + 1).min(intf::POLICY_YIELDS_MAX);
+        if !native::policy_heeds_yield(ctx.yields, ran_ns) {
+            return false;
+        }
+        ctx.yielded = true;
+        self.counters.yields_heeded += 1;
         m.task_mut(t).slice_ns = 0;
+        true
     }
 
     /// ops.quiescent.
@@ -318,26 +329,22 @@ impl Policy for Ml {
         self.predictor.blocked(m, t, burst_ns);
     }
 
-    /// ops.tick, and where no tick has come but the alarm, quantum_ended().
-    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId, ticked: bool) {
+    /// ops.tick.
+    fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
-        if self.has_fresh(cpu) || (ticked && self.has_fresh(self.neighbour(m, cpu))) {
-            if self.room_in_ns(m, cpu, 0, if ticked { TICK } else { TIMER }) == 0 {
-                m.task_mut(t).slice_ns = 0;
-                self.counters.quantum_preempts += 1;
-            } else if m.cpu(cpu).alarm_ns == FOREVER_NS {
-                self.set_quantum_timer(m, cpu);
-            }
-        }
-        if !ticked {
-            return;
-        }
-        if self.yields_to_fair(m, t, llc) {
+        if (self.has_fresh(cpu) || self.has_fresh(self.neighbour(m, cpu)))
+            && self.room_in_ns(m, cpu, 0, TICK) == 0
+        {
+            m.task_mut(t).slice_ns = 0;
+            self.counters.quantum_preempts += 1;
+        } else if self.makes_room_by_clock(m, t, &self.fair[llc as usize])
+            || self.makes_room_by_clock(m, t, self.near.of(cpu))
+        {
             m.task_mut(t).slice_ns = 0;
             self.counters.fair_yields += 1;
         }
-        if (self.has_fresh(cpu) || !self.fair[llc as usize].is_empty())
+        if (self.has_fresh(cpu) || self.waits_by_clock(cpu, llc))
             && let Some(idle) = m.claim_idle(cpu)
         {
             m.resched(idle);
@@ -350,6 +357,7 @@ impl Policy for Ml {
             ("direct_idle", c.direct_idle),
             ("queued_fresh", c.queued_fresh),
             ("queued_fair", c.queued_fair),
+            ("queued_near", c.queued_near),
             ("kept_running", c.kept_running),
             ("preempt_kicks", c.preempt_kicks),
             ("quantum_preempts", c.quantum_preempts),
@@ -363,6 +371,7 @@ impl Policy for Ml {
             ("sure_long", c.sure_long),
             ("own_quanta", c.own_quanta),
             ("yields", c.yields),
+            ("yields_heeded", c.yields_heeded),
         ];
         let mut notes: Vec<(String, f64)> = counts
             .into_iter()

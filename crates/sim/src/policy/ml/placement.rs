@@ -1,11 +1,12 @@
-//! Which CPU a fresh wake-up may preempt, and from where a CPU takes work: the searches of `queues.bpf.h` and
-//! `preempt.bpf.h`.
+//! Whether a fresh wake-up may preempt what runs on its CPU, and from where a CPU takes work: the searches of `queues.bpf.h`
+//! and `preempt.bpf.h`.
 
 use scx_ml::kernel::bpf::intf;
 use scx_ml::kernel::native;
 
 use super::Ml;
-use super::state::{NEVER_NS, TICK, TIMER, clock_ns};
+use super::queues::Lanes;
+use super::state::{TICK, clock_ns};
 use crate::machine::{Machine, TaskId, Waker};
 use crate::topology::CpuId;
 
@@ -36,77 +37,29 @@ impl Ml {
         native::policy_room_in_ns(&self.pp, runs, occasion, inv_weight_q16, clock_ns(m))
     }
 
-    /// find_place(): the CPU whose task makes room, and the one in whose fresh lane `t` waits.
+    /// find_place(), where nothing is to run that nothing else wants to: the CPU whose task makes room for `t`, its own.
     pub(super) fn find_place(
         &self,
-        m: &mut Machine,
+        m: &Machine,
         t: TaskId,
         cpu: CpuId,
         occasion: u32,
-    ) -> (Option<CpuId>, CpuId) {
-        if self.ctx(t).yielded {
-            return (None, cpu);
-        }
-        let inv_weight_q16 = self.ctx(t).inv_weight_q16;
-        let own_in_ns = self.room_in_ns(m, cpu, inv_weight_q16, occasion);
-        if own_in_ns == 0 {
-            return (Some(cpu), cpu);
-        }
-        if self.rules.own_victim {
-            return (None, cpu);
-        }
-        let mut at = cpu;
-        let llc = m.topology.llc_of(cpu);
-        // The ring of all CPUs, or that of the LLC.
-        let (first, nr) = if self.rules.llc_counts {
-            (m.topology.llc(llc).start, m.topology.per_llc())
-        } else {
-            (0, m.topology.cpus())
-        };
-        for i in 1..=intf::POLICY_SCAN_MAX.min(nr - 1) {
-            m.look(1);
-            let other = first + (cpu - first + i) % nr;
-            if m.topology.llc_of(other) != llc {
-                continue;
-            }
-            let in_ns = self.room_in_ns(m, other, inv_weight_q16, occasion);
-            if in_ns == 0 {
-                return (Some(other), other);
-            }
-            let waiting = |cpu: CpuId| self.fresh[cpu as usize].len();
-            if at == cpu
-                && native::policy_waits_elsewhere(own_in_ns, waiting(cpu), in_ns, waiting(other))
-            {
-                at = other;
-            }
-        }
-        (None, at)
-    }
-
-    /// set_quantum_timer(), if there is one.
-    pub(super) fn set_quantum_timer(&self, m: &mut Machine, cpu: CpuId) {
-        if !self.rules.timer {
-            return;
-        }
-        let in_ns = self.room_in_ns(m, cpu, 0, TIMER);
-        if in_ns == NEVER_NS {
-            return;
-        }
-        let at_ns = m.now_ns + in_ns;
-        let c = &mut m.cpus[cpu as usize];
-        if at_ns < c.alarm_ns {
-            c.alarm_ns = at_ns;
-            m.rearm(cpu);
-        }
+    ) -> Option<CpuId> {
+        let ctx = self.ctx(t);
+        (!ctx.yielded && self.room_in_ns(m, cpu, ctx.inv_weight_q16, occasion) == 0).then_some(cpu)
     }
 
     pub(super) fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {
-        let queue = &mut self.fresh[cpu as usize];
-        let t = queue.pop()?;
-        if queue.is_empty() {
-            self.fresh_waiting.remove(cpu);
-        }
+        let t = self.fresh.pop(cpu)?;
         self.uncount(t);
+        Some(t)
+    }
+
+    pub(super) fn pop_near(&mut self, cpu: CpuId) -> Option<TaskId> {
+        let t = self.near.pop(cpu)?;
+        self.uncount(t);
+        let llc = self.ctx(t).llc;
+        self.llcs[llc as usize].nr_near -= 1;
         Some(t)
     }
 
@@ -123,21 +76,22 @@ impl Ml {
         self.llcs[ctx.llc as usize].weight_waiting_q10 -= ctx.weight_q10;
     }
 
-    /// take_neighbours_fresh(): of the next `nr_neighbours` CPUs, on the ring of the LLC or, without that, of all CPUs, the
-    /// first of `llc` with a fresh wake-up.
-    pub(super) fn take_neighbours_fresh(
-        &mut self,
+    /// Of the next `nr_neighbours` CPUs, on the ring of the LLC or, without that, of all CPUs, the first of `llc` in whose
+    /// lane somebody waits.
+    fn next_with_waiting(
+        &self,
         m: &mut Machine,
+        lanes: &Lanes,
         cpu: CpuId,
         llc: u32,
         nr_neighbours: u32,
-    ) -> Option<TaskId> {
+    ) -> Option<CpuId> {
         let range = m.topology.llc(llc);
         let per_llc = m.topology.per_llc();
         let counts = self.rules.llc_counts;
         if counts {
             m.look(1);
-            self.fresh_waiting.first_in(range.clone())?;
+            lanes.waiting.first_in(range.clone())?;
         }
         // After this CPU on its ring, or from the first of another LLC on.
         let cpus = m.topology.cpus();
@@ -149,24 +103,64 @@ impl Ml {
         let nr = nr.min(nr_neighbours);
         let after = range.start.max(cpu + 1)..range.end.max(cpu + 1);
         let before = range.start..range.end.min(cpu);
-        let found = self
-            .fresh_waiting
+        let found = lanes
+            .waiting
             .first_in(after)
-            .or_else(|| self.fresh_waiting.first_in(before))
+            .or_else(|| lanes.waiting.first_in(before))
             .map(|other| match counts && !range.contains(&cpu) {
                 true => (other, other - range.start + 1),
                 false => (other, (other + ring - cpu) % ring),
             })
             .filter(|&(_, steps)| steps <= nr);
         m.look(u64::from(found.map_or(nr, |(_, steps)| steps)));
-        let (other, _) = found?;
+        found.map(|(other, _)| other)
+    }
+
+    /// take_neighbours_fresh().
+    pub(super) fn take_neighbours_fresh(
+        &mut self,
+        m: &mut Machine,
+        cpu: CpuId,
+        llc: u32,
+        nr_neighbours: u32,
+    ) -> Option<TaskId> {
+        let other = self.next_with_waiting(m, &self.fresh, cpu, llc, nr_neighbours)?;
         self.counters.neighbour_steals += 1;
         self.pop_fresh(other)
     }
 
+    /// take_neighbours_near().
+    pub(super) fn take_neighbours_near(
+        &mut self,
+        m: &mut Machine,
+        cpu: CpuId,
+        llc: u32,
+    ) -> Option<TaskId> {
+        let cpus = m.topology.cpus();
+        let other = self.next_with_waiting(m, &self.near, cpu, llc, cpus)?;
+        self.counters.neighbour_steals += 1;
+        self.pop_near(other)
+    }
+
+    /// take_fair_of().
+    pub(super) fn take_fair_of(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
+        self.pop_fair(llc)
+            .or_else(|| self.take_neighbours_near(m, cpu, llc))
+    }
+
+    /// take_earlier(), of the fair lanes.
+    pub(super) fn take_earlier(&mut self, cpu: CpuId, llc: u32) -> Option<TaskId> {
+        let (shared, near) = (&self.fair[llc as usize], self.near.of(cpu));
+        if near.is_empty() || native::policy_shared_first(shared.head_key(), near.head_key()) {
+            self.pop_fair(llc).or_else(|| self.pop_near(cpu))
+        } else {
+            self.pop_near(cpu)
+        }
+    }
+
     /// take_fresh().
     pub(super) fn take_fresh(&mut self, m: &mut Machine, cpu: CpuId, llc: u32) -> Option<TaskId> {
-        let head_key = |cpu: CpuId| self.fresh[cpu as usize].head_key();
+        let head_key = |cpu: CpuId| self.fresh.of(cpu).head_key();
         let next = self.neighbour(m, cpu);
         if next != cpu
             && self.has_fresh(cpu)
@@ -191,7 +185,7 @@ impl Ml {
         let (llcs, cpus) = (m.topology.llcs(), m.topology.cpus());
         if self.waiting == 0 {
             let per_llc = if self.rules.llc_counts {
-                2
+                3
             } else {
                 u64::from(cpus)
             };
@@ -215,7 +209,7 @@ impl Ml {
                 m.look(1);
                 let found = self
                     .take_neighbours_fresh(m, cpu, victim, cpus)
-                    .or_else(|| self.pop_fair(victim));
+                    .or_else(|| self.take_fair_of(m, cpu, victim));
                 if found.is_some() {
                     self.counters.llc_steals += 1;
                     return found;

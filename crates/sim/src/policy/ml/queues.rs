@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::machine::TaskId;
+use crate::topology::{CpuId, CpuSet};
 
 /// An ordered queue. Keys do not wrap: virtual clocks start far from either end.
 #[derive(Debug, Clone, Default)]
@@ -32,15 +33,14 @@ impl Dsq {
         self.tasks.first_key_value().map(|(&(key, _), &t)| (t, key))
     }
 
-    /// Of the last `nr` tasks, the last one for which `is_it` holds, is put before the first. Whether there was one.
-    pub fn put_first(&mut self, nr: usize, is_it: impl Fn(TaskId) -> bool) -> bool {
+    /// Of the last `nr` tasks, the last one for which `is_it` holds, is put before this key. Whether there was one.
+    pub fn put_before(&mut self, key: u64, nr: usize, is_it: impl Fn(TaskId) -> bool) -> bool {
         let found = self.tasks.iter().rev().take(nr).find(|(_, t)| is_it(**t));
         let Some((&place, &t)) = found else {
             return false;
         };
-        let key = self.head_key() - 1;
         self.tasks.remove(&place);
-        self.insert(t, key);
+        self.insert(t, key - 1);
         true
     }
 
@@ -50,5 +50,49 @@ impl Dsq {
 
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+}
+
+/// A lane per CPU.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    lanes: Vec<Dsq>,
+    /// CPUs whose lanes are not empty.
+    pub waiting: CpuSet,
+}
+
+impl Lanes {
+    pub fn new(cpus: usize) -> Self {
+        Self {
+            lanes: vec![Dsq::default(); cpus],
+            waiting: CpuSet::empty(),
+        }
+    }
+
+    pub fn of(&self, cpu: CpuId) -> &Dsq {
+        &self.lanes[cpu as usize]
+    }
+
+    pub fn insert(&mut self, cpu: CpuId, t: TaskId, key: u64) {
+        self.lanes[cpu as usize].insert(t, key);
+        self.waiting.insert(cpu);
+    }
+
+    pub fn pop(&mut self, cpu: CpuId) -> Option<TaskId> {
+        let lane = &mut self.lanes[cpu as usize];
+        let t = lane.pop()?;
+        if lane.is_empty() {
+            self.waiting.remove(cpu);
+        }
+        Some(t)
+    }
+
+    /// A CPU's lane, which is to be put back with the same tasks in it.
+    pub fn take(&mut self, cpu: CpuId) -> Dsq {
+        std::mem::take(&mut self.lanes[cpu as usize])
+    }
+
+    pub fn put_back(&mut self, cpu: CpuId, lane: Dsq) {
+        self.lanes[cpu as usize] = lane;
     }
 }

@@ -4,6 +4,7 @@ use scx_ml::kernel::bpf::intf::{self, fair_load};
 use scx_ml::kernel::native;
 
 use super::Ml;
+use super::queues::{Dsq, Lanes};
 use super::state::{FAIR, FRESH, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::topology::CpuId;
@@ -23,8 +24,12 @@ impl Ml {
     }
 
     /// fair_is_behind().
-    pub(super) fn fair_is_behind(&self, m: &Machine, llc: u32) -> bool {
-        self.rules.relief && self.is_forgotten(m, self.fair[llc as usize].head(), FAIR)
+    pub(super) fn fair_is_behind(&self, m: &Machine, cpu: CpuId, llc: u32) -> bool {
+        let lanes = [&self.fair[llc as usize], self.near.of(cpu)];
+        self.rules.relief
+            && lanes
+                .iter()
+                .any(|lane| self.is_forgotten(m, lane.head(), FAIR))
     }
 
     /// relieve_lanes(): of these CPUs, in this order.
@@ -35,30 +40,31 @@ impl Ml {
     ) -> Option<TaskId> {
         for other in cpus {
             m.look(1);
-            if self.is_forgotten(m, self.fresh[other as usize].head(), FRESH) {
+            if self.is_forgotten(m, self.fresh.of(other).head(), FRESH) {
                 self.counters.reliefs += 1;
                 return self.pop_fresh(other);
+            }
+            if self.is_forgotten(m, self.near.of(other).head(), FAIR) {
+                self.counters.reliefs += 1;
+                return self.pop_near(other);
             }
         }
         None
     }
 
-    /// relieve_last().
-    fn relieve_last(&mut self, m: &Machine, llc: u32) {
-        let mut lane = std::mem::take(&mut self.fair[llc as usize]);
+    /// relieve_last(): whoever is found is put before the heads of both fair lanes that the CPU serves. In one of its own,
+    /// where it may be alone, it would stay behind the other.
+    fn relieve_last(&mut self, m: &Machine, first_key: u64, lane: &mut Dsq) {
         let last_max = intf::POLICY_LAST_MAX as usize;
-        if lane.put_first(last_max, |t| {
-            native::policy_is_stuck(false, self.waits_ns(m, t))
-        }) {
-            self.counters.reliefs += 1;
-        }
-        self.fair[llc as usize] = lane;
+        let is_stuck = |t| native::policy_is_stuck(false, self.waits_ns(m, t));
+        let found = lane.put_before(first_key, last_max, is_stuck);
+        self.counters.reliefs += u64::from(found);
     }
 
     /// should_even().
     fn should_even(&mut self, m: &Machine, here: u32, there: u32) -> bool {
         let waits = |llc: u32| fair_load {
-            nr_waiting: self.fair[llc as usize].len(),
+            nr_waiting: self.fair[llc as usize].len() + self.llcs[llc as usize].nr_near,
             nr_cpus: m.topology.per_llc(),
             // Simulated machines have one.
             node: 0,
@@ -89,11 +95,12 @@ impl Ml {
             self.counters.reliefs += 1;
             return self.pop_fair(victim);
         }
-        if !self.fair[victim as usize].is_empty() && self.should_even(m, llc, victim) {
-            self.counters.evenings += 1;
-            return self.pop_fair(victim);
+        if !self.should_even(m, llc, victim) {
+            return None;
         }
-        None
+        let t = self.take_fair_of(m, cpu, victim)?;
+        self.counters.evenings += 1;
+        Some(t)
     }
 
     /// claim_last_look().
@@ -120,12 +127,26 @@ impl Ml {
             return None;
         }
         self.cpus[cpu as usize].looked_ns = clock_ns(m);
-        if self.claim_last_look(m, llc) {
-            self.relieve_last(m, llc);
+        let first_key = |ml: &Self| {
+            let near_key = ml.near.of(cpu).head_key();
+            near_key.min(ml.fair[llc as usize].head_key())
+        };
+        if !self.fair[llc as usize].is_empty() && self.claim_last_look(m, llc) {
+            let first_key = first_key(self);
+            let mut lane = std::mem::take(&mut self.fair[llc as usize]);
+            self.relieve_last(m, first_key, &mut lane);
+            self.fair[llc as usize] = lane;
+        }
+        if !self.near.of(cpu).is_empty() {
+            let first_key = first_key(self);
+            let mut lane = self.near.take(cpu);
+            self.relieve_last(m, first_key, &mut lane);
+            self.near.put_back(cpu, lane);
         }
         let cpus = m.topology.llc(llc);
+        let wait_in = |lanes: &Lanes| lanes.waiting.first_in(cpus.clone()).is_some();
         // Of two, each is the other's neighbour.
-        if cpus.len() > 2 && self.fresh_waiting.first_in(cpus.clone()).is_some() {
+        if wait_in(&self.near) || (cpus.len() > 2 && wait_in(&self.fresh)) {
             let ring = (cpu + 1..cpus.end).chain(cpus.start..cpu);
             if let Some(t) = self.relieve_lanes(m, ring) {
                 return Some(t);

@@ -23,9 +23,6 @@ pub enum FairOrder {
 /// See the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Rules {
-    /// A timer ends a first quantum as soon as a fresh wake-up waits for the CPU. Off: it waits for a tick or the next
-    /// wake-up.
-    pub timer: bool,
     /// A burst that is surely predicted to end a little after the first quantum is let finish. Off: one first quantum
     /// for all.
     pub own_quantum: bool,
@@ -49,8 +46,6 @@ pub struct Rules {
     /// How far a key may be from the virtual clock follows the clock's measured speed. Off: what it would be if all had
     /// weight 100.
     pub measured_reach: bool,
-    /// Tried here first: a wake-up looks at its own CPU only, for room and for a place to wait. Off: at the next few of its LLC, too.
-    pub own_victim: bool,
     /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
     /// wake-up. Off: in the fair lane.
     pub second_turn: bool,
@@ -59,7 +54,6 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            timer: true,
             own_quantum: true,
             sure_long: true,
             fair_order: FairOrder::Kept,
@@ -70,7 +64,6 @@ impl Default for Rules {
             producers: true,
             relief: true,
             measured_reach: true,
-            own_victim: false,
             second_turn: false,
         }
     }

@@ -4,7 +4,8 @@ use scx_ml::kernel::bpf::intf::{self, serving};
 use scx_ml::kernel::native;
 
 use super::Ml;
-use super::state::{FAIR, NO_KEY, clock_ns};
+use super::queues::Dsq;
+use super::state::{FAIR, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::policy::Pick;
 use crate::topology::CpuId;
@@ -19,9 +20,9 @@ impl Ml {
         self.fair_key(m, t, ctx.vruntime + vused)
     }
 
-    /// yields_to_fair().
-    pub(super) fn yields_to_fair(&self, m: &Machine, t: TaskId, llc: u32) -> bool {
-        let Some((first, first_key)) = self.fair[llc as usize].head() else {
+    /// makes_room_by_clock(), for the first of a fair lane.
+    pub(super) fn makes_room_by_clock(&self, m: &Machine, t: TaskId, lane: &Dsq) -> bool {
+        let Some((first, first_key)) = lane.head() else {
             return false;
         };
         native::policy_yields_at_tick(
@@ -35,9 +36,10 @@ impl Ml {
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
-    fn prev_is_next(&self, m: &Machine, prev: TaskId, llc: u32) -> bool {
-        let shared_key = self.fair[llc as usize].head_key();
-        native::policy_goes_on(self.running_key(m, prev), shared_key, NO_KEY)
+    fn prev_is_next(&self, m: &Machine, prev: TaskId, cpu: CpuId, llc: u32) -> bool {
+        let (shared, near) = (&self.fair[llc as usize], self.near.of(cpu));
+        let key = self.running_key(m, prev);
+        native::policy_goes_on(key, shared.head_key(), near.head_key())
     }
 
     /// keep_running().
@@ -53,14 +55,16 @@ impl Ml {
     pub(super) fn dispatch(&mut self, m: &mut Machine, cpu: CpuId, prev: Option<TaskId>) -> Pick {
         let llc = m.topology.llc_of(cpu);
         let nr_fair = self.fair[llc as usize].len();
-        let nr_fresh = self.fresh[cpu as usize].len();
-        let per_cpu = native::policy_per_cpu(nr_fair, m.topology.per_llc()) + nr_fresh;
-        self.cpus[cpu as usize].nr_waiting = nr_fair + nr_fresh;
+        let nr_near = self.near.of(cpu).len();
+        let nr_here = nr_near + self.fresh.of(cpu).len();
+        let per_cpu = native::policy_per_cpu(nr_fair, m.topology.per_llc()) + nr_here;
+        self.cpus[cpu as usize].nr_waiting = nr_fair + nr_here;
         if let Some(t) = self.relieve_others(m, cpu, llc) {
             return Pick::Run(t);
         }
+        let fair_waits = self.waits_by_clock(cpu, llc);
         let c = &mut self.cpus[cpu as usize];
-        if nr_fair == 0 {
+        if !fair_waits {
             c.fair_turn_ns = clock_ns(m);
             c.fair_behind = false;
         }
@@ -71,12 +75,13 @@ impl Ml {
             clock_ns(m),
         );
         if overdue {
-            self.cpus[cpu as usize].fair_behind = self.fair_is_behind(m, llc);
+            self.cpus[cpu as usize].fair_behind = self.fair_is_behind(m, cpu, llc);
         }
         let known = serving {
-            fair_waits: (nr_fair > 0).into(),
+            fair_waits: fair_waits.into(),
             overdue: overdue.into(),
             prev_runs: prev.is_some().into(),
+            prev_yields: (nr_near > 0 && prev.is_some_and(|t| self.ctx(t).yielded)).into(),
             ..Default::default()
         };
         (0..intf::policy_serve_NR_SERVE)
@@ -101,12 +106,12 @@ impl Ml {
                 self.take_fresh(m, cpu, llc).map(Pick::Run)
             }
             intf::policy_serve_SERVE_PREV_BY_KEY => {
-                let prev = prev.filter(|&prev| self.prev_is_next(m, prev, llc))?;
+                let prev = prev.filter(|&prev| self.prev_is_next(m, prev, cpu, llc))?;
                 self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
                 Some(self.keep_running(m, prev, per_cpu))
             }
             intf::policy_serve_SERVE_FAIR => {
-                let t = self.pop_fair(llc)?;
+                let t = self.take_earlier(cpu, llc)?;
                 let c = &mut self.cpus[cpu as usize];
                 c.fair_turn_ns = clock_ns(m);
                 if overdue {
@@ -119,6 +124,9 @@ impl Ml {
             intf::policy_serve_SERVE_FRESH_OF_LLC => {
                 let cpus = m.topology.cpus();
                 self.take_neighbours_fresh(m, cpu, llc, cpus).map(Pick::Run)
+            }
+            intf::policy_serve_SERVE_NEAR_OF_LLC => {
+                self.take_neighbours_near(m, cpu, llc).map(Pick::Run)
             }
             intf::policy_serve_SERVE_OTHER_LLCS => self.steal_from_llcs(m, cpu, llc).map(Pick::Run),
             _ => None,

@@ -10,11 +10,6 @@ pub const NONE: u32 = intf::policy_lane_LANE_NONE;
 
 pub const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
 
-/// POLICY_NO_KEY and POLICY_NEVER_NS of decide.h.
-pub const NO_KEY: u64 = u64::MAX;
-pub const NEVER_NS: u64 = u64::MAX;
-
-pub const TIMER: u32 = intf::occasion_OCCASION_TIMER;
 pub const TICK: u32 = intf::occasion_OCCASION_TICK;
 
 /// Virtual clocks start here, so that a task behind one has a key above 0.
@@ -81,6 +76,8 @@ pub struct LlcCtx {
     pub weight_waiting_q10: u64,
     pub weight_running_q10: u64,
     pub pace: clock_pace,
+    /// Tasks in the near lanes of its CPUs.
+    pub nr_near: u32,
     pub evened_ns: u64,
     pub looked_last_ns: u64,
 }
@@ -91,6 +88,7 @@ pub struct Counters {
     pub direct_idle: u64,
     pub queued_fresh: u64,
     pub queued_fair: u64,
+    pub queued_near: u64,
     pub kept_running: u64,
     pub preempt_kicks: u64,
     pub quantum_preempts: u64,
@@ -104,4 +102,5 @@ pub struct Counters {
     pub sure_long: u64,
     pub own_quanta: u64,
     pub yields: u64,
+    pub yields_heeded: u64,
 }
