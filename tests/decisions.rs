@@ -11,7 +11,6 @@ const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 const FAIR: u32 = intf::policy_lane_LANE_FAIR;
 const WAKEUP: u32 = intf::occasion_OCCASION_WAKEUP;
 const INTERRUPT: u32 = intf::occasion_OCCASION_INTERRUPT;
-const TIMER: u32 = intf::occasion_OCCASION_TIMER;
 const TICK: u32 = intf::occasion_OCCASION_TICK;
 const MSEC: u64 = 1_000_000;
 const NEVER_NS: u64 = u64::MAX;
@@ -56,61 +55,84 @@ fn the_model_steers_unless_only_the_average_is_sure() {
 }
 
 #[test]
-fn only_what_may_run_on_one_cpu_alone_waits_in_a_lane_of_its_own() {
-    assert_eq!(
-        policy_queue(FRESH, false, false),
-        intf::policy_queue_QUEUE_FRESH
-    );
-    assert_eq!(
-        policy_queue(FRESH, true, false),
-        intf::policy_queue_QUEUE_FRESH
-    );
-    assert_eq!(
-        policy_queue(FAIR, false, false),
-        intf::policy_queue_QUEUE_FAIR
-    );
-    assert_eq!(
-        policy_queue(FAIR, true, false),
-        intf::policy_queue_QUEUE_PINNED
-    );
-    for lane in [FRESH, FAIR] {
-        assert_eq!(
-            policy_queue(lane, false, true),
-            intf::policy_queue_QUEUE_IDLE
-        );
-        assert_eq!(
-            policy_queue(lane, true, true),
-            intf::policy_queue_QUEUE_IDLE_PINNED
-        );
+fn only_what_may_or_should_run_on_one_cpu_alone_waits_in_a_fair_lane_of_its_own() {
+    use intf::{
+        policy_queue_QUEUE_FAIR as OF_LLC, policy_queue_QUEUE_FRESH as FRESH_LANE,
+        policy_queue_QUEUE_IDLE as IDLE, policy_queue_QUEUE_IDLE_PINNED as IDLE_PINNED,
+        policy_queue_QUEUE_NEAR as NEAR,
+    };
+    for (pinned, near) in [(false, false), (false, true), (true, false), (true, true)] {
+        assert_eq!(policy_queue(FRESH, pinned, near, false), FRESH_LANE);
+        let fair = if pinned || near { NEAR } else { OF_LLC };
+        assert_eq!(policy_queue(FAIR, pinned, near, false), fair);
+        // Idle tasks are out of the others' way wherever they wait, so only what must stay does.
+        for lane in [FRESH, FAIR] {
+            let idle = if pinned { IDLE_PINNED } else { IDLE };
+            assert_eq!(policy_queue(lane, pinned, near, true), idle);
+        }
     }
 }
 
 #[test]
-fn an_idle_cpu_is_called_before_anybody_is_disturbed_and_nobody_for_the_fair_lane() {
-    let (fresh, fair) = (
-        intf::policy_queue_QUEUE_FRESH,
-        intf::policy_queue_QUEUE_FAIR,
-    );
-    for queue in [fresh, fair] {
-        for victim in [false, true] {
-            assert_eq!(
-                policy_call(true, victim, queue),
-                intf::policy_call_CALL_IDLE
-            );
+fn what_has_not_used_up_its_first_quantum_or_yields_stays_at_its_cpu() {
+    let quantum_ns = params().first_quantum_ns;
+    assert!(policy_stays_near(quantum_ns, 0, false));
+    assert!(policy_stays_near(quantum_ns, quantum_ns - 1, false));
+    assert!(!policy_stays_near(quantum_ns, quantum_ns, false));
+    assert!(!policy_stays_near(quantum_ns, u64::MAX, false));
+    // What is proven to be long has no first quantum.
+    assert!(!policy_stays_near(0, 0, false));
+    for burst_ns in [0, quantum_ns, u64::MAX] {
+        assert!(policy_stays_near(quantum_ns, burst_ns, true));
+        assert!(policy_stays_near(0, burst_ns, true));
+    }
+}
+
+/// One that yields, as ops.yield counts it: how often since it was put on its CPU, up to a bound.
+struct Yielder {
+    yields: u32,
+    ran_ns: u64,
+}
+
+impl Yielder {
+    fn new() -> Self {
+        Self {
+            yields: 0,
+            ran_ns: 0,
         }
     }
-    assert_eq!(
-        policy_call(false, true, fresh),
-        intf::policy_call_CALL_VICTIM
-    );
-    assert_eq!(
-        policy_call(false, false, fresh),
-        intf::policy_call_CALL_TIMER
-    );
-    assert_eq!(
-        policy_call(false, false, fair),
-        intf::policy_call_CALL_NOBODY
-    );
+
+    /// It works for so long and yields; whether it makes room.
+    fn yields_after(&mut self, work_ns: u64) -> bool {
+        self.ran_ns += work_ns;
+        self.yields = (self.yields + 1).min(intf::POLICY_YIELDS_MAX);
+        policy_heeds_yield(self.yields, self.ran_ns)
+    }
+}
+
+#[test]
+fn a_spinner_hands_over_at_its_fourth_yield_and_no_sooner() {
+    let mut spinner = Yielder::new();
+    for _ in 0..3 {
+        assert!(!spinner.yields_after(1_000));
+    }
+    assert!(spinner.yields_after(1_000));
+}
+
+#[test]
+fn who_yields_rarely_makes_room_at_once() {
+    assert!(!Yielder::new().yields_after(99_999));
+    assert!(Yielder::new().yields_after(100_000));
+    assert!(Yielder::new().yields_after(50 * MSEC));
+}
+
+#[test]
+fn an_idle_cpu_is_called_before_anybody_is_disturbed() {
+    for victim in [false, true] {
+        assert_eq!(policy_call(true, victim), intf::policy_call_CALL_IDLE);
+    }
+    assert_eq!(policy_call(false, true), intf::policy_call_CALL_VICTIM);
+    assert_eq!(policy_call(false, false), intf::policy_call_CALL_NOBODY);
 }
 
 #[test]
@@ -134,15 +156,15 @@ fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
         woke_ns: now_ns - 9 * MSEC,
         ..quiet
     };
-    for occasion in [WAKEUP, INTERRUPT, TIMER, TICK] {
+    for occasion in [WAKEUP, INTERRUPT, TICK] {
         assert_eq!(at(&quiet, occasion), 0);
         assert_eq!(at(&long_ago, occasion), 0);
     }
-    assert_eq!((at(&busy, WAKEUP), at(&busy, TIMER)), (NEVER_NS, NEVER_NS));
+    assert_eq!(at(&busy, WAKEUP), NEVER_NS);
     assert_eq!((at(&busy, INTERRUPT), at(&busy, TICK)), (0, 0));
     // The same one again and again: it is waited for.
     let exchanges = occupant { partner: 1, ..busy };
-    assert_eq!((at(&exchanges, WAKEUP), at(&exchanges, TIMER)), (0, 0));
+    assert_eq!(at(&exchanges, WAKEUP), 0);
     let just_began = occupant {
         run_start_ns: now_ns - 1000,
         burst_before_ns: 3 * MSEC,
@@ -168,7 +190,7 @@ fn what_makes_room_for_another_is_not_told_twice_and_idle_tasks_make_room_at_onc
         leaves: 1,
         ..Default::default()
     };
-    for occasion in [WAKEUP, INTERRUPT, TIMER] {
+    for occasion in [WAKEUP, INTERRUPT] {
         assert_eq!(at(&leaves, occasion), NEVER_NS);
     }
     // The word may have been lost: a tick asks again.
@@ -180,7 +202,7 @@ fn what_makes_room_for_another_is_not_told_twice_and_idle_tasks_make_room_at_onc
         idle: 1,
         ..Default::default()
     };
-    for occasion in [WAKEUP, INTERRUPT, TIMER, TICK] {
+    for occasion in [WAKEUP, INTERRUPT, TICK] {
         assert_eq!(at(&idle, occasion), 0);
     }
 }
@@ -208,18 +230,7 @@ fn a_first_quantum_does_not_protect_from_who_is_much_heavier() {
 }
 
 #[test]
-fn a_wake_up_waits_elsewhere_only_where_that_is_sooner() {
-    assert!(policy_waits_elsewhere(NEVER_NS, 1, 2 * MSEC, 0));
-    assert!(
-        !policy_waits_elsewhere(NEVER_NS, 0, 2 * MSEC, 0),
-        "first here"
-    );
-    assert!(
-        !policy_waits_elsewhere(NEVER_NS, 1, 2 * MSEC, 1),
-        "not there"
-    );
-    assert!(!policy_waits_elsewhere(2 * MSEC, 1, 2 * MSEC, 0));
-    assert!(!policy_waits_elsewhere(NEVER_NS, 1, NEVER_NS, 0));
+fn a_neighbour_comes_first_only_where_it_has_waited_for_a_tick_longer() {
     assert!(policy_neighbour_first(9 * MSEC, MSEC));
     assert!(!policy_neighbour_first(9 * MSEC, 6 * MSEC));
     assert!(!policy_neighbour_first(9 * MSEC, u64::MAX), "it is empty");
@@ -230,8 +241,9 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
     use intf::{
         policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_IDLE as IDLE,
         policy_serve_SERVE_IDLE_OF_OTHER_LLCS as OTHERS_IDLE,
-        policy_serve_SERVE_IDLE_OVERDUE as OVERDUE, policy_serve_SERVE_OTHER_LLCS as OTHERS,
-        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_IDLE as PREV_IDLE,
+        policy_serve_SERVE_IDLE_OVERDUE as OVERDUE, policy_serve_SERVE_NEAR_OF_LLC as NEAR,
+        policy_serve_SERVE_OTHER_LLCS as OTHERS, policy_serve_SERVE_PREV as PREV,
+        policy_serve_SERVE_PREV_IDLE as PREV_IDLE,
         policy_serve_SERVE_PREV_IDLE_BY_KEY as PREV_IDLE_BY_KEY,
     };
     let all = |s: serving| -> Vec<u32> {
@@ -244,7 +256,10 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
         ..Default::default()
     };
     let fresh = intf::policy_serve_SERVE_FRESH;
-    assert_eq!(all(idle_waits), [fresh, OF_LLC, OTHERS, IDLE, OTHERS_IDLE]);
+    assert_eq!(
+        all(idle_waits),
+        [fresh, OF_LLC, NEAR, OTHERS, IDLE, OTHERS_IDLE]
+    );
     let prev_idle = serving {
         prev_runs: 1,
         prev_idle: 1,
@@ -253,7 +268,15 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
     // All that is not idle comes before it, also that of other LLCs.
     assert_eq!(
         all(prev_idle),
-        [fresh, OF_LLC, OTHERS, PREV_IDLE_BY_KEY, IDLE, PREV_IDLE]
+        [
+            fresh,
+            OF_LLC,
+            NEAR,
+            OTHERS,
+            PREV_IDLE_BY_KEY,
+            IDLE,
+            PREV_IDLE
+        ]
     );
     let prev = serving {
         prev_runs: 1,
@@ -306,17 +329,17 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
         policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
         policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL,
         policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_IDLE_OF_OTHER_LLCS as IDLE,
-        policy_serve_SERVE_OTHER_LLCS as OTHERS, policy_serve_SERVE_PREV as PREV,
-        policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
+        policy_serve_SERVE_NEAR_OF_LLC as NEAR, policy_serve_SERVE_OTHER_LLCS as OTHERS,
+        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
     };
     assert_eq!(
         steps(false, false, false),
-        [FRESH_LANES, OF_LLC, OTHERS, IDLE]
+        [FRESH_LANES, OF_LLC, NEAR, OTHERS, IDLE]
     );
     assert_eq!(steps(false, false, true), [FRESH_LANES, PREV]);
     assert_eq!(
         steps(true, false, false),
-        [FRESH_LANES, FAIR_LANES, OF_LLC, OTHERS, IDLE]
+        [FRESH_LANES, FAIR_LANES, OF_LLC, NEAR, OTHERS, IDLE]
     );
     assert_eq!(
         steps(true, false, true),
@@ -328,7 +351,7 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
     );
     assert_eq!(
         steps(true, true, false),
-        [FAIR_LANES, FRESH_AFTER_ALL, OF_LLC, OTHERS, IDLE]
+        [FAIR_LANES, FRESH_AFTER_ALL, OF_LLC, NEAR, OTHERS, IDLE]
     );
 }
 
@@ -403,6 +426,17 @@ proptest! {
     }
 
     #[test]
+    fn a_yield_is_heeded_again_after_any_number_of_them(before in 0u32..2_000, work_ns in 0u64..1 << 20) {
+        let mut yielder = Yielder::new();
+        for _ in 0..before {
+            yielder.yields_after(0);
+        }
+        // However often it has yielded, one of the next four makes room, and each if it has been there for a while.
+        prop_assert!((0..4).any(|_| yielder.yields_after(work_ns)));
+        prop_assert!(yielder.yields_after(100_000));
+    }
+
+    #[test]
     fn room_that_is_promised_is_there_then(
         start in 1u64..1 << 40, before in 0u64..1 << 30, quantum in 0u64..1 << 30, protect in 0u64..1 << 41, ran in 0u64..1 << 32,
     ) {
@@ -434,6 +468,15 @@ proptest! {
         let fresh = [intf::policy_serve_SERVE_FRESH, intf::policy_serve_SERVE_FRESH_AFTER_ALL];
         prop_assert_eq!(steps.iter().filter(|s| fresh.contains(s)).count(), 1);
         prop_assert_eq!(steps.contains(&intf::policy_serve_SERVE_FAIR), fair_waits);
+        // Whoever would go idle comes for what stays near others of its LLC, after all that is served at once, and before it
+        // looks into other LLCs.
+        let place = |step| steps.iter().position(|&s| s == step);
+        let near = place(intf::policy_serve_SERVE_NEAR_OF_LLC);
+        prop_assert_eq!(near.is_some(), !prev_runs);
+        if near.is_some() {
+            prop_assert_eq!(near, place(intf::policy_serve_SERVE_FRESH_OF_LLC).map(|at| at + 1));
+            prop_assert_eq!(near.map(|at| at + 1), place(intf::policy_serve_SERVE_OTHER_LLCS));
+        }
         // What ran goes on before the CPU steals, and a CPU that would go idle has asked all others.
         let last = if prev_runs { intf::policy_serve_SERVE_PREV } else { intf::policy_serve_SERVE_IDLE_OF_OTHER_LLCS };
         prop_assert_eq!(steps.last(), Some(&last));

@@ -1,6 +1,7 @@
 //! Lanes and keys, first quanta and slices.
 
 use proptest::prelude::*;
+use scx_ml::kernel::bpf::intf::policy_params;
 use scx_ml::kernel::native::*;
 
 use crate::{FAIR, FRESH, ONE_Q16, log2_q16_of, params};
@@ -55,9 +56,24 @@ fn a_fresh_wake_up_within_its_share_goes_first() {
 fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
     let pp = params();
     let octave = 1 << 16;
-    assert!(policy_sure_long(&pp, log2_q16_of(40e6), 2 * octave, 0));
-    assert!(!policy_sure_long(&pp, log2_q16_of(40e6), 5 * octave, 0));
-    assert!(!policy_sure_long(&pp, log2_q16_of(1e6), 0, 0));
+    let sure_long =
+        |pp, pred_ns, octaves| policy_sure_long(pp, log2_q16_of(pred_ns), octaves * octave, 0);
+    // Four of them are 16 ms.
+    assert_eq!(pp.first_quantum_ns, 4_000_000);
+    assert!(sure_long(&pp, 40e6, 1) && !sure_long(&pp, 40e6, 2));
+    assert!(sure_long(&pp, 16.1e6, 0) && !sure_long(&pp, 15.9e6, 0));
+    assert!(!sure_long(&pp, 1e6, 0));
+    // With a shorter one, which the load may ask for, it is told of more; but never below 8 ms.
+    let short = policy_params {
+        first_quantum_ns: 2_000_000,
+        ..pp
+    };
+    assert!(sure_long(&short, 40e6, 2) && !sure_long(&short, 40e6, 5));
+    let shorter = policy_params {
+        first_quantum_ns: 500_000,
+        ..pp
+    };
+    assert!(sure_long(&shorter, 8.1e6, 0) && !sure_long(&shorter, 7.9e6, 0));
 }
 
 #[test]
@@ -66,22 +82,18 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
     let own =
         |pred_ns: f64, margin| policy_quantum_ns(&pp, true, log2_q16_of(pred_ns), margin, false);
     assert_eq!(
-        policy_quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
+        policy_quantum_ns(&pp, false, log2_q16_of(6e6), 0, false),
         pp.first_quantum_ns
     );
     assert_eq!(policy_quantum_ns(&pp, true, 0, 0, true), 0, "surely long");
-    let three_ms = own(3e6, 0) as f64;
-    assert!((three_ms / 3.375e6 - 1.0).abs() < 0.01, "{three_ms}");
+    let six_ms = own(6e6, 0) as f64;
+    assert!((six_ms / 6.75e6 - 1.0).abs() < 0.01, "{six_ms}");
+    assert_eq!(own(3e6, 0), pp.first_quantum_ns, "an eighth more is in it");
     assert_eq!(own(0.1e6, 0), pp.first_quantum_ns, "never less");
     assert_eq!(
         own(20e6, 0),
         pp.first_quantum_ns,
         "too long to hold up others"
-    );
-    assert_eq!(
-        policy_quantum_ns(&pp, false, log2_q16_of(3e6), 0, false),
-        pp.first_quantum_ns,
-        "not sure"
     );
     assert!(
         policy_is_sure(1 << 16, 128)

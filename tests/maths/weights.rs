@@ -44,10 +44,11 @@ fn a_light_task_has_a_first_quantum_beside_heavy_ones_only_where_it_has_earned_i
     // Among its like, and where nobody has run: as anybody.
     assert!(earned(0, NICE_19_Q16, NICE_19_Q16) && earned(0, NICE_19_Q16, 0));
     assert!(earned(lag_ns, ONE_Q16, ONE_Q16));
-    // A first quantum is 137 ms to it.
+    // A first quantum of 4 ms is 273 ms to it.
+    assert_eq!(q, 4_000_000);
     assert!(!earned(0, NICE_19_Q16, ONE_Q16));
-    assert!(!earned(-100_000_000, NICE_19_Q16, ONE_Q16));
-    assert!(earned(-120_000_000, NICE_19_Q16, ONE_Q16));
+    assert!(!earned(-250_000_000, NICE_19_Q16, ONE_Q16));
+    assert!(earned(-255_000_000, NICE_19_Q16, ONE_Q16));
 }
 
 #[test]
