@@ -412,12 +412,13 @@ proptest! {
         let pp = params();
         let left = if few { left % (2 * pp.slice_max_ns) } else { left };
         let left = if steering == intf::steering_STEERING_NONE { 0 } else { left };
-        let (source, slice) = (policy_slice_source(&pp, steering, left), policy_slice_ns(&pp, left, lane, nr));
+        let (source, slice) = (policy_slice_source(&pp, steering, left, lane), policy_slice_ns(&pp, left, lane, nr));
+        let shortest = if lane == FRESH { pp.first_quantum_ns } else { pp.slice_min_ns };
         prop_assert!((pp.slice_min_ns..=pp.slice_max_ns).contains(&slice));
         match source {
             intf::slice_source_SLICE_BASE => prop_assert_eq!(steering, intf::steering_STEERING_NONE),
             intf::slice_source_SLICE_OUTLIVED => prop_assert_eq!(left, 0),
-            intf::slice_source_SLICE_RAISED => prop_assert!(left < slice && slice == pp.slice_min_ns),
+            intf::slice_source_SLICE_RAISED => prop_assert!(left < slice && slice == shortest),
             intf::slice_source_SLICE_CUT => prop_assert!(left > slice && slice == pp.slice_max_ns),
             intf::slice_source_SLICE_PREDICTED => prop_assert!(slice == left && steering == intf::steering_STEERING_MODEL),
             intf::slice_source_SLICE_AVERAGE => prop_assert!(slice == left && steering == intf::steering_STEERING_AVERAGE),

@@ -52,13 +52,14 @@ static inline enum steering policy_steering(const struct forecast *model, const 
  */
 
 /* Where a slice comes from, with so much left of the high quantile of the burst that steers; 0: nothing, or nothing steers. */
-static inline enum slice_source policy_slice_source(const struct policy_params *pp, enum steering steering, u64 left_ns)
+static inline enum slice_source policy_slice_source(const struct policy_params *pp, enum steering steering, u64 left_ns,
+						    enum policy_lane lane)
 {
 	if (!steering)
 		return SLICE_BASE;
 	if (!left_ns)
 		return SLICE_OUTLIVED;
-	if (left_ns < pp->slice_min_ns)
+	if (left_ns < policy_shortest_slice_ns(pp, lane))
 		return SLICE_RAISED;
 	if (left_ns > pp->slice_max_ns)
 		return SLICE_CUT;
@@ -68,7 +69,11 @@ static inline enum slice_source policy_slice_source(const struct policy_params *
 /* The slice itself, never 0. nr_waiting: tasks that wait for the same CPU. */
 static inline u64 policy_slice_ns(const struct policy_params *pp, u64 left_ns, enum policy_lane lane, u32 nr_waiting)
 {
-	return left_ns ? policy_clamp_slice(pp, left_ns) : policy_base_slice_ns(pp, lane, nr_waiting);
+	u64 shortest_ns = policy_shortest_slice_ns(pp, lane);
+
+	if (!left_ns)
+		return policy_base_slice_ns(pp, lane, nr_waiting);
+	return left_ns < shortest_ns ? shortest_ns : policy_clamp_slice(pp, left_ns);
 }
 
 /*

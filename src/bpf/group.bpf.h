@@ -309,6 +309,12 @@ static void group_note_limit(struct group_ctx *leaf, u64 below, u64 id)
 		WRITE_ONCE(leaf->limit_id, id);
 }
 
+/* policy_share_below(), packed. A function of its own to the verifier, which would follow its branches at each level of a walk. */
+__noinline u64 share_below(u64 packed, u32 weight, u64 sum)
+{
+	return packed_share(policy_share_below(unpacked_share(packed), weight, sum));
+}
+
 /*
  * Look at a group and at all above it: what a unit of weight is worth inside, whether anything there is idle, and which of
  * them have limits. Any context but NMI.
@@ -316,9 +322,8 @@ static void group_note_limit(struct group_ctx *leaf, u64 below, u64 id)
 __noinline int group_look(u64 id, u64 now_ns)
 {
 	struct group_ctx *leaf = group_ctx_of(id), *g = leaf;
-	struct share share = policy_share_one();
+	u64 share = packed_share(policy_share_one()), limit = 0;
 	struct task_group *tg;
-	u64 limit = 0;
 	u32 idle = 0;
 	int level;
 
@@ -336,10 +341,9 @@ __noinline int group_look(u64 id, u64 now_ns)
 			group_follow(id);
 		sum = READ_ONCE(g->active_sum);
 		if (sum)
-			share = policy_share_below(share, group_weight(g), sum);
+			share = share_below(share, group_weight(g), sum);
 		/* All ways through that come to the same here, or the verifier would follow each of them to the end. */
-		share.mantissa |= not_known;
-		share.exponent += (s32)not_known;
+		share |= not_known;
 		/* Among its peers it is light in any case; of all, only if it is so at the top. */
 		idle = g->idle & GROUP_IDLE_ITSELF;
 		if (READ_ONCE(g->quota_ns)) {
@@ -351,7 +355,7 @@ __noinline int group_look(u64 id, u64 now_ns)
 		tg = tg ? BPF_CORE_READ(tg, parent) : NULL;
 	}
 	group_note_limit(leaf, limit, 0);
-	leaf->share = packed_share(share);
+	leaf->share = share;
 	leaf->looked_ns = now_ns;
 	WRITE_ONCE(leaf->idle, (leaf->idle & GROUP_IDLE_ITSELF) | (idle ? GROUP_IDLE : 0));
 	return 0;
@@ -362,39 +366,62 @@ static inline u32 task_weight(const struct task_struct *p)
 	return policy_nice_weight(p->static_prio, p->policy == SCHED_IDLE);
 }
 
-/* See that what is kept of p's group is no older than a few milliseconds. */
-static void group_refresh(struct task_struct *p, struct task_ctx *tctx, struct group_ctx *g, u64 now_ns)
+/*
+ * Recompute the effective weight of a task with this weight of its own and this se.sum_exec_runtime; what is kept of its group is
+ * no older than a few milliseconds then. A function of its own to the verifier, for six operations call it. Return whether
+ * the kernel's task_group is to be noted: group_know().
+ */
+__noinline int weigh(struct task_ctx *tctx, u32 weight, u64 exec_ns, u64 now_ns)
 {
-	if (g->share && now_ns - g->looked_ns < GROUP_LOOK_NS)
-		return;
-	if (!g->tg && p->sched_task_group->css.cgroup->kn->id == tctx->cgroup_id)
-		g->tg = (u64)p->sched_task_group;
-	group_look(tctx->cgroup_id, now_ns);
-}
+	u32 weight_q20 = weight << 10;
+	u8 idle = weight == POLICY_WEIGHT_IDLE, limited = 0;
+	bool unknown = false;
+	struct group_ctx *g;
 
-/* Recompute p's weight: at a wake-up, a change of nice or cgroup, and inside a cgroup at each enqueue and tick. */
-static void update_weight(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
-{
-	u32 weight = task_weight(p), weight_q20 = weight << 10;
-	struct group_ctx *g = group_ctx_of(tctx->cgroup_id);
-	u8 idle = p->policy == SCHED_IDLE, limited = 0;
-
+	if (!tctx)
+		return false;
+	g = group_ctx_of(tctx->cgroup_id);
 	if (g) {
-		group_refresh(p, tctx, g, now_ns);
+		if (!g->share || now_ns - g->looked_ns >= GROUP_LOOK_NS)
+			group_look(tctx->cgroup_id, now_ns);
+		unknown = !g->tg;
 		weight_q20 = policy_share_weight_q20(unpacked_share(g->share), weight);
 		idle |= (g->idle & GROUP_IDLE) != 0;
 		limited = READ_ONCE(g->limit_id) != 0;
 	}
 	/* What it used before is not the limit's. */
 	if (limited && !tctx->limited)
-		tctx->charged_exec_ns = p->se.sum_exec_runtime;
+		tctx->charged_exec_ns = exec_ns;
 	tctx->limited = limited;
 	tctx->idle = idle;
 	/* Mostly it is what it was: that spares the division. */
 	if (weight_q20 == tctx->weight_q20)
-		return;
+		return unknown;
 	tctx->weight_q20 = weight_q20;
 	tctx->inv_weight_q16 = policy_inv_weight_q16(weight_q20);
+	return unknown;
+}
+
+/* Note the kernel's task_group of p's cgroup, and look at it. */
+static bool group_know(struct task_struct *p, u64 cgroup_id)
+{
+	struct group_ctx *g = group_ctx_of(cgroup_id);
+
+	/* p may be moving. */
+	if (!g || p->sched_task_group->css.cgroup->kn->id != cgroup_id)
+		return false;
+	g->tg = (u64)p->sched_task_group;
+	WRITE_ONCE(g->looked_ns, 0);
+	return true;
+}
+
+/* Recompute p's weight: at a wake-up, a change of nice or cgroup, and inside a cgroup at each enqueue and tick. */
+static void update_weight(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
+{
+	u32 weight = task_weight(p);
+
+	if (weigh(tctx, weight, p->se.sum_exec_runtime, now_ns) && group_know(p, tctx->cgroup_id))
+		weigh(tctx, weight, p->se.sum_exec_runtime, now_ns);
 }
 
 /* p becomes runnable. */

@@ -261,12 +261,13 @@ static inline u64 policy_fresh_since_ns(u64 wake_ns, u64 now_ns, bool behind)
 }
 
 /*
- * What a task that has yielded so often, and goes on because its deadline is still the earliest, forfeits: a quarter of a
- * request each time. So who waits by yielding makes room after some of them, whatever it had saved.
+ * What a task that has yielded so often, and goes on because its deadline is still the earliest, forfeits: a sixteenth of a
+ * request each time, and so a quarter for each that is heeded, see policy_heeds_yield(). So who waits by yielding makes room after
+ * some of them, whatever it had saved.
  */
 static inline u64 policy_yields_ns(u64 first_quantum_ns, u32 yields)
 {
-	return yields * (first_quantum_ns >> 2);
+	return yields * (first_quantum_ns >> 4);
 }
 
 /*
@@ -388,6 +389,15 @@ static inline u64 policy_clamp_slice(const struct policy_params *pp, u64 slice_n
 	if (slice_ns > pp->slice_max_ns)
 		return pp->slice_max_ns;
 	return slice_ns;
+}
+
+/*
+ * The shortest slice in a lane. In the fresh lane it is the first quantum: where less was predicted, and wrongly, the burst
+ * would be cut inside of what protects it from everybody else.
+ */
+static inline u64 policy_shortest_slice_ns(const struct policy_params *pp, enum policy_lane lane)
+{
+	return lane == LANE_FRESH ? policy_clamp_slice(pp, pp->first_quantum_ns) : pp->slice_min_ns;
 }
 
 /* Slice without a prediction: the longest one shared among those that wait for the same CPU. Never 0. */

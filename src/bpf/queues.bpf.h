@@ -91,15 +91,15 @@ static u64 head_key(u64 dsq)
 }
 
 /*
- * Move the task with the earliest deadline of two lanes, an LLC's and that of what may run on this CPU only, to the CPU's local
- * DSQ. From ops.dispatch of that CPU only. Return true if there was one.
+ * Move the task with the earliest deadline of two lanes, an LLC's and this CPU's own, to the CPU's local DSQ. From ops.dispatch of that CPU only. Return true if there was one.
  */
-__noinline int take_earlier(u64 shared, u64 pinned, u32 near_wait)
+__noinline int take_earlier(u64 shared, u64 own, u32 own_waits)
 {
-	if (near_wait) {
-		if (policy_shared_first(head_key(shared), head_key(pinned)) && scx_bpf_dsq_move_to_local(shared, 0))
+	if (own_waits) {
+		/* The key of an empty lane is no late one, as keys wrap: what is not there is not moved. */
+		if (policy_shared_first(head_key(shared), head_key(own)) && scx_bpf_dsq_move_to_local(shared, 0))
 			return true;
-		if (scx_bpf_dsq_move_to_local(pinned, 0))
+		if (scx_bpf_dsq_move_to_local(own, 0))
 			return true;
 	}
 	return scx_bpf_dsq_move_to_local(shared, 0);
@@ -404,7 +404,7 @@ __noinline u64 slice_for(struct task_ctx *tctx, u64 used_ns, u32 lane, u32 nr_wa
 		return pp.slice_min_ns;
 	if (tctx->steering)
 		left_ns = unscaled_ns(cpu, policy_quantile_left_ns(tctx->steer_q16, tctx->steer_margin_q16, used_ns));
-	tctx->slice_source = policy_slice_source(&pp, tctx->steering, left_ns);
+	tctx->slice_source = policy_slice_source(&pp, tctx->steering, left_ns, lane);
 	tctx->granted_ns = policy_slice_ns(&pp, left_ns, lane, nr_waiting);
 	tctx->steered = left_ns && tctx->steering == STEERING_MODEL;
 	if (!tctx->slice_ns)

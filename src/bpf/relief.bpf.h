@@ -2,13 +2,13 @@
 /*
  * Relief: for tasks that wait where nobody comes to take them, and for LLCs where more wait than elsewhere.
  *
- * Problem: a CPU serves its own fresh lane and its neighbour's, its near lane, and the fair lane of its LLC. Where a higher class has the
- * CPU and its neighbour, or all of an LLC, others would look there only when they run dry, which on a busy machine they
- * never do: the tasks starve, and the kernel ejects the scheduler. And as long as nobody runs dry, LLCs would keep the tasks
- * that they happen to have, and with them shares that differ by any factor.
+ * Problem: a CPU serves its own fresh lane and its neighbour's, its near lane, and the fair lane of its LLC. Where a higher
+ * class has the CPU and its neighbour, or all of an LLC, others would look there only when they run dry, which on a busy machine
+ * they never do: the tasks starve, and the kernel ejects the scheduler. And as long as nobody runs dry, LLCs would keep the
+ * tasks that they happen to have, and with them shares that differ by any factor.
  * How: each CPU looks after others once in an interval, and takes at most one task. In its own LLC, one from a fresh lane
- * whose first has waited for long, or from a near lane whose first has waited for very long. In one other LLC, the next one each time, the same; the first of its fair lane, if
- * that has waited for very long; or one more of it, if it has more that wait per CPU.
+ * whose first has waited for long, or from a near lane whose first has waited for very long. In one other LLC, the next one each
+ * time, the same; the first of its fair lane, if that has waited for very long; or one more of it, if it has more that wait per CPU.
  * A place in a fair lane is a virtual time, and if the load grows heavier afterwards, the clock may take minutes to get there. So
  * some CPU of each LLC also looks at the last hundred of its fair lane in an interval, and each CPU at those of its own, and
  * puts one that has waited for very long first.
@@ -120,13 +120,18 @@ static bool relieve_other_llc(struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 ll
 	return false;
 }
 
-/* Put one of the last of a fair or idle lane first, if it has waited for longer than anybody should. From ops.dispatch only. */
-__noinline int relieve_last(u64 dsq, u32 idle, u64 now_ns)
+/*
+ * Put one of the last of a fair or idle lane first, if it has waited for longer than anybody should: of that and of the other
+ * one, an LLC's or a CPU's, which are compared by their heads. From ops.dispatch only.
+ */
+__noinline int relieve_last(u64 dsq, u64 other_dsq, u32 idle, u64 now_ns)
 {
-	u64 first_key = head_key(dsq);
+	u64 first_key = head_key(dsq), other_key = head_key(other_dsq);
 	struct bpf_iter_scx_dsq last;
 	u32 i;
 
+	if (other_key != POLICY_NO_KEY && policy_shared_first(other_key, first_key))
+		first_key = other_key;
 	/* Not bpf_for_each() with a counter: that the verifier would follow round by round. */
 	bpf_iter_scx_dsq_new(&last, dsq, SCX_DSQ_ITER_REV);
 	bpf_for (i, 0, POLICY_LAST_MAX) {
@@ -161,15 +166,15 @@ static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, 
 		return false;
 	cctx->looked_ns = now_ns;
 	if ((READ_ONCE(lctx->nr_fair) || READ_ONCE(lctx->nr_idle)) && claim_last_look(lctx, now_ns)) {
-		relieve_last(fair_dsq(llc), false, now_ns);
-		relieve_last(idle_dsq(llc), true, now_ns);
+		relieve_last(fair_dsq(llc), near_dsq(cpu), false, now_ns);
+		relieve_last(idle_dsq(llc), idle_pinned_dsq(cpu), true, now_ns);
 		if (READ_ONCE(lctx->nr_idle))
 			sweep_soon(SWEEP_IDLE);
 	}
 	if (near_wait)
-		relieve_last(near_dsq(cpu), false, now_ns);
+		relieve_last(near_dsq(cpu), fair_dsq(llc), false, now_ns);
 	if (READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_IDLE_PINNED)) {
-		relieve_last(idle_pinned_dsq(cpu), true, now_ns);
+		relieve_last(idle_pinned_dsq(cpu), idle_dsq(llc), true, now_ns);
 		sweep_soon(SWEEP_IDLE);
 	}
 	/* Of two, each serves the other's fresh lane as its neighbour. */

@@ -105,9 +105,9 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 }
 
 /*
- * How many wait in one of cpu's lanes, if somebody is there who may run nowhere else. They are queued and looked at under the same rq lock, but for what a
- * timer moves there, which sets the hint after that: cleared before the look, it cannot miss anybody. From ops.dispatch of cpu
- * only.
+ * How many wait in one of cpu's lanes, if somebody is there who may run nowhere else. Such are queued and looked at under the same
+ * rq lock, but for what a timer moves there, which sets the hint after that: cleared before the look, it cannot miss anybody.
+ * From ops.dispatch of cpu only.
  */
 static u32 nr_pinned(struct cpu_ctx *cctx, s32 cpu, enum policy_queue queue)
 {

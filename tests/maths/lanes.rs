@@ -134,7 +134,7 @@ fn a_yield_forfeits_a_request_and_what_the_task_is_behind() {
         (1 << 40) + q
     );
     // A quarter of it for each that finds it the earliest all the same.
-    assert_eq!(policy_yields_ns(q, 4), q);
+    assert_eq!(policy_yields_ns(q, 16), q);
     assert_eq!(policy_yields_ns(q, 0), 0);
     assert_eq!(policy_fresh_since_ns(7, 9, false), 7);
     assert_eq!(policy_fresh_since_ns(7, 9, true), 9);

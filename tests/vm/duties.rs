@@ -99,7 +99,7 @@ const DUTIES: &[Duty] = &[
     Duty {
         name: "events a second of threads that yield under locks",
         load: events_under_locks,
-        holds: Holds::AtLeast(0.1),
+        holds: Holds::AtLeast(0.5),
     },
     Duty {
         name: "signals each way a second",

@@ -172,6 +172,34 @@ pub fn stress_ng_at_the_limit(args: &str) {
     );
 }
 
+/// Run stress-ng to its end, whatever it finds missing on this kernel or machine.
+pub fn stress_ng_if_it_can(args: &str) {
+    // stress-ng(1), EXIT STATUS: nothing that was asked for can be had here.
+    const NO_RESOURCE: i32 = 3;
+    const NOT_IMPLEMENTED: i32 = 4;
+    let output = stress_ng_output(args);
+    assert!(
+        matches!(
+            output.status.code(),
+            Some(0 | NO_RESOURCE | NOT_IMPLEMENTED)
+        ),
+        "{}",
+        said(args, &output)
+    );
+}
+
+/// The stressors that stress-ng counts to this class.
+pub fn stressors(class: &str) -> Vec<String> {
+    let output = stress_ng_output(&format!("--class {class}?"));
+    // "class 'scheduler' stressors: affinity clone ..."
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let (_, names) = said
+        .split_once("stressors:")
+        .unwrap_or_else(|| panic!("stress-ng lists the class {class}: {said}"));
+    names.split_whitespace().map(str::to_string).collect()
+}
+
 fn stress_ng_output(args: &str) -> Output {
     Command::new("stress-ng")
         .args(args.split_whitespace())

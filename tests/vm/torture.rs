@@ -191,6 +191,42 @@ fn memory_pressure() {
 
 /// Its process stands still: the kernel part schedules on, loses samples and says how many, and when the process goes on,
 /// so does learning, by the model that there was.
+/// All that stress-ng knows to do to a scheduler, one after the other, and it stays: in the long form every stressor of that class
+/// for a few seconds under each mode, in the short one some that nothing else here resembles.
+#[test]
+fn stressors_of_schedulers_eject_nobody() {
+    let (modes, names): (&[&str], Vec<String>) = match std::env::var(MINUTES_VARIABLE) {
+        Ok(_) => (
+            &["base", "shadow", "frozen", "learn"],
+            load::stressors("scheduler"),
+        ),
+        Err(_) => (
+            &["learn"],
+            ["affinity", "schedpolicy", "resched", "yield"]
+                .map(str::to_string)
+                .to_vec(),
+        ),
+    };
+    assert!(names.len() >= 4, "{names:?}");
+    let seconds = span(Duration::from_secs(1), 0.001).min(Duration::from_secs(4));
+    for mode in modes {
+        let running = Running::start(&["--mode", mode]);
+        for name in &names {
+            load::stress_ng_if_it_can(&format!(
+                "--{name} 4 --timeout {}s",
+                seconds.as_secs().max(1)
+            ));
+            assert_eq!(
+                state(),
+                "enabled",
+                "{name} in mode {mode}:\n{}",
+                running.log()
+            );
+        }
+        running.stop();
+    }
+}
+
 #[test]
 fn a_stopped_process_delays_nobody_and_goes_on_later() {
     let args = [

@@ -84,6 +84,9 @@ impl Observed {
         match source {
             SLICE_PREDICTED => format!("what was left of {quantile}"),
             SLICE_AVERAGE => format!("no model to trust: what was left of {quantile}"),
+            SLICE_RAISED if u32::from(self.ctx.lane) == LANE_FRESH => {
+                format!("{quantile}, left less: raised to the first quantum")
+            }
             SLICE_RAISED => format!("{quantile}, left less: raised to the shortest slice, {min}"),
             SLICE_CUT => format!("{quantile}, left more: cut to the longest slice, {max}"),
             SLICE_OUTLIVED => format!(

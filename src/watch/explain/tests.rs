@@ -6,7 +6,7 @@ use super::reason::Observed;
 use super::render::Style;
 use super::threads::Identity;
 use super::*;
-use crate::kernel::bpf::intf::{self, model, outcome, task_ctx, watch};
+use crate::kernel::bpf::intf::{self, model, outcome, policy_params, task_ctx, watch};
 use crate::kernel::features;
 use crate::kernel::mode::Mode;
 use crate::kernel::native;
@@ -95,7 +95,10 @@ fn observed() -> Observed {
     };
     Observed {
         mode: Mode::Learn,
-        params: native::policy_defaults(),
+        params: policy_params {
+            first_quantum_ns: 2 * MS,
+            ..native::policy_defaults()
+        },
         task: Identity {
             pid: 12,
             tgid: 10,
