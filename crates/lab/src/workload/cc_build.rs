@@ -57,7 +57,7 @@ fn time_def() -> MetricDef {
 }
 
 /// One C file of loops and branches, enough for an optimiser to chew on.
-fn source(functions: usize, seed: u64) -> String {
+pub(super) fn source(functions: usize, seed: u64) -> String {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut text = String::new();
     for f in 0..functions {

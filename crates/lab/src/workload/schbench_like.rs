@@ -4,7 +4,9 @@ use super::kind::{Context, Kind, Phase, Workload, bad, join, spawn};
 use super::recorder::Recorder;
 use crate::calibration::burn;
 use crate::error::Result;
-use crate::metric::{Better, MetricDef, Outcome, SavedHistogram, percentile_defs, percentiles_us};
+use crate::metric::{
+    MetricDef, Outcome, SavedHistogram, percentile_defs, percentiles_us, throughput_def,
+};
 use crate::{strict, sys};
 use crossbeam::queue::SegQueue;
 use serde::{Deserialize, Serialize};
@@ -69,15 +71,11 @@ struct Messenger {
 /// No sleep lasts longer, so that a lost wake-up at the end cannot hang a run.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-fn rps_def() -> MetricDef {
-    MetricDef::headline("requests_per_s", "1/s", Better::Higher)
-}
-
 impl Workload for SchbenchLike {
     fn metrics(&self) -> Vec<MetricDef> {
         let mut defs = percentile_defs("wakeup", Some("p99"));
         defs.extend(percentile_defs("request", None));
-        defs.push(rps_def());
+        defs.push(throughput_def());
         defs
     }
 
@@ -151,7 +149,7 @@ impl Workload for SchbenchLike {
         let (wake, request) = (Recorder::join(wake), Recorder::join(request));
         let mut metrics = percentiles_us("wakeup", &wake, Some("p99"));
         metrics.extend(percentiles_us("request", &request, None));
-        metrics.push(rps_def().measured(done as f64 / elapsed));
+        metrics.push(throughput_def().measured(done as f64 / elapsed));
         Ok(Outcome {
             metrics,
             histograms: vec![
