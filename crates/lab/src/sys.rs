@@ -5,7 +5,7 @@
 
 use crate::error::{LabError, Result};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{CpuSet, futex};
 use rustix::time::{ClockId, Timespec};
 use std::num::NonZeroU64;
@@ -92,6 +92,11 @@ pub fn allowed_cpus() -> Vec<usize> {
         .collect()
 }
 
+/// The CPU the calling thread is on, or was a moment ago.
+pub fn current_cpu() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
 /// Restrict the calling thread to `cpus`.
 ///
 /// # Errors
@@ -144,6 +149,15 @@ pub fn signal_group(pgid: u32, signal: Signal) {
         // Fails if all of it has ended already.
         let _ = rustix::process::kill_process_group(pgid, signal);
     }
+}
+
+/// Whether a child of this process has ended. It is not reaped by that.
+pub fn has_ended(child: u32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    process(child).is_none_or(|pid| {
+        // An error means that there is no such child.
+        !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
+    })
 }
 
 fn process(id: u32) -> Option<Pid> {
