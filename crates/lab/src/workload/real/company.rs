@@ -3,6 +3,7 @@
 use super::tool::{Tool, tie};
 use crate::error::{LabError, Result};
 use crate::workload::cc_build;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -97,7 +98,7 @@ impl Company {
     }
 
     fn join(&mut self, command: &mut Command) -> Result<()> {
-        let child = tie(command)
+        let child = tie(command, Signal::KILL)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn company_that_left_is_noticed() {
         let mut company = Company::start(Beside::Hogs, 1, "w").expect("starts");
-        crate::sys::signal(company.pids()[0], rustix::process::Signal::TERM);
+        crate::sys::signal(company.pids()[0], Signal::TERM);
         while company.verify().is_ok() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

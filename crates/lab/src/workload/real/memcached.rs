@@ -69,7 +69,7 @@ struct Memcached(Params);
 
 impl Memcached {
     fn serve(&self, dir: &Path, port: u16, cpus: usize) -> Result<Server> {
-        let mut command = MEMCACHED.command(KIND.name)?;
+        let mut command = MEMCACHED.server(KIND.name)?;
         let threads = given_or(self.0.threads, cpus).to_string();
         command
             .args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0"])

@@ -24,6 +24,7 @@ mod tool;
 
 pub(super) use company::{Beside, Company};
 use roles::Roles;
+pub(super) use tool::{Tool, run};
 
 /// The number that was given, or where none was (0) the default, which depends on the machine.
 fn given_or(given: usize, default: usize) -> usize {

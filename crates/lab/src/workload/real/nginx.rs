@@ -31,7 +31,7 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const NGINX: Tool = Tool::new("nginx", "nginx-light");
+const NGINX: Tool = Tool::new("nginx", "nginx");
 const WRK: Tool = Tool::new("wrk", "wrk");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl Nginx {
         let config = server::write(dir, "nginx.conf", text)?;
         server::create_folder(&dir.join("files"))?;
         server::write(&dir.join("files"), "file", vec![b'x'; self.0.bytes])?;
-        let mut command = NGINX.command(KIND.name)?;
+        let mut command = NGINX.server(KIND.name)?;
         command.arg("-p").arg(dir).arg("-c").arg(config);
         Server::start(command, KIND.name, dir, Signal::TERM, || {
             server::answers(port)

@@ -35,7 +35,7 @@ pub const KIND: Kind = Kind {
     },
 };
 
-const PGBENCH: Tool = Tool::new("pgbench", "postgresql-contrib");
+const PGBENCH: Tool = Tool::new("pgbench", "postgresql");
 /// Where Debian keeps the servers of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
@@ -165,7 +165,7 @@ impl Database {
             owner,
         };
         let mut initdb = database.command("initdb");
-        tool::tie(&mut initdb).args(["-A", "trust", "-U", USER, "--no-sync"]);
+        tool::tie(&mut initdb, Signal::KILL).args(["-A", "trust", "-U", USER, "--no-sync"]);
         initdb.args(["-E", "UTF8", "--locale=C", "-D"]);
         tool::run(initdb.arg(database.data()), KIND.name)?;
         Ok(database)
@@ -194,7 +194,7 @@ impl Database {
         }
         let ready = || {
             let mut asked = self.command("pg_isready");
-            tool::tie(&mut asked)
+            tool::tie(&mut asked, Signal::KILL)
                 .arg("-q")
                 .arg("-h")
                 .arg(self.dir.path());

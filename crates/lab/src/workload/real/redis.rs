@@ -103,7 +103,7 @@ fn parse(text: &str) -> Option<Served> {
 
 impl Redis {
     fn serve(&self, dir: &Path, port: u16) -> Result<Server> {
-        let mut command = SERVER.command(KIND.name)?;
+        let mut command = SERVER.server(KIND.name)?;
         command
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])

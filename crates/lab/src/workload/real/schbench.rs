@@ -6,6 +6,7 @@ use crate::error::{LabError, Result};
 use crate::metric::{MetricDef, Outcome, percentile_defs, throughput_def};
 use crate::workload::kind::{Context, Kind, Workload, bad};
 use crate::{strict, sys};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::process::Command;
 
@@ -115,7 +116,7 @@ impl Schbench {
         let p = &self.params;
         let workers = given_or(p.workers, (4 * cpus).div_ceil(p.messengers));
         let mut command = Command::new("schbench");
-        tool::tie(&mut command);
+        tool::tie(&mut command, Signal::KILL);
         for (option, value) in [
             ("-m", p.messengers),
             ("-t", workers),

@@ -38,7 +38,11 @@ impl Server {
         let out = File::create(&log).map_err(|e| LabError::file(&log, e))?;
         let err = out.try_clone().map_err(|e| LabError::file(&log, e))?;
         let name = command.get_program().to_string_lossy().into_owned();
-        tie(&mut command).current_dir(dir).stdout(out).stderr(err);
+        // Killed, a server could not end the processes it has started.
+        tie(&mut command, stop)
+            .current_dir(dir)
+            .stdout(out)
+            .stderr(err);
         let child = command
             .spawn()
             .map_err(|e| LabError::workload(workload, format!("{name} did not start: {e}")))?;

@@ -52,15 +52,23 @@ impl Tool {
     /// If it is not installed.
     pub fn command(&self, workload: &str) -> Result<Command> {
         let mut command = Command::new(self.located(workload)?);
-        tie(&mut command);
+        tie(&mut command, Signal::KILL);
         Ok(command)
+    }
+
+    /// A command that starts it as a server, which is tied to this process when it is started.
+    ///
+    /// # Errors
+    /// If it is not installed.
+    pub fn server(&self, workload: &str) -> Result<Command> {
+        self.located(workload).map(Command::new)
     }
 }
 
-/// Have `command` read nothing, and die with this process.
-pub fn tie(command: &mut Command) -> &mut Command {
+/// Have `command` read nothing, and get `signal` when this process dies.
+pub fn tie(command: &mut Command, signal: Signal) -> &mut Command {
     command.stdin(Stdio::null());
-    sys::dies_with_parent(command, Signal::KILL)
+    sys::dies_with_parent(command, signal)
 }
 
 /// What a program printed.
