@@ -13,14 +13,6 @@ pub trait Window: Sync {
     fn end(&self);
 }
 
-/// Nobody listens.
-pub struct NoWindow;
-
-impl Window for NoWindow {
-    fn begin(&self) {}
-    fn end(&self) {}
-}
-
 /// What a workload may depend on.
 pub struct Context<'a> {
     /// Measured time, in seconds.

@@ -18,7 +18,7 @@ use crate::error::{LabError, Result};
 use crate::settings::WorkloadSpec;
 use crate::strict;
 
-pub use kind::{Context, Kind, NoWindow, Window, Workload};
+pub use kind::{Context, Kind, Window, Workload};
 
 /// All kinds, in the order to list them in.
 pub const KINDS: &[Kind] = &[
