@@ -27,6 +27,8 @@ const COLOURS: [RGBColor; 14] = [
     RGBColor(0, 190, 190),
 ];
 const WIDTH: u32 = 900;
+/// More points than these are not named: nobody could read it.
+const MOST_NAMED: usize = 24;
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const INK: RGBColor = RGBColor(50, 50, 50);
 
@@ -189,89 +191,8 @@ pub fn distribution(
     .map(Some)
 }
 
-/// Ratios to the baseline with their intervals, one line for each headline metric and scheduler, best direction left or
-/// right as the metric has it; lines are grouped by workload. `None` if there is nothing to compare.
-pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
-    let rows: Vec<&Row> = comparison
-        .rows
-        .iter()
-        .filter(|r| r.metric.headline && r.effect.is_some())
-        .collect();
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let ends = rows
-        .iter()
-        .filter_map(|r| r.effect.as_ref())
-        .flat_map(|e| [e.low, e.high]);
-    let finite: Vec<f64> = ends.filter(|v| v.is_finite() && *v > 0.0).collect();
-    let low = finite.iter().copied().fold(0.9, f64::min) * 0.9;
-    let high = finite.iter().copied().fold(1.1, f64::max) * 1.1;
-    let line_height = 22;
-    let height = 70 + line_height * rows.len() as u32;
-    canvas(height, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(
-                format!(
-                    "Ratio to {} (median over blocks, 95 % interval)",
-                    comparison.baseline
-                ),
-                text(16),
-            )
-            .margin(10)
-            .x_label_area_size(26)
-            .y_label_area_size(400)
-            .build_cartesian_2d(log_axis(low, high), 0.0..rows.len() as f64)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .disable_y_axis()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .axis_style(INK)
-            .label_style(text(12))
-            .x_label_formatter(&|v| trimmed(*v))
-            .draw()
-            .map_err(failed)?;
-        chart
-            .draw_series(std::iter::once(PathElement::new(
-                [(1.0, 0.0), (1.0, rows.len() as f64)],
-                INK.stroke_width(1),
-            )))
-            .map_err(failed)?;
-        for (i, row) in rows.iter().enumerate() {
-            let Some(e) = &row.effect else { continue };
-            let y = (rows.len() - i) as f64 - 0.5;
-            let c = colour(comparison, &row.scheduler);
-            chart
-                .draw_series([PathElement::new(
-                    [(e.low.max(low), y), (e.high.min(high), y)],
-                    c.stroke_width(3),
-                )])
-                .map_err(failed)?;
-            chart
-                .draw_series([Circle::new((e.ratio.clamp(low, high), y), 4, c.filled())])
-                .map_err(failed)?;
-            let arrow = super::table::direction(row.metric.better);
-            // The metric whole, and of the names what tells them apart.
-            let label = format!(
-                "{} · {} {arrow} · {}",
-                shorten(&row.workload, 20),
-                row.metric.name,
-                shorten(&row.scheduler, 26)
-            );
-            let style = text(12).pos(Pos::new(HPos::Right, VPos::Center));
-            let at = chart.backend_coord(&(low, y));
-            area.draw(&Text::new(label, (at.0 - 8, at.1), style))
-                .map_err(failed)?;
-        }
-        Ok(())
-    })
-    .map(Some)
-}
-
-fn shorten(text: &str, most: usize) -> String {
+/// A text of no more characters than `most`, with both its ends.
+pub(super) fn shorten(text: &str, most: usize) -> String {
     let n = text.chars().count();
     if n <= most {
         return text.to_string();
@@ -369,6 +290,9 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
                 .map_err(failed)?
                 .label(scheduler.as_str())
                 .legend(move |(x, y)| Circle::new((x + 8, y), 5, c.filled()));
+            if points.len() > MOST_NAMED {
+                continue;
+            }
             chart
                 .draw_series(mine().map(|p| {
                     let at = EmptyElement::at((p.0, p.1));
