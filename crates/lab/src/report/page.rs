@@ -22,7 +22,7 @@ td.no-difference,tr.no-difference{background:var(--same)}\
 .quiet{color:var(--quiet);font-size:.92em}\
 .warning{background:var(--warn);border-left:4px solid #e0a800;padding:.4em .8em;margin:.4em 0}\
 details{margin:.5em 0}summary{cursor:pointer;color:var(--link)}pre{background:var(--box);padding:.7em;overflow-x:auto}\
-.scroll{overflow-x:auto}figure{margin:1em 0}figcaption{color:var(--quiet);font-size:.9em}\
+.scroll{overflow-x:auto}figure{margin:1em 0;overflow-x:auto}figure svg{min-width:640px}figcaption{color:var(--quiet);font-size:.9em}\
 table.matrix{font-size:12px;line-height:1.2;margin:0}\
 .matrix td,.matrix th{padding:.05em .6em;white-space:nowrap;text-align:right;font-variant-numeric:tabular-nums}\
 .matrix td{border-bottom:1px solid var(--paper)}\
