@@ -13,6 +13,7 @@ use crate::settings::Experiment;
 use crate::workload::{Context, Window};
 use crate::{kernel, provenance, sys, workload};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Run a task in this process, with nobody but `window` told.
 ///
@@ -25,6 +26,7 @@ pub fn perform(task: &Task, window: &dyn Window) -> Result<Outcome> {
         seed: task.seed,
         cpus: sys::allowed_cpus().len(),
         calibration: task.calibration,
+        shared: task.shared.as_deref(),
         window,
     };
     let mut outcome = workload::build(&task.spec)?.run(&context)?;
@@ -53,26 +55,30 @@ pub struct RealExecutor {
     meter: Meter,
     calibration: Calibration,
     interrupt: Interrupt,
+    shared: TempDir,
 }
 
 /// Time for things to calm down after a scheduler took over.
 const SETTLE: Duration = Duration::from_millis(500);
 
 impl RealExecutor {
+    /// # Errors
+    /// If there is no room for files that last as long as the run.
     pub fn new(
         experiment: Experiment,
         folder: Folder,
         meter: Meter,
         calibration: Calibration,
         interrupt: Interrupt,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             experiment,
             folder,
             meter,
             calibration,
             interrupt,
-        }
+            shared: child::shared_folder()?,
+        })
     }
 
     fn task(&self, cell: &Cell) -> Result<Task> {
@@ -90,6 +96,7 @@ impl RealExecutor {
             warmup: self.experiment.warmup,
             seed: cell.seed,
             calibration: self.calibration,
+            shared: Some(self.shared.path().to_path_buf()),
         })
     }
 

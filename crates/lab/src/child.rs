@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -40,6 +40,9 @@ pub struct Task {
     pub warmup: f64,
     pub seed: u64,
     pub calibration: Calibration,
+    /// A folder for what the workloads of a run may prepare once for all.
+    #[serde(default)]
+    pub shared: Option<PathBuf>,
 }
 
 /// The ends of the measured time.
@@ -199,6 +202,14 @@ fn listen(stdout: Option<ChildStdout>) -> Receiver<Event> {
 }
 
 const PREFIX: &str = "scx_lab.";
+
+/// A folder that lasts as long as a run of many workloads.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn shared_folder() -> Result<TempDir> {
+    scratch(&std::env::temp_dir())
+}
 
 /// A folder for what a workload writes, in which users without privileges find what is theirs. Folders that a killed
 /// scx_lab left behind are removed on this occasion.

@@ -140,6 +140,7 @@ pub fn run(args: &RunArgs, interrupt: impl FnOnce() -> Result<Interrupt>) -> Res
         warmup: args.warmup,
         seed: args.seed,
         calibration,
+        shared: None,
     };
     let outcome = cell::perform_apart(&task, &interrupt()?)?;
     if args.json {
@@ -253,7 +254,7 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
         meter,
         calibration,
         interrupt.clone(),
-    );
+    )?;
     let mut progress = Bar::new(&experiment);
     let ending = bench::run(
         &folder,

@@ -1,7 +1,7 @@
 //! `cc-build`: a parallel compile of generated C files.
 
 use super::kind::{Context, Kind, Workload, bad, join, spawn};
-use super::real::{self, Beside, Company, Tool};
+use super::real::{self, Beside, Company, Tool, given_or};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
 use crate::{stats, strict, sys};
@@ -25,8 +25,8 @@ pub const KIND: Kind = Kind {
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
-        if p.files == 0 || p.functions == 0 {
-            return Err(bad(place, "`files` and `functions` must be positive"));
+        if p.functions == 0 {
+            return Err(bad(place, "`functions` must be positive"));
         }
         let make =
             shlex::split(&p.make).ok_or_else(|| bad(place, "the quotes in `make` do not match"))?;
@@ -36,6 +36,7 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
+    /// 0: two for each CPU.
     files: usize,
     /// Functions in a file: how long one compiler runs.
     functions: usize,
@@ -104,7 +105,7 @@ enum Job {
 
 impl CcBuild {
     /// Put what is to be built into `dir`.
-    fn prepare(&self, dir: &Path) -> Result<Job> {
+    fn prepare(&self, dir: &Path, cpus: usize) -> Result<Job> {
         if !self.params.tree.is_empty() {
             let mut copy = Command::new("cp");
             copy.arg("-a")
@@ -113,7 +114,7 @@ impl CcBuild {
             return real::run(&mut copy, KIND.name).map(|_| Job::Tree);
         }
         let mut files = Vec::new();
-        for i in 0..self.params.files {
+        for i in 0..given_or(self.params.files, 2 * cpus) {
             let path = dir.join(format!("unit{i}.c"));
             std::fs::write(&path, source(self.params.functions, i as u64))
                 .map_err(|e| LabError::file(&path, e))?;
@@ -214,12 +215,8 @@ impl Workload for CcBuild {
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
         let dir = tempfile::tempdir().map_err(|e| LabError::file(std::env::temp_dir(), e))?;
-        let jobs = if self.params.jobs == 0 {
-            ctx.cpus
-        } else {
-            self.params.jobs
-        };
-        let job = self.prepare(dir.path())?;
+        let jobs = given_or(self.params.jobs, ctx.cpus);
+        let job = self.prepare(dir.path(), ctx.cpus)?;
         let mut company = Company::start(self.params.beside, ctx.cpus, KIND.name)?;
         ctx.window.begin();
         let (start, mut times) = (sys::now_ns(), Vec::new());

@@ -73,8 +73,8 @@ struct StressNg(Params);
 const CLASSES: [(&str, &str); 4] = [
     ("mixed", "switch+pipe+futex+yield+cpu+fork"),
     ("messages", "pipe+mq+msg+sem+eventfd"),
-    ("births", "fork+vfork+exec+pthread"),
-    ("sleeps", "nanosleep+poll+hrtimers"),
+    ("births", "fork+vfork+pthread"),
+    ("sleeps", "nanosleep+poll"),
 ];
 
 fn total_def() -> MetricDef {

@@ -12,6 +12,7 @@ pub(super) mod nginx;
 pub(super) mod perf_bench;
 pub(super) mod pgbench;
 mod pgbench_log;
+mod postgres;
 pub(super) mod redis;
 mod roles;
 mod rounds;
@@ -27,7 +28,7 @@ use roles::Roles;
 pub(super) use tool::{Tool, run};
 
 /// The number that was given, or where none was (0) the default, which depends on the machine.
-fn given_or(given: usize, default: usize) -> usize {
+pub(super) fn given_or(given: usize, default: usize) -> usize {
     if given == 0 { default } else { given }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take until it answers. Emulated machines are slow, and so are schedulers that starve it.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running server. Dropping it stops it.
