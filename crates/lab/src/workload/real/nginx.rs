@@ -96,9 +96,11 @@ fn parse(text: &str) -> Option<(Served, u64)> {
     let [requests, duration_us, p50, p99, p999, errors] = numbers[..] else {
         return None;
     };
+    // What was never answered has no latency.
+    let latency = |us| if requests > 0.0 { us } else { f64::NAN };
     let served = Served {
         requests_per_s: requests / (duration_us / 1e6),
-        latency_us: [p50, p99, p999],
+        latency_us: [p50, p99, p999].map(latency),
     };
     (duration_us > 0.0).then_some((served, errors as u64))
 }
@@ -174,6 +176,10 @@ mod tests {
         // wrk's own line says 30420.69.
         assert!((served.requests_per_s - 30_420.69).abs() < 1.0);
         assert_eq!(errors, 0);
+
+        let (starved, errors) = parse("scx_lab 0 2000000 0 0 0 3\n").expect("understood");
+        assert_eq!((starved.requests_per_s, errors), (0.0, 3));
+        assert!(starved.latency_us.iter().all(|us| us.is_nan()));
     }
 
     #[test]

@@ -67,10 +67,14 @@ impl Default for Params {
 
 struct Pgbench(Params);
 
-/// The rate in what pgbench prints.
+/// The rate in what pgbench prints, which leaves it out if it is 0.
 fn parse_rate(text: &str) -> Option<f64> {
-    let line = text.lines().find_map(|l| l.strip_prefix("tps = "))?;
-    line.split_whitespace().next()?.parse().ok()
+    let number = |key: &str| -> Option<f64> {
+        let line = text.lines().find_map(|l| l.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let none = number("number of transactions actually processed:") == Some(0.0);
+    number("tps =").or(none.then_some(0.0))
 }
 
 impl Pgbench {
@@ -156,6 +160,9 @@ mod tests {
     fn the_rate_is_read() {
         let text = include_str!("../../../fixtures/pgbench-15.18.txt");
         assert_eq!(parse_rate(text), Some(23684.668532));
+        let starved = "duration: 1 s\nnumber of transactions actually processed: 0\n\
+             number of failed transactions: 0 (NaN%)\n";
+        assert_eq!(parse_rate(starved), Some(0.0));
         assert_eq!(parse_rate("pgbench: error: connection failed\n"), None);
     }
 

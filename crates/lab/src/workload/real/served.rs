@@ -21,6 +21,14 @@ impl Served {
     /// From a rate and the latencies of all requests in ns.
     pub fn from_histogram(requests_per_s: f64, latencies: &Histogram<u64>) -> Self {
         let us = |q| latencies.value_at_quantile(q) as f64 / 1000.0;
+        // What was never answered has no latency; the metric is left out.
+        let us = |q| {
+            if latencies.is_empty() {
+                f64::NAN
+            } else {
+                us(q)
+            }
+        };
         Self {
             requests_per_s,
             latency_us: [0.5, 0.99, 0.999].map(us),
@@ -49,6 +57,13 @@ impl Served {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_requests_there_is_a_rate_but_no_latency() {
+        let served = Served::from_histogram(0.0, &crate::metric::latency_histogram());
+        assert_eq!(served.requests_per_s, 0.0);
+        assert!(served.latency_us.iter().all(|us| us.is_nan()));
+    }
 
     #[test]
     fn each_value_meets_its_name() {
