@@ -21,10 +21,10 @@ pub const KIND: Kind = Kind {
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
-        if p.connections == 0 || p.threads == 0 || p.threads > p.connections {
+        if p.connections > 0 && p.threads > p.connections {
             return Err(bad(
                 place,
-                "`connections` and `threads` must be positive, with no more threads than connections",
+                "there must not be more `threads` than `connections`",
             ));
         }
         Ok(Box::new(Nginx(p)))
@@ -36,9 +36,9 @@ const WRK: Tool = Tool::new("wrk", "wrk");
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
-    /// Kept open by wrk, over all its threads.
+    /// Kept open by wrk, over all its threads; 0: four per CPU.
     connections: usize,
-    /// Threads of wrk.
+    /// Threads of wrk; 0: one for every four CPUs.
     threads: usize,
     /// Of nginx; 0: one per CPU.
     workers: usize,
@@ -50,8 +50,8 @@ struct Params {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            connections: 8,
-            threads: 1,
+            connections: 0,
+            threads: 0,
             workers: 0,
             bytes: 1024,
             beside: Beside::None,
@@ -119,10 +119,12 @@ impl Nginx {
         })
     }
 
-    fn ask(&self, script: &Path, port: u16, seconds: f64) -> Result<String> {
+    fn ask(&self, script: &Path, port: u16, cpus: usize, seconds: f64) -> Result<String> {
+        let connections = given_or(self.0.connections, 4 * cpus);
+        let threads = given_or(self.0.threads, cpus.div_ceil(4)).min(connections);
         let mut wrk = WRK.command(KIND.name)?;
-        wrk.arg(format!("-t{}", self.0.threads))
-            .arg(format!("-c{}", self.0.connections))
+        wrk.arg(format!("-t{threads}"))
+            .arg(format!("-c{connections}"))
             .arg(format!("-d{}s", whole_seconds(seconds)))
             .args(["--timeout", "60s", "-s"])
             .arg(script)
@@ -152,11 +154,12 @@ impl Workload for Nginx {
         let nginx = self.serve(dir.path(), port, ctx.cpus)?;
         let mut company = Company::start(self.0.beside, ctx.cpus, KIND.name)?;
         if ctx.warmup > 0.0 {
-            self.ask(&script, port, ctx.warmup)?;
+            self.ask(&script, port, ctx.cpus, ctx.warmup)?;
         }
         let (text, roles) =
-            Roles::new(Some(&nginx), &company)
-                .measure(ctx, &mut company, || self.ask(&script, port, ctx.seconds))?;
+            Roles::new(Some(&nginx), &company).measure(ctx, &mut company, || {
+                self.ask(&script, port, ctx.cpus, ctx.seconds)
+            })?;
         let (served, errors) =
             parse(&text).ok_or_else(|| tool::not_understood(KIND.name, &text))?;
         let failed = (errors > 0).then(|| format!("{errors} requests failed"));

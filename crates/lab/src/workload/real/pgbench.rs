@@ -22,11 +22,8 @@ pub const KIND: Kind = Kind {
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
-        if p.clients == 0 || p.scale == 0 || !p.rate.is_finite() || p.rate < 0.0 {
-            return Err(bad(
-                place,
-                "`clients` and `scale` must be positive, `rate` not negative",
-            ));
+        if p.scale == 0 || !p.rate.is_finite() || p.rate < 0.0 {
+            return Err(bad(place, "`scale` must be positive, `rate` not negative"));
         }
         Ok(Box::new(Pgbench(p)))
     },
@@ -42,6 +39,7 @@ enum Script {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
     script: Script,
+    /// 0: four per CPU.
     clients: usize,
     /// Threads of pgbench; 0: one per CPU, but no more than clients.
     threads: usize,
@@ -56,7 +54,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             script: Script::Select,
-            clients: 8,
+            clients: 0,
             threads: 0,
             rate: 0.0,
             scale: 2,
@@ -87,11 +85,12 @@ impl Pgbench {
         log: Option<&Path>,
     ) -> Result<f64> {
         let p = &self.0;
-        let threads = given_or(p.threads, cpus).min(p.clients);
+        let clients = given_or(p.clients, 4 * cpus);
+        let threads = given_or(p.threads, cpus).min(clients);
         let mut command = database.pgbench()?;
         command.args(["-n", "-T", &whole_seconds(seconds)]).args([
             "-c",
-            &p.clients.to_string(),
+            &clients.to_string(),
             "-j",
             &threads.to_string(),
         ]);

@@ -3,7 +3,7 @@
 use super::served::{self, Served};
 use super::server::{self, Server};
 use super::tool::{self, Tool};
-use super::{Beside, Company, Roles};
+use super::{Beside, Company, Roles, given_or};
 use crate::error::Result;
 use crate::metric::{MetricDef, Outcome};
 use crate::workload::kind::{Context, Kind, Workload, bad};
@@ -22,8 +22,8 @@ pub const KIND: Kind = Kind {
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
-        if p.clients == 0 || p.pipeline == 0 {
-            return Err(bad(place, "`clients` and `pipeline` must be positive"));
+        if p.pipeline == 0 {
+            return Err(bad(place, "`pipeline` must be positive"));
         }
         Ok(Box::new(Redis(p)))
     },
@@ -42,6 +42,7 @@ enum Test {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
     test: Test,
+    /// Connections; 0: four per CPU.
     clients: usize,
     /// Requests sent at once on a connection.
     pipeline: usize,
@@ -52,7 +53,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             test: Test::Get,
-            clients: 8,
+            clients: 0,
             pipeline: 1,
             beside: Beside::None,
         }
@@ -115,16 +116,18 @@ impl Redis {
     }
 
     /// Give nearly all keys a value, so that there is something to get.
-    fn fill(&self, port: u16) -> Result<()> {
+    fn fill(&self, port: u16, cpus: usize) -> Result<()> {
         let filling = Params {
             test: Test::Set,
             pipeline: 16,
             ..self.0.clone()
         };
-        Redis(filling).ask(port, 5 * FIRST_REQUESTS).map(|_| ())
+        Redis(filling)
+            .ask(port, cpus, 5 * FIRST_REQUESTS)
+            .map(|_| ())
     }
 
-    fn ask(&self, port: u16, requests: u64) -> Result<Served> {
+    fn ask(&self, port: u16, cpus: usize, requests: u64) -> Result<Served> {
         let test = match self.0.test {
             Test::Get => "get",
             Test::Set => "set",
@@ -132,7 +135,7 @@ impl Redis {
         let mut command = BENCHMARK.command(KIND.name)?;
         command
             .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", test])
-            .args(["-c", &self.0.clients.to_string()])
+            .args(["-c", &given_or(self.0.clients, 4 * cpus).to_string()])
             .args(["-P", &self.0.pipeline.to_string()])
             // Over many keys, each with a value of a hundred bytes.
             .args(["-r", KEYS, "-d", "100", "-n", &requests.to_string()]);
@@ -143,13 +146,13 @@ impl Redis {
     }
 
     /// Ask for `seconds`, and return the rate in the end.
-    fn warm_up(&self, port: u16, seconds: f64) -> Result<f64> {
+    fn warm_up(&self, port: u16, cpus: usize, seconds: f64) -> Result<f64> {
         let start = sys::now_ns();
         let passed = || (sys::now_ns() - start) as f64 / 1e9;
-        let mut rate = self.ask(port, FIRST_REQUESTS)?.requests_per_s;
+        let mut rate = self.ask(port, cpus, FIRST_REQUESTS)?.requests_per_s;
         while passed() < seconds {
             rate = self
-                .ask(port, requests_in(rate, seconds - passed()))?
+                .ask(port, cpus, requests_in(rate, seconds - passed()))?
                 .requests_per_s;
         }
         Ok(rate)
@@ -179,13 +182,13 @@ impl Workload for Redis {
         let dir = server::folder()?;
         let port = server::free_port()?;
         let redis = self.serve(dir.path(), port)?;
-        self.fill(port)?;
+        self.fill(port, ctx.cpus)?;
         let mut company = Company::start(self.0.beside, ctx.cpus, KIND.name)?;
-        let rate = self.warm_up(port, ctx.warmup)?;
+        let rate = self.warm_up(port, ctx.cpus, ctx.warmup)?;
         let requests = requests_in(rate, ctx.seconds);
         let (served, roles) =
             Roles::new(Some(&redis), &company)
-                .measure(ctx, &mut company, || self.ask(port, requests))?;
+                .measure(ctx, &mut company, || self.ask(port, ctx.cpus, requests))?;
         Ok(served.outcome(roles, vec![format!("{requests} requests")]))
     }
 }
