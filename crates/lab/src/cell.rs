@@ -1,66 +1,19 @@
 //! The real executor: a scheduler, a workload in a process of its own, and the meter around its measured time.
-//!
-//! The workload runs in a child process (`scx_lab run --as-cell`) for three reasons: its threads are new to the
-//! scheduler in each cell, it can be ended when it hangs under a bad scheduler, and its memory dies with it. It tells on
-//! its standard output, one JSON object a line, when the measured time begins and ends, and in the end what it measured.
 
 use crate::bench::{Executor, Interrupt};
 use crate::calibration::Calibration;
+use crate::child::{self, Mark, Task, TellParent};
 use crate::cost::{Cost, Meter, Reading};
 use crate::error::{LabError, Result};
 use crate::metric::Outcome;
 use crate::plan::Cell;
 use crate::results::{CellRecord, Folder, Status};
 use crate::scheduler::Running;
-use crate::settings::{Experiment, WorkloadSpec};
+use crate::settings::Experiment;
 use crate::workload::{Context, Window};
 use crate::{kernel, provenance, sys, workload};
-use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-
-/// What the child says.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum Event {
-    WindowBegin,
-    WindowEnd,
-    Done { outcome: Outcome },
-    Failed { why: String },
-}
-
-/// What the child is asked to do, handed over as one JSON argument.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Task {
-    pub spec: WorkloadSpec,
-    pub seconds: f64,
-    pub warmup: f64,
-    pub seed: u64,
-    pub calibration: Calibration,
-}
-
-fn say(event: &Event) {
-    if let Ok(line) = serde_json::to_string(event) {
-        let mut out = std::io::stdout().lock();
-        // If the parent is gone there is nobody to tell.
-        let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    }
-}
-
-struct TellParent;
-
-impl Window for TellParent {
-    fn begin(&self) {
-        say(&Event::WindowBegin);
-    }
-    fn end(&self) {
-        say(&Event::WindowEnd);
-    }
-}
+use tempfile::TempDir;
 
 /// Run a task in this process, with nobody but `window` told.
 ///
@@ -73,6 +26,7 @@ pub fn perform(task: &Task, window: &dyn Window) -> Result<Outcome> {
         seed: task.seed,
         cpus: sys::allowed_cpus().len(),
         calibration: task.calibration,
+        shared: task.shared.as_deref(),
         window,
     };
     let mut outcome = workload::build(&task.spec)?.run(&context)?;
@@ -83,16 +37,15 @@ pub fn perform(task: &Task, window: &dyn Window) -> Result<Outcome> {
 
 /// The child's side: perform and report. Returns whether it went well.
 pub fn perform_as_child(task: &Task) -> bool {
-    match perform(task, &TellParent) {
-        Ok(outcome) => {
-            say(&Event::Done { outcome });
-            true
-        }
-        Err(e) => {
-            say(&Event::Failed { why: e.to_string() });
-            false
-        }
-    }
+    TellParent.conclude(perform(task, &TellParent))
+}
+
+/// Run a task in a process of its own, without a meter, until it is done or `interrupt` says to stop.
+///
+/// # Errors
+/// If it cannot be started or fails, or [`LabError::Fatal`] if it was interrupted.
+pub fn perform_apart(task: &Task, interrupt: &Interrupt) -> Result<Outcome> {
+    child::Running::start(task)?.follow(task, || interrupt.soon(), |_| {})
 }
 
 /// Runs cells for real.
@@ -102,26 +55,30 @@ pub struct RealExecutor {
     meter: Meter,
     calibration: Calibration,
     interrupt: Interrupt,
+    shared: TempDir,
 }
 
 /// Time for things to calm down after a scheduler took over.
 const SETTLE: Duration = Duration::from_millis(500);
 
 impl RealExecutor {
+    /// # Errors
+    /// If there is no room for files that last as long as the run.
     pub fn new(
         experiment: Experiment,
         folder: Folder,
         meter: Meter,
         calibration: Calibration,
         interrupt: Interrupt,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             experiment,
             folder,
             meter,
             calibration,
             interrupt,
-        }
+            shared: child::shared_folder()?,
+        })
     }
 
     fn task(&self, cell: &Cell) -> Result<Task> {
@@ -139,6 +96,7 @@ impl RealExecutor {
             warmup: self.experiment.warmup,
             seed: cell.seed,
             calibration: self.calibration,
+            shared: Some(self.shared.path().to_path_buf()),
         })
     }
 
@@ -169,102 +127,25 @@ impl RealExecutor {
         Ok((ops, outcome, cost))
     }
 
+    /// Run the task, with readings taken as its measured time begins and ends.
     fn run_workload(&self, task: &Task, scheduler: Option<u32>) -> Result<(Outcome, Cost)> {
-        let name = &task.spec.label;
-        let failed = |why: String| LabError::workload(name, why);
-        let argument = serde_json::to_string(task).map_err(|e| failed(e.to_string()))?;
-        // This very program, even if its file was replaced by a newer build meanwhile.
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("scx_lab")
-            .args(["run", "--as-cell", &argument])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        // A group of its own, so that Ctrl-C does not reach it and all of it can be ended.
-        command.process_group(0);
-        sys::dies_with_parent(&mut command, Signal::KILL);
-        let mut child = command.spawn().map_err(|source| LabError::Os {
-            call: "starting the workload".into(),
-            source,
-        })?;
-        let events = listen(child.stdout.take());
-        let result = self.follow(task, scheduler, &events);
-        end_group(&mut child);
-        result
-    }
-
-    /// Take readings as the child tells, until it is done or its time is up.
-    fn follow(
-        &self,
-        task: &Task,
-        scheduler: Option<u32>,
-        events: &Receiver<Event>,
-    ) -> Result<(Outcome, Cost)> {
-        let failed = |why: String| LabError::workload(&task.spec.label, why);
-        // Generous: starving a workload is something schedulers do, and emulated machines are slow.
-        let limit = Duration::from_secs_f64(6.0 * (task.warmup + task.seconds) + 60.0);
-        let deadline = Instant::now() + limit;
+        let child = child::Running::start(task)?;
         let mut before: Reading = self.meter.read(scheduler);
         let mut after: Option<Reading> = None;
-        loop {
-            match events.recv_timeout(Duration::from_millis(100)) {
-                Ok(Event::WindowBegin) => before = self.meter.read(scheduler),
-                Ok(Event::WindowEnd) => after = Some(self.meter.read(scheduler)),
-                Ok(Event::Done { outcome }) => {
-                    let after = after.unwrap_or_else(|| self.meter.read(scheduler));
-                    return Ok((
-                        outcome,
-                        self.meter.cost(&before, &after, sys::allowed_cpus().len()),
-                    ));
+        let outcome = child.follow(
+            task,
+            || self.interrupt.now(),
+            |mark| {
+                let reading = self.meter.read(scheduler);
+                match mark {
+                    Mark::Begin => before = reading,
+                    Mark::End => after = Some(reading),
                 }
-                Ok(Event::Failed { why }) => return Err(failed(why)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(failed("its process ended without a result".to_string()));
-                }
-                Err(RecvTimeoutError::Timeout) if self.interrupt.now() => {
-                    return Err(LabError::Fatal("interrupted".to_string()));
-                }
-                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
-                    return Err(failed(format!(
-                        "was not done after {:.0} s and was ended",
-                        limit.as_secs_f64()
-                    )));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-}
-
-/// Read the child's lines in a thread of their own, so that waiting for them can have a limit.
-fn listen(stdout: Option<ChildStdout>) -> Receiver<Event> {
-    let (send, receive) = channel();
-    if let Some(stdout) = stdout {
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(|l| l.ok()) {
-                // Lines that are no events come from programs the workload runs.
-                if let Ok(event) = serde_json::from_str(&line)
-                    && send.send(event).is_err()
-                {
-                    return;
-                }
-            }
-        });
-    }
-    receive
-}
-
-/// End the child and whatever it started.
-fn end_group(child: &mut Child) {
-    // A child that reported is about to leave by itself.
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < deadline && !matches!(child.try_wait(), Ok(Some(_))) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    if !matches!(child.try_wait(), Ok(Some(_))) {
-        sys::signal_group(child.id(), Signal::KILL);
-        // Reaped here; if it cannot be, there is nothing more to do about it.
-        let _ = child.wait();
+            },
+        )?;
+        let after = after.unwrap_or_else(|| self.meter.read(scheduler));
+        let cost = self.meter.cost(&before, &after, sys::allowed_cpus().len());
+        Ok((outcome, cost))
     }
 }
 

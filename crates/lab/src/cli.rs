@@ -18,7 +18,8 @@ Examples:
   scx_lab list
   scx_lab bench --sched 'scx_ml --mode base' --workload schbench-like --workload fairness --out results/first
   scx_lab bench --sched scx_bpfland --workload open-loop:load=0.7,workers=shared --blocks 8 --seconds 20
-  scx_lab bench --config experiment.toml --resume results/first
+  scx_lab bench --suite real --out results/real
+  scx_lab bench --resume results/real
   scx_lab report results/first results/second --html both.html
   scx_lab run timer:hogs_per_cpu=4 --seconds 5";
 
@@ -36,8 +37,9 @@ pub enum Action {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Scheduler to measure: `eevdf` (the kernel's own) or a command such as 'scx_ml --mode base'; may be repeated
-    #[arg(long = "sched", value_name = "COMMAND")]
+    /// Scheduler to measure: `eevdf` (the kernel's own) or a command such as 'scx_ml --mode base', with a short name for
+    /// the tables where wanted: base='scx_ml --mode base'; may be repeated
+    #[arg(long = "sched", value_name = "[NAME=]COMMAND")]
     pub schedulers: Vec<String>,
     /// Workload to measure under, as NAME or NAME:key=value,…; may be repeated
     #[arg(long = "workload", value_name = "WORKLOAD")]
@@ -63,6 +65,13 @@ pub struct BenchArgs {
     /// Folder for the results [default: results-DATE]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
+    /// A set of workloads by name: `real`, programs from packages, alone and in company. Schedulers, unless given: eevdf,
+    /// scx_ml in base and learn mode, and all others that are installed. A cell that fails does not end it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "quick"])]
+    pub suite: Option<String>,
+    /// Leave out workloads whose programs are not installed, and say so
+    #[arg(long)]
+    pub skip_missing: bool,
     /// Read the experiment from a TOML file; the command line goes over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -70,7 +79,7 @@ pub struct BenchArgs {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["schedulers", "workloads", "blocks", "seconds", "warmup", "seed", "baseline", "min_effect", "quick"]
+        conflicts_with_all = ["schedulers", "workloads", "blocks", "seconds", "warmup", "seed", "baseline", "min_effect", "quick", "suite", "skip_missing"]
     )]
     pub resume: Option<PathBuf>,
     /// A short fixed set for a deterministic one-CPU VM, checked against stored ratios

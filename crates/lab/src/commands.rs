@@ -2,27 +2,28 @@
 
 use scx_ml_text::{Show, json, lines};
 
-use crate::bench::{self, Ending, Interrupt, Progress};
+use crate::bench::{self, Ending, Interrupt};
 use crate::calibration::{self, Calibration};
-use crate::cell::{self, RealExecutor, Task};
+use crate::cell::{self, RealExecutor};
+use crate::child::Task;
 use crate::cli::{BenchArgs, ListArgs, ReportArgs, RunArgs};
 use crate::compare::{Comparison, compare, merge};
 use crate::cost::{Accounting, Meter, Probe};
 use crate::error::{LabError, Result};
-use crate::plan::{Cell, plan};
+use crate::experiment;
+use crate::plan::plan;
+use crate::progress::Bar;
 use crate::provenance::{self, Provenance};
 use crate::quick::{self, Baseline};
 use crate::report::table::{self, Detail};
 use crate::report::{html, number};
-use crate::results::{CellRecord, Folder, Run, Status, write_json, write_whole};
-use crate::settings::{Experiment, Request, SchedulerSpec, WorkloadSpec};
-use crate::workload::{self, NoWindow};
+use crate::results::{Folder, Run, write_json, write_whole};
+use crate::settings::{Experiment, WorkloadSpec};
+use crate::workload;
 use crate::{kernel, scheduler};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// How a command ended, for the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +106,8 @@ fn describe(kind: &workload::Kind, full: bool) {
     println!("    parameters: {}", keys.join(", "));
 }
 
-/// `scx_lab run`.
-pub fn run(args: &RunArgs) -> Result<Success> {
+/// `scx_lab run`. `interrupt` is asked for only by the process that does not measure by itself.
+pub fn run(args: &RunArgs, interrupt: impl FnOnce() -> Result<Interrupt>) -> Result<Success> {
     if let Some(task) = &args.as_cell {
         let task: Task = serde_json::from_str(task).map_err(|e| LabError::BadValue {
             place: "--as-cell".to_string(),
@@ -139,8 +140,9 @@ pub fn run(args: &RunArgs) -> Result<Success> {
         warmup: args.warmup,
         seed: args.seed,
         calibration,
+        shared: None,
     };
-    let outcome = cell::perform(&task, &NoWindow)?;
+    let outcome = cell::perform_apart(&task, &interrupt()?)?;
     if args.json {
         print_json(&outcome)?;
         return Ok(Success::Yes);
@@ -214,62 +216,14 @@ fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// The experiment the command line and the configuration file ask for.
-fn experiment(args: &BenchArgs) -> Result<Experiment> {
-    let file = match &args.config {
-        Some(path) => Request::from_file(path)?,
-        None if args.quick => quick::request()?,
-        None => Request::default(),
-    };
-    let cli = Request {
-        seed: args.seed,
-        blocks: args.blocks,
-        seconds: args.seconds,
-        warmup: args.warmup,
-        baseline: args.baseline.clone(),
-        min_effect: args.min_effect,
-        probe: args.no_probe.then_some(false),
-        bpf_stats: args.no_bpf_stats.then_some(false),
-        schedulers: args
-            .schedulers
-            .iter()
-            .map(|s| SchedulerSpec::from_command(s))
-            .collect(),
-        workloads: args
-            .workloads
-            .iter()
-            .map(|w| WorkloadSpec::parse(w))
-            .collect::<Result<_>>()?,
-    };
-    cli.over(file).resolve(headlines)
-}
-
-fn headlines(spec: &WorkloadSpec) -> Result<usize> {
-    Ok(workload::build(spec)?
-        .metrics()
-        .iter()
-        .filter(|m| m.headline)
-        .count())
-}
-
 /// `scx_lab bench`.
 pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
     let resumed = args.resume.as_deref().map(Folder::open).transpose()?;
     let experiment = match &resumed {
         Some(folder) => folder.experiment()?,
-        None => experiment(args)?,
+        None => experiment::experiment(args)?,
     };
-    // Everything that can be found missing is found before anything runs.
-    let mut calibrate = false;
-    for w in &experiment.workloads {
-        let built = workload::build(w)?;
-        built.check()?;
-        calibrate |= built.needs_calibration();
-    }
-    experiment
-        .schedulers
-        .iter()
-        .try_for_each(scheduler::check)?;
+    let calibrate = experiment::check(&experiment)?;
     if args.dry_run {
         print!("{}", experiment.to_toml()?);
         for c in plan(&experiment) {
@@ -300,14 +254,15 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
         meter,
         calibration,
         interrupt.clone(),
-    );
+    )?;
     let mut progress = Bar::new(&experiment);
     let ending = bench::run(
         &folder,
         &mut executor,
         &mut progress,
         interrupt,
-        args.keep_going,
+        // A suite takes hours: one that fails under some scheduler is a result, too.
+        args.keep_going || args.suite.is_some(),
     );
     progress.finish();
     let (run, comparison) = save_reports(&folder)?;
@@ -451,86 +406,4 @@ fn conclude(folder: &Folder, run: &Run, ending: Ending) -> Result<Success> {
         eprintln!("scx_lab: {}", lines(&text));
     }
     Ok(success)
-}
-
-/// Progress on the terminal, or a line a cell where there is none.
-struct Bar {
-    bar: Option<ProgressBar>,
-    started: Instant,
-    done: u32,
-    expected_cell: f64,
-    left: usize,
-}
-
-impl Bar {
-    fn new(experiment: &Experiment) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(experiment.cells() as u64);
-            if let Ok(style) = ProgressStyle::with_template("[{pos}/{len}] {wide_bar} {msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(500));
-            bar
-        });
-        let expected_cell = experiment.warmup + experiment.seconds + 2.0;
-        Self {
-            bar,
-            started: Instant::now(),
-            done: 0,
-            expected_cell,
-            left: 0,
-        }
-    }
-
-    /// Time left, from what the cells so far took.
-    fn remaining(&self) -> Duration {
-        let mean = if self.done > 0 {
-            self.started.elapsed().as_secs_f64() / f64::from(self.done)
-        } else {
-            self.expected_cell
-        };
-        Duration::from_secs_f64(mean * self.left as f64)
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Progress for Bar {
-    fn begin(&mut self, cell: &Cell, left: usize, total: usize) {
-        self.left = left;
-        let secs = self.remaining().as_secs();
-        let text = lines(&format!(
-            "block {} · {} under {} · {}:{:02} left",
-            cell.block + 1,
-            cell.workload,
-            cell.scheduler,
-            secs / 60,
-            secs % 60
-        ));
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position((total - left) as u64);
-                bar.set_message(text);
-            }
-            None => eprintln!("[{}/{total}] {text}", total - left + 1),
-        }
-    }
-
-    fn end(&mut self, record: &CellRecord) {
-        self.done += 1;
-        if let Status::Failed { why } = &record.status {
-            let line = lines(&format!(
-                "{} under {} failed: {why}",
-                record.cell.workload, record.cell.scheduler
-            ));
-            match &self.bar {
-                Some(bar) => bar.println(line),
-                None => eprintln!("{line}"),
-            }
-        }
-    }
 }

@@ -34,6 +34,8 @@ pub struct Row {
 pub struct Comparison {
     pub baseline: String,
     pub schedulers: Vec<String>,
+    /// Those that the comparison is about, by which rows are lost or won: scx_ml in whatever mode. None: all.
+    pub subjects: Vec<String>,
     pub workloads: Vec<String>,
     pub rows: Vec<Row>,
     /// What a reader should know before believing the rows.
@@ -136,6 +138,12 @@ pub fn compare(run: &Run) -> Comparison {
     }
     let mut comparison = Comparison {
         baseline: e.baseline.clone(),
+        subjects: e
+            .schedulers
+            .iter()
+            .filter(|s| s.is_scx_ml())
+            .map(|s| s.label.clone())
+            .collect(),
         schedulers,
         workloads,
         rows,
@@ -159,17 +167,25 @@ fn metrics_in_order(cells: &[&CellRecord]) -> Vec<MetricDef> {
     defs
 }
 
+/// The values by scheduler and block; of a block in which there are several, their mean.
 fn collect<'a>(cells: &[&'a CellRecord], metric: &str) -> Values<'a> {
-    let mut values: Values = HashMap::new();
+    let mut all: HashMap<&str, BTreeMap<u32, Vec<f64>>> = HashMap::new();
     for c in cells {
         if let Some(m) = c.metrics().into_iter().find(|m| m.def.name == metric) {
-            values
-                .entry(c.cell.scheduler.as_str())
+            all.entry(c.cell.scheduler.as_str())
                 .or_default()
-                .insert(c.cell.block, m.value);
+                .entry(c.cell.block)
+                .or_default()
+                .push(m.value);
         }
     }
-    values
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    all.into_iter()
+        .map(|(scheduler, blocks)| {
+            let means = blocks.into_iter().map(|(block, v)| (block, mean(v)));
+            (scheduler, means.collect())
+        })
+        .collect()
 }
 
 fn row(
@@ -360,6 +376,23 @@ mod tests {
             c.warnings
         );
         assert!(c.rows.iter().all(|r| r.verdict.is_none()));
+    }
+
+    #[test]
+    fn several_values_in_a_block_are_one() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut run = finished_run(dir.path(), 6);
+        let once = compare(&run);
+        // As ABBA order has it: each cell again, here with three times the value.
+        let mut again = run.cells.clone();
+        for c in &mut again {
+            c.outcome.metrics.iter_mut().for_each(|m| m.value *= 3.0);
+        }
+        run.cells.extend(again);
+        let twice = compare(&run);
+        let (a, b) = (&once.rows[0], &twice.rows[0]);
+        assert_eq!(a.values.len(), b.values.len());
+        assert!((b.median / a.median - 2.0).abs() < 1e-9);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum LabError {
         needed_by: String,
         hint: String,
     },
+    /// Several mistakes at once, each with what can be done about it.
+    #[error("{}", .0.join("\n"))]
+    Several(Vec<String>),
     /// The kernel or the machine lacks something.
     #[error("{what}: {why}")]
     Unsupported { what: String, why: String },
@@ -76,6 +79,7 @@ impl LabError {
                 | Self::BadValue { .. }
                 | Self::UnknownWorkload { .. }
                 | Self::MissingProgram { .. }
+                | Self::Several(_)
                 | Self::Unsupported { .. }
         )
     }

@@ -4,6 +4,7 @@ use clap::Parser;
 use scx_lab::bench::Interrupt;
 use scx_lab::cli::{Action, Cli};
 use scx_lab::commands::{self, Success};
+use scx_lab::error::LabError;
 use scx_lab::sys;
 use scx_ml_text::{exit_by, lines};
 use std::process::ExitCode;
@@ -18,9 +19,7 @@ fn main() -> ExitCode {
         Ok(Success::No) => ExitCode::from(FAILED),
         Err(e) => {
             eprintln!("scx_lab: {}", lines(&format!("{e:#}")));
-            let usage = e
-                .downcast_ref::<scx_lab::error::LabError>()
-                .is_some_and(|e| e.is_usage());
+            let usage = e.downcast_ref::<LabError>().is_some_and(|e| e.is_usage());
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
@@ -35,8 +34,22 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Success> {
         Action::Bench(args) => commands::bench(args, &on_interrupt()?)?,
         Action::List(args) => commands::list(args)?,
         Action::Report(args) => commands::report(args)?,
-        Action::Run(args) => commands::run(args)?,
+        Action::Run(args) => commands::run(args, on_interrupt_at_once)?,
     })
+}
+
+/// The first Ctrl-C ends a single run.
+fn on_interrupt_at_once() -> Result<Interrupt, LabError> {
+    let interrupt = Interrupt::default();
+    let seen = interrupt.clone();
+    ctrlc::set_handler(move || {
+        seen.request();
+    })
+    .map_err(|e| LabError::Unsupported {
+        what: "ending a run by a signal".to_string(),
+        why: e.to_string(),
+    })?;
+    Ok(interrupt)
 }
 
 /// The first Ctrl-C lets the current cell end, the second does not.

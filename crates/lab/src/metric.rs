@@ -131,6 +131,11 @@ pub fn record(h: &mut Histogram<u64>, ns: u64) {
     h.saturating_record(ns.max(1));
 }
 
+/// The rate at which work is done, whatever a piece of it is called: request, transaction, event, operation.
+pub fn throughput_def() -> MetricDef {
+    MetricDef::headline("requests_per_s", "1/s", Better::Higher)
+}
+
 /// The p50, p99 and p99.9 of a histogram in ns as metrics in µs, named `{prefix}_p50` and so on. `headline` is the one
 /// of "p50", "p99", "p99.9" that verdicts are drawn from, if any.
 pub fn percentiles_us(prefix: &str, hdr: &Histogram<u64>, headline: Option<&str>) -> Vec<Metric> {

@@ -1,10 +1,10 @@
 //! The order in which an experiment is run.
 //!
 //! Blocks × workloads × schedulers. Within a block the workloads are shuffled, and within a workload the schedulers, so
-//! that what will be compared is measured close together and nobody always comes first. The order follows from the
-//! seed alone: an interrupted experiment is planned again and goes on where it stopped.
+//! that what will be compared is measured close together and nobody always comes first; with ABBA order each is measured
+//! once more, in reverse. The order follows from the seed alone: an interrupted experiment is planned again and goes on where it stopped.
 
-use crate::settings::Experiment;
+use crate::settings::{Experiment, Order};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -35,6 +35,9 @@ pub fn plan(experiment: &Experiment) -> Vec<Cell> {
         for w in workloads {
             let mut schedulers: Vec<usize> = (0..experiment.schedulers.len()).collect();
             schedulers.shuffle(&mut rng);
+            if experiment.order == Order::Abba {
+                schedulers.extend(schedulers.clone().into_iter().rev());
+            }
             for s in schedulers {
                 cells.push(Cell {
                     index: cells.len(),
@@ -109,6 +112,23 @@ mod tests {
                 .collect()
         };
         assert!((1..8).any(|b| order(b) != order(0)));
+    }
+
+    #[test]
+    fn abba_measures_each_twice_around_the_middle() {
+        let abba = Experiment {
+            order: Order::Abba,
+            ..experiment(1, 3)
+        };
+        let cells = plan(&abba);
+        assert_eq!(cells.len(), abba.cells());
+        for turn in cells.chunks(6) {
+            let names: Vec<&String> = turn.iter().map(|c| &c.scheduler).collect();
+            let reversed: Vec<&String> = names.iter().rev().copied().collect();
+            assert_eq!(names, reversed);
+            assert!(turn.iter().all(|c| c.workload == turn[0].workload));
+            assert_eq!(names[..3].iter().collect::<HashSet<_>>().len(), 3);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where a result comes from: enough to judge it and to run it again.
 
 use crate::error::Result;
-use crate::settings::{Experiment, SchedulerSpec};
+use crate::settings::{Experiment, SchedulerSpec, WorkloadSpec};
 use crate::{calibration::Calibration, kernel, sys};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -187,38 +187,60 @@ fn version(path: &Path) -> Option<String> {
         .filter(|l| status.success() && !l.is_empty())
 }
 
+/// What each kind of workload runs that is not the lab's, unless its parameters say.
+const TOOLS: [(&str, &[&str]); 10] = [
+    ("schbench", &["schbench"]),
+    ("nginx", &["nginx", "wrk"]),
+    ("redis", &["redis-server", "redis-benchmark"]),
+    ("memcached", &["memcached"]),
+    ("pgbench", &["pgbench"]),
+    ("sysbench", &["sysbench"]),
+    ("cyclictest", &["cyclictest"]),
+    ("rt-hackbench", &["hackbench"]),
+    ("perf-bench", &["perf"]),
+    ("stress-ng", &["stress-ng"]),
+];
+
+/// Programs that say their version and do nothing else when they are asked with --version.
+const VERSIONED: [&str; 9] = [
+    "cc",
+    "clang",
+    "gcc",
+    "memcached",
+    "perf",
+    "pgbench",
+    "redis-server",
+    "stress-ng",
+    "sysbench",
+];
+
+/// The foreign programs a workload runs.
+fn tools_of(w: &WorkloadSpec) -> Vec<String> {
+    let param = |key: &str| w.params.get(key).and_then(|v| v.as_str());
+    match w.name.as_str() {
+        "cc-build" => vec![param("compiler").unwrap_or("cc").to_string()],
+        "command" => {
+            let argv = param("command").and_then(shlex::split).unwrap_or_default();
+            argv.into_iter().take(1).collect()
+        }
+        name => TOOLS
+            .iter()
+            .filter(|(kind, _)| *kind == name)
+            .flat_map(|(_, programs)| programs.iter().map(ToString::to_string))
+            .collect(),
+    }
+}
+
 /// The foreign programs the workloads run.
 fn tools(experiment: &Experiment) -> Vec<Program> {
-    let mut names: Vec<String> = experiment
-        .workloads
-        .iter()
-        .filter_map(|w| match w.name.as_str() {
-            "stress-ng" => Some("stress-ng".to_string()),
-            "schbench" => Some("schbench".to_string()),
-            "cc-build" => Some(
-                w.params
-                    .get("compiler")
-                    .and_then(|c| c.as_str())
-                    .unwrap_or("cc")
-                    .to_string(),
-            ),
-            "command" => w
-                .params
-                .get("command")?
-                .as_str()
-                .and_then(shlex::split)?
-                .into_iter()
-                .next(),
-            _ => None,
-        })
-        .collect();
+    let mut names: Vec<String> = experiment.workloads.iter().flat_map(tools_of).collect();
     names.sort();
     names.dedup();
     names
         .iter()
-        // A user's command may do anything when run with --version: only its hash is taken.
+        // Others may do anything when run with --version: only their hash is taken.
         .map(|n| match n.as_str() {
-            "stress-ng" | "cc" | "gcc" | "clang" => program(n),
+            known if VERSIONED.contains(&known) => program(n),
             _ => Program {
                 name: n.clone(),
                 version: None,
@@ -362,6 +384,21 @@ mod tests {
         assert!(version(Path::new("/bin/cat")).is_some_and(|v| v.contains("cat")));
         assert_eq!(version(Path::new("/bin/false")), None);
         assert_eq!(version(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn what_a_workload_runs_is_known() {
+        for (workload, programs) in [
+            ("nginx:beside=hogs", &["nginx", "wrk"][..]),
+            ("cc-build:compiler=clang", &["clang"]),
+            ("command:command='make -j2'", &["make"]),
+            ("timer", &[]),
+        ] {
+            let spec = WorkloadSpec::parse(workload).expect("valid");
+            assert_eq!(tools_of(&spec), programs, "{workload}");
+        }
+        let known = |kind: &str| crate::workload::kind(kind).is_ok();
+        assert!(TOOLS.iter().all(|(kind, _)| known(kind)));
     }
 
     #[test]

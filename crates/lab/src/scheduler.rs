@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long loading may take. Emulated machines verify BPF programs slowly.
-const START_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long loading may take. Emulated machines verify BPF programs slowly; scx_lavd's take them minutes.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 

@@ -5,6 +5,7 @@
 //! blocks = 5            # absent: as many as the verdicts need
 //! seconds = 10.0        # measured time of a cell
 //! warmup = 2.0          # before it, not measured
+//! order = "shuffled"    # or "abba": everything twice in a block, the second time in reverse
 //! baseline = "eevdf"
 //!
 //! [[scheduler]]
@@ -21,126 +22,21 @@
 use scx_ml_text::Show;
 
 use crate::error::{LabError, Result};
+pub use crate::spec::{KERNEL_SCHEDULER, SchedulerSpec, WorkloadSpec};
 use crate::strict;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The scheduler name that stands for the kernel's own.
-pub const KERNEL_SCHEDULER: &str = "eevdf";
-
-/// One scheduler to measure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SchedulerSpec {
-    /// Unique in the experiment; defaults to the command.
-    pub label: String,
-    /// `eevdf`, or a program with arguments as a shell would split them.
-    pub command: String,
-    /// The start of the name the kernel must show in `root/ops`. Absent: derived from the program's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ops: Option<String>,
-}
-
-impl SchedulerSpec {
-    /// A scheduler from its command alone.
-    pub fn from_command(command: &str) -> Self {
-        Self {
-            label: command.trim().to_string(),
-            command: command.trim().to_string(),
-            ops: None,
-        }
-    }
-
-    /// Whether this is the kernel's own scheduler, for which nothing has to be started.
-    pub fn is_kernel(&self) -> bool {
-        self.command == KERNEL_SCHEDULER
-    }
-
-    /// Program and arguments.
-    ///
-    /// # Errors
-    /// If the command is empty or its quotes do not match.
-    pub fn argv(&self) -> Result<Vec<String>> {
-        shlex::split(&self.command)
-            .filter(|v| !v.is_empty())
-            .ok_or_else(|| LabError::BadValue {
-                place: format!("scheduler `{}`", self.label),
-                why: format!(
-                    "cannot split `{}` into a command and its arguments",
-                    self.command
-                ),
-            })
-    }
-}
-
-/// One workload with its parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkloadSpec {
-    /// Unique in the experiment; defaults to name and parameters.
-    pub label: String,
-    /// The workload's kind, as `scx_lab list` shows it.
-    pub name: String,
-    /// Measured seconds, where they differ from the experiment's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<f64>,
-    #[serde(default)]
-    pub params: toml::Table,
-}
-
-impl WorkloadSpec {
-    /// Parse `name` or `name:key=value,key=value`. A value is read as TOML (number, boolean, quoted string) if it is
-    /// that, and as plain text otherwise.
-    ///
-    /// # Errors
-    /// If a parameter has no `=`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-        let mut params = toml::Table::new();
-        for pair in rest.split(',').filter(|p| !p.trim().is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| LabError::BadValue {
-                place: format!("workload `{text}`"),
-                why: format!("`{pair}` is not key=value"),
-            })?;
-            params.insert(key.trim().to_string(), parse_value(value.trim()));
-        }
-        let mut spec = Self {
-            label: text.trim().to_string(),
-            name: name.trim().to_string(),
-            seconds: None,
-            params,
-        };
-        spec.take_common(text)?;
-        Ok(spec)
-    }
-
-    /// Move the keys every workload has out of the parameters.
-    fn take_common(&mut self, place: &str) -> Result<()> {
-        let bad = |why: &str| LabError::BadValue {
-            place: format!("workload `{place}`"),
-            why: why.to_string(),
-        };
-        if let Some(v) = self.params.remove("seconds") {
-            let s = v
-                .as_float()
-                .or_else(|| v.as_integer().map(|i| i as f64))
-                .filter(|s| *s > 0.0);
-            self.seconds = Some(s.ok_or_else(|| bad("`seconds` must be a positive number"))?);
-        }
-        if let Some(v) = self.params.remove("label") {
-            self.label = v
-                .as_str()
-                .ok_or_else(|| bad("`label` must be text"))?
-                .to_string();
-        }
-        Ok(())
-    }
-}
-
-fn parse_value(text: &str) -> toml::Value {
-    format!("v = {text}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(text.to_string()))
+/// In which order the schedulers of a block are measured under a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// Each once, shuffled.
+    #[default]
+    Shuffled,
+    /// Shuffled, then once more in reverse: A B B A. What drifts evenly meanwhile does the same to all. The value of a
+    /// block is the mean of the two.
+    Abba,
 }
 
 /// A whole experiment, resolved: what is saved with the results and can be run again.
@@ -152,6 +48,8 @@ pub struct Experiment {
     pub seconds: f64,
     /// Time under load before measuring starts, in seconds.
     pub warmup: f64,
+    #[serde(default)]
+    pub order: Order,
     /// Label of the scheduler the others are compared with.
     pub baseline: String,
     /// Effects smaller than this share (0.01 = 1 %) are "no difference" however sure they are.
@@ -173,6 +71,7 @@ pub struct Request {
     pub blocks: Option<u32>,
     pub seconds: Option<f64>,
     pub warmup: Option<f64>,
+    pub order: Option<Order>,
     pub baseline: Option<String>,
     pub min_effect: Option<f64>,
     pub probe: Option<bool>,
@@ -181,11 +80,12 @@ pub struct Request {
     pub workloads: Vec<WorkloadSpec>,
 }
 
-const FILE_KEYS: [&str; 10] = [
+const FILE_KEYS: [&str; 11] = [
     "seed",
     "blocks",
     "seconds",
     "warmup",
+    "order",
     "baseline",
     "min_effect",
     "probe",
@@ -220,6 +120,7 @@ impl Request {
             seconds: number(&table, "seconds", place)?,
             warmup: number(&table, "warmup", place)?,
             min_effect: number(&table, "min_effect", place)?,
+            order: order_at(&table, place)?,
             baseline: text_at(&table, "baseline", place)?,
             probe: flag(&table, "probe", place)?,
             bpf_stats: flag(&table, "bpf_stats", place)?,
@@ -247,21 +148,9 @@ impl Request {
             })?;
             let mut params = entry.clone();
             params.remove("name");
-            let mut spec = WorkloadSpec {
-                label: String::new(),
-                name,
-                seconds: None,
-                params,
-            };
-            // The resolved form, as saved with results, has the parameters in a table of their own.
-            if let Some(toml::Value::Table(nested)) = spec.params.remove("params") {
-                spec.params.extend(nested);
-            }
-            spec.take_common(&at)?;
-            if spec.label.is_empty() {
-                spec.label = default_label(&spec);
-            }
-            request.workloads.push(spec);
+            request
+                .workloads
+                .push(WorkloadSpec::from_params(name, params, &at)?);
         }
         Ok(request)
     }
@@ -273,6 +162,7 @@ impl Request {
             blocks: self.blocks.or(other.blocks),
             seconds: self.seconds.or(other.seconds),
             warmup: self.warmup.or(other.warmup),
+            order: self.order.or(other.order),
             baseline: self.baseline.or(other.baseline),
             min_effect: self.min_effect.or(other.min_effect),
             probe: self.probe.or(other.probe),
@@ -329,6 +219,7 @@ impl Request {
                 .unwrap_or_else(|| crate::stats::blocks_needed(tests).max(5)),
             seconds: self.seconds.unwrap_or(10.0),
             warmup: self.warmup.unwrap_or(2.0),
+            order: self.order.unwrap_or_default(),
             baseline,
             min_effect: self.min_effect.unwrap_or(0.01),
             probe: self.probe.unwrap_or(true),
@@ -367,25 +258,13 @@ impl Experiment {
         })
     }
 
-    /// The number of headline comparisons each scheduler is judged by.
+    /// How many cells there are in all.
     pub fn cells(&self) -> usize {
-        self.blocks as usize * self.schedulers.len() * self.workloads.len()
-    }
-}
-
-fn default_label(spec: &WorkloadSpec) -> String {
-    let params: Vec<String> = spec
-        .params
-        .iter()
-        .map(|(k, v)| match v {
-            toml::Value::String(s) => format!("{k}={s}"),
-            other => format!("{k}={other}"),
-        })
-        .collect();
-    if params.is_empty() {
-        spec.name.clone()
-    } else {
-        format!("{}:{}", spec.name, params.join(","))
+        let each = match self.order {
+            Order::Shuffled => 1,
+            Order::Abba => 2,
+        };
+        each * self.blocks as usize * self.schedulers.len() * self.workloads.len()
     }
 }
 
@@ -423,6 +302,14 @@ fn text_at(table: &toml::Table, key: &str, place: &str) -> Result<Option<String>
         Some(toml::Value::String(s)) => Ok(Some(s.clone())),
         Some(_) => Err(wrong(place, key, "text")),
     }
+}
+
+fn order_at(table: &toml::Table, place: &str) -> Result<Option<Order>> {
+    let value = table.get("order").cloned();
+    value
+        .map(toml::Value::try_into)
+        .transpose()
+        .map_err(|_| wrong(place, "order", "\"shuffled\" or \"abba\""))
 }
 
 fn flag(table: &toml::Table, key: &str, place: &str) -> Result<Option<bool>> {

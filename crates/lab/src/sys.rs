@@ -5,7 +5,7 @@
 
 use crate::error::{LabError, Result};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use rustix::thread::{CpuSet, futex};
 use rustix::time::{ClockId, Timespec};
 use std::num::NonZeroU64;
@@ -92,6 +92,11 @@ pub fn allowed_cpus() -> Vec<usize> {
         .collect()
 }
 
+/// The CPU the calling thread is on, or was a moment ago.
+pub fn current_cpu() -> usize {
+    rustix::thread::sched_getcpu()
+}
+
 /// Restrict the calling thread to `cpus`.
 ///
 /// # Errors
@@ -146,8 +151,44 @@ pub fn signal_group(pgid: u32, signal: Signal) {
     }
 }
 
+/// Whether a child of this process has ended. It is not reaped by that.
+pub fn has_ended(child: u32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    process(child).is_none_or(|pid| {
+        // An error means that there is no such child.
+        !matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(None))
+    })
+}
+
 fn process(id: u32) -> Option<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
+/// CPU time in seconds, and switches, of this process and of the children it has waited for.
+pub fn used_with_children() -> (f64, u64) {
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
+        .into_iter()
+        .map(|who| {
+            let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+            // Neither std nor rustix has this call.
+            // SAFETY: the kernel fills in the whole struct; if it did not, it would be all zeros, which is a valid one.
+            let usage = unsafe {
+                libc::getrusage(who, usage.as_mut_ptr());
+                usage.assume_init()
+            };
+            let switches = usage.ru_nvcsw + usage.ru_nivcsw;
+            (
+                seconds(usage.ru_utime) + seconds(usage.ru_stime),
+                u64::try_from(switches).unwrap_or(0),
+            )
+        })
+        .fold((0.0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// Whether this process may do what only root may.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Find a program: a path as it is, a name beside this binary or on the PATH.

@@ -10,6 +10,7 @@ mod process;
 
 pub use bpf::Accounting;
 pub use probe::{BUCKETS, Counters, Probe, log2_quantile};
+pub use process::ticks_per_second;
 
 use crate::metric::{Better, Metric, MetricDef, SavedHistogram};
 use crate::sys;

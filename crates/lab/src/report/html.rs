@@ -1,43 +1,14 @@
 //! The report as one HTML file that needs nothing else: no network, no scripts, no fonts.
 
+use super::page::{STYLE, class, esc, put};
 use super::table::{direction, verdict_text};
-use super::{number, plot, ratio};
+use super::{brief, matrix, number, plot, ratio, small};
 use crate::compare::{Comparison, Row};
 use crate::error::Result;
 use crate::metric::SavedHistogram;
 use crate::results::Run;
-use crate::stats::Verdict;
 use crate::workload;
 use scx_ml_text::lines;
-use std::fmt::Write;
-
-const STYLE: &str = "\
-body{font:15px/1.45 system-ui,sans-serif;color:#222;background:#fff;max-width:960px;margin:2em auto;padding:0 1em}\
-h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ddd;padding-bottom:.2em}\
-h3{font-size:1.02em;margin:1.4em 0 .3em}table{border-collapse:collapse;margin:.6em 0;font-size:.92em}\
-th,td{padding:.25em .7em;text-align:left;border-bottom:1px solid #e4e4e4;vertical-align:top}\
-th{border-bottom:2px solid #999}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
-.better{background:#d9f2e3}.worse{background:#fbdcd3}.no-difference{background:#f1f1f1}\
-.quiet{color:#666;font-size:.92em}.warning{background:#fff3cd;border-left:4px solid #e0a800;padding:.4em .8em;margin:.4em 0}\
-details{margin:.6em 0}summary{cursor:pointer;color:#0a58a8}pre{background:#f6f6f6;padding:.7em;overflow-x:auto}\
-.scroll{overflow-x:auto}figure{margin:1em 0}figcaption{color:#666;font-size:.9em}";
-
-/// Text made safe for HTML.
-fn esc(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-fn class(verdict: Option<Verdict>) -> &'static str {
-    match verdict {
-        Some(Verdict::Better) => "better",
-        Some(Verdict::Worse) => "worse",
-        Some(Verdict::NoDifference) => "no-difference",
-        None => "",
-    }
-}
 
 /// The whole report.
 ///
@@ -53,29 +24,23 @@ pub fn render(run: &Run, comparison: &Comparison) -> Result<String> {
     verdicts(&mut h, comparison);
     figure(
         &mut h,
-        plot::ratios(comparison)?,
-        "Left of the line is less than the baseline, right of it more; the arrow after \
-        the metric says which is better. Where the interval crosses the line nothing can be said.",
-    );
-    figure(
-        &mut h,
         plot::cost_benefit(comparison)?,
         "Up is better, left is cheaper. Gain is the geometric mean of a \
         workload's headline ratios, turned so that more is better.",
     );
+    h.push_str(
+        "<h2>Workloads</h2><p class=quiet>Left of the line is less than the baseline, right of it more; the arrow after the \
+         metric says which is better. Where the interval crosses the line nothing can be said.</p><div class=cards>",
+    );
     for w in &run.experiment.workloads {
         section(&mut h, run, comparison, &w.label, &w.name)?;
     }
+    h.push_str("</div>");
     costs(&mut h, run, comparison);
     origin(&mut h, run)?;
     h.push_str("</body></html>\n");
     // All markup is our own: what cannot be seen is from a name.
     Ok(lines(&h))
-}
-
-/// Append; writing to a String cannot fail.
-fn put(h: &mut String, what: std::fmt::Arguments) {
-    let _ = h.write_fmt(what);
 }
 
 fn head(h: &mut String, run: &Run, comparison: &Comparison) {
@@ -111,70 +76,56 @@ fn head(h: &mut String, run: &Run, comparison: &Comparison) {
     }
 }
 
-/// A matrix: headlines down, schedulers across.
+/// All headlines and schedulers in one table.
 fn verdicts(h: &mut String, comparison: &Comparison) {
-    let others: Vec<&String> = comparison
-        .schedulers
-        .iter()
-        .filter(|s| **s != comparison.baseline)
-        .collect();
-    h.push_str("<div class=scroll><table><tr><th>workload<th>metric");
-    put(h, format_args!("<th>{}", esc(&comparison.baseline)));
-    others
+    let m = matrix::matrix(comparison);
+    h.push_str("<div class=scroll><table class=matrix><thead><tr><th>workload<th>metric");
+    put(h, format_args!("<th>{}", esc(&m.baseline)));
+    m.schedulers
         .iter()
         .for_each(|s| put(h, format_args!("<th>{}", esc(s))));
-    h.push_str("</tr>");
-    for workload in &comparison.workloads {
-        let mut shown = "";
-        let headlines: Vec<&Row> = comparison
-            .rows_of(workload)
-            .filter(|r| r.metric.headline)
-            .collect();
-        for row in &headlines {
-            if shown == row.metric.name {
-                continue;
-            }
-            shown = &row.metric.name;
-            let base = comparison
-                .row(workload, shown, &comparison.baseline)
-                .map_or(f64::NAN, |r| r.median);
-            put(
-                h,
-                format_args!(
-                    "<tr><td>{}<td>{} {}<td class=n>{} {}",
-                    esc(workload),
-                    esc(shown),
-                    direction(row.metric.better),
-                    number(base),
-                    esc(&row.metric.unit)
-                ),
-            );
-            for s in &others {
-                match comparison
-                    .row(workload, shown, s)
-                    .map(|r| (r.verdict, r.effect.as_ref()))
-                {
-                    Some((verdict, Some(e))) => put(
-                        h,
-                        format_args!(
-                            "<td class={}>×{} <span class=quiet>({}–{})</span><br>{}",
-                            class(verdict),
-                            ratio(e.ratio),
-                            ratio(e.low),
-                            ratio(e.high),
-                            verdict.map_or("too few blocks", verdict_text)
-                        ),
+    h.push_str("</tr></thead><tbody>");
+    for line in &m.lines {
+        put(
+            h,
+            format_args!(
+                "<tr><td>{}<td>{} {}<td>{} {}",
+                esc(&line.workload),
+                esc(&line.metric.name),
+                direction(line.metric.better),
+                number(line.baseline),
+                esc(&line.metric.unit)
+            ),
+        );
+        for field in &line.fields {
+            match field {
+                Some(f) => put(
+                    h,
+                    format_args!(
+                        "<td class=\"{}\" title=\"{}–{}, {}\">{}",
+                        class(f.verdict),
+                        ratio(f.low),
+                        ratio(f.high),
+                        f.verdict
+                            .map_or("too few blocks for a verdict", verdict_text),
+                        brief(f.ratio)
                     ),
-                    _ => h.push_str("<td>–"),
-                }
+                ),
+                None => h.push_str("<td>–"),
             }
-            h.push_str("</tr>");
         }
+        h.push_str("</tr>");
+    }
+    h.push_str("</tbody><tfoot><tr><td>mean place<td>");
+    for rank in &m.ranks {
+        put(h, format_args!("<td>{}", brief(*rank)));
     }
     h.push_str(
-        "</table></div><p class=quiet>×: median over blocks of scheduler / baseline, with its 95 % bootstrap interval. A \
-         verdict takes a corrected p of at most 0.05 (Mann-Whitney, Holm over all headlines of a scheduler), an interval \
-         that excludes 1, and an effect above the smallest one asked for.</p>",
+        "</tr></tfoot></table></div><p class=quiet>Median over blocks of scheduler / baseline; the 95 % bootstrap interval \
+         shows when pointed at. Lost rows come first. Green is better, red is worse, grey is no difference: a verdict takes \
+         a corrected p of at most 0.05 (Mann-Whitney, Holm over all headlines of a scheduler), an interval that excludes 1, \
+         and an effect above the smallest one asked for. The place is that among all schedulers, the baseline included; 1 \
+         is the best.</p>",
     );
 }
 
@@ -194,17 +145,12 @@ fn section(
     label: &str,
     kind: &str,
 ) -> Result<()> {
-    put(h, format_args!("<h2>{}</h2>", esc(label)));
+    put(h, format_args!("<div class=card><h3>{}</h3>", esc(label)));
+    small::ratios(h, comparison, label);
+    h.push_str("<details><summary>Distributions, every block, all numbers</summary>");
     if let Ok(k) = workload::kind(kind) {
         let text = k.measures.split_whitespace().collect::<Vec<_>>().join(" ");
-        put(
-            h,
-            format_args!(
-                "<details><summary>What is measured</summary><p>{}: {}</p></details>",
-                esc(k.about),
-                esc(&text)
-            ),
-        );
+        put(h, format_args!("<p>{}: {}</p>", esc(k.about), esc(&text)));
     }
     for name in histogram_names(run, label) {
         let histograms = joined(run, comparison, label, &name);
@@ -229,9 +175,8 @@ fn section(
             );
         }
     }
-    h.push_str("<details><summary>All numbers</summary>");
     rows_table(h, comparison, comparison.rows_of(label));
-    h.push_str("</details>");
+    h.push_str("</details></div>");
     Ok(())
 }
 
@@ -428,7 +373,7 @@ mod tests {
         let html = render(&run, &compare(&run)).expect("drawn");
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(
-            html.contains(">worse<") || html.contains("<br>worse"),
+            html.contains("<td class=\"worse\"") && html.contains("<td>worse"),
             "the slow one is called worse"
         );
         assert!(
@@ -437,8 +382,8 @@ mod tests {
                 && html.contains("x_enqueue")
         );
         assert!(
-            html.matches("<svg").count() >= 2 + 2 * 2,
-            "ratios, cost, and for each workload CDF and values"
+            html.matches("<svg").count() > 2 * 3,
+            "cost, and for each workload ratios, CDF and values"
         );
         for outside in ["http://", "https://", "<script", "src=", "@import"] {
             let found = html

@@ -1,7 +1,10 @@
 //! Reports: what people read.
 
 pub mod html;
+pub mod matrix;
+mod page;
 pub mod plot;
+mod small;
 pub mod table;
 
 /// A number with three significant digits, without an exponent where that stays readable.
@@ -41,6 +44,16 @@ pub fn ratio(v: f64) -> String {
     }
 }
 
+/// A ratio in as few characters as tell it from 1.
+pub fn brief(v: f64) -> String {
+    match v {
+        v if !v.is_finite() => "–".to_string(),
+        v if v >= 9.995 => number(v),
+        v if v < 0.0995 => format!("{v:.3}"),
+        v => format!("{v:.2}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +71,18 @@ mod tests {
             (f64::NAN, "–"),
         ] {
             assert_eq!(number(v), want);
+        }
+    }
+    #[test]
+    fn brief_ratios_are_short() {
+        for (v, want) in [
+            (1.0, "1.00"),
+            (0.4321, "0.43"),
+            (0.0432, "0.043"),
+            (12.34, "12.3"),
+            (f64::NAN, "–"),
+        ] {
+            assert_eq!(brief(v), want);
         }
     }
 }

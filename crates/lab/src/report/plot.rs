@@ -27,6 +27,8 @@ const COLOURS: [RGBColor; 14] = [
     RGBColor(0, 190, 190),
 ];
 const WIDTH: u32 = 900;
+/// Nobody could tell more points apart.
+const MOST_NAMED: usize = 24;
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const INK: RGBColor = RGBColor(50, 50, 50);
 
@@ -189,89 +191,8 @@ pub fn distribution(
     .map(Some)
 }
 
-/// Ratios to the baseline with their intervals, one line for each headline metric and scheduler, best direction left or
-/// right as the metric has it; lines are grouped by workload. `None` if there is nothing to compare.
-pub fn ratios(comparison: &Comparison) -> Result<Option<String>> {
-    let rows: Vec<&Row> = comparison
-        .rows
-        .iter()
-        .filter(|r| r.metric.headline && r.effect.is_some())
-        .collect();
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let ends = rows
-        .iter()
-        .filter_map(|r| r.effect.as_ref())
-        .flat_map(|e| [e.low, e.high]);
-    let finite: Vec<f64> = ends.filter(|v| v.is_finite() && *v > 0.0).collect();
-    let low = finite.iter().copied().fold(0.9, f64::min) * 0.9;
-    let high = finite.iter().copied().fold(1.1, f64::max) * 1.1;
-    let line_height = 22;
-    let height = 70 + line_height * rows.len() as u32;
-    canvas(height, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .caption(
-                format!(
-                    "Ratio to {} (median over blocks, 95 % interval)",
-                    comparison.baseline
-                ),
-                text(16),
-            )
-            .margin(10)
-            .x_label_area_size(26)
-            .y_label_area_size(400)
-            .build_cartesian_2d(log_axis(low, high), 0.0..rows.len() as f64)
-            .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .disable_y_mesh()
-            .disable_y_axis()
-            .light_line_style(WHITE)
-            .bold_line_style(GRID)
-            .axis_style(INK)
-            .label_style(text(12))
-            .x_label_formatter(&|v| trimmed(*v))
-            .draw()
-            .map_err(failed)?;
-        chart
-            .draw_series(std::iter::once(PathElement::new(
-                [(1.0, 0.0), (1.0, rows.len() as f64)],
-                INK.stroke_width(1),
-            )))
-            .map_err(failed)?;
-        for (i, row) in rows.iter().enumerate() {
-            let Some(e) = &row.effect else { continue };
-            let y = (rows.len() - i) as f64 - 0.5;
-            let c = colour(comparison, &row.scheduler);
-            chart
-                .draw_series([PathElement::new(
-                    [(e.low.max(low), y), (e.high.min(high), y)],
-                    c.stroke_width(3),
-                )])
-                .map_err(failed)?;
-            chart
-                .draw_series([Circle::new((e.ratio.clamp(low, high), y), 4, c.filled())])
-                .map_err(failed)?;
-            let arrow = super::table::direction(row.metric.better);
-            // The metric whole, and of the names what tells them apart.
-            let label = format!(
-                "{} · {} {arrow} · {}",
-                shorten(&row.workload, 20),
-                row.metric.name,
-                shorten(&row.scheduler, 26)
-            );
-            let style = text(12).pos(Pos::new(HPos::Right, VPos::Center));
-            let at = chart.backend_coord(&(low, y));
-            area.draw(&Text::new(label, (at.0 - 8, at.1), style))
-                .map_err(failed)?;
-        }
-        Ok(())
-    })
-    .map(Some)
-}
-
-fn shorten(text: &str, most: usize) -> String {
+/// A text of no more characters than `most`, with both its ends.
+pub(super) fn shorten(text: &str, most: usize) -> String {
     let n = text.chars().count();
     if n <= most {
         return text.to_string();
@@ -302,35 +223,73 @@ pub fn improvement(comparison: &Comparison, workload: &str, scheduler: &str) -> 
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
-/// Cost against benefit: a point for each scheduler and workload. `None` if no cost was measured.
-pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
-    let mut points = Vec::new();
-    for workload in &comparison.workloads {
-        for scheduler in comparison
-            .schedulers
-            .iter()
-            .filter(|s| **s != comparison.baseline)
-        {
-            let cost = |name: &str| comparison.row(workload, name, scheduler).map(|r| r.median);
-            if let (Some(bpf), Some(gain)) = (
-                cost("cost.bpf_cpu"),
-                improvement(comparison, workload, scheduler),
-            ) {
-                points.push((bpf.max(0.001), gain, scheduler, workload));
+/// A point of cost and benefit.
+#[derive(Debug, Clone, PartialEq)]
+struct Point<'a> {
+    /// CPU time in BPF programs, % of the machine.
+    cost: f64,
+    gain: f64,
+    scheduler: &'a str,
+    name: String,
+}
+
+/// A point for each scheduler and workload, or where nobody could tell those apart one for each scheduler: the geometric
+/// means over its workloads. The second value says whether they are means.
+fn points(comparison: &Comparison) -> (Vec<Point<'_>>, bool) {
+    let others = comparison.schedulers.iter();
+    let mut all = Vec::new();
+    for scheduler in others.filter(|s| **s != comparison.baseline) {
+        for workload in &comparison.workloads {
+            let cost = comparison.row(workload, "cost.bpf_cpu", scheduler);
+            let gain = improvement(comparison, workload, scheduler);
+            if let (Some(cost), Some(gain)) = (cost, gain) {
+                all.push(Point {
+                    cost: cost.median.max(0.001),
+                    gain,
+                    scheduler: scheduler.as_str(),
+                    name: shorten(workload, 30),
+                });
             }
         }
     }
+    if all.len() <= MOST_NAMED {
+        return (all, false);
+    }
+    let mean = |values: &mut dyn Iterator<Item = f64>| {
+        let logs: Vec<f64> = values.map(f64::ln).collect();
+        (logs.iter().sum::<f64>() / logs.len() as f64).exp()
+    };
+    let means = all
+        .chunk_by(|a, b| a.scheduler == b.scheduler)
+        .map(|mine| Point {
+            cost: mean(&mut mine.iter().map(|p| p.cost)),
+            gain: mean(&mut mine.iter().map(|p| p.gain)),
+            scheduler: mine[0].scheduler,
+            name: shorten(mine[0].scheduler, 30),
+        })
+        .collect();
+    (means, true)
+}
+
+/// Cost against benefit. `None` if no cost was measured.
+pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
+    let (points, means) = points(comparison);
     if points.is_empty() {
         return Ok(None);
     }
+    let caption = if means {
+        "Cost and benefit, geometric means over the workloads"
+    } else {
+        "Cost and benefit, a point for each workload"
+    };
     let range = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, 0.0f64), |(l, h), v| (l.min(v), h.max(v)))
     };
-    let (x0, x1) = range(&mut points.iter().map(|p| p.0));
-    let (y0, y1) = range(&mut points.iter().map(|p| p.1));
+    let (x0, x1) = range(&mut points.iter().map(|p| p.cost));
+    let (y0, y1) = range(&mut points.iter().map(|p| p.gain));
     canvas(380, |area| {
         let mut chart = ChartBuilder::on(area)
-            .caption("Cost and benefit, a point for each workload", text(16))
+            .caption(caption, text(16))
             .margin(10)
             .x_label_area_size(38)
             .y_label_area_size(64)
@@ -363,16 +322,16 @@ pub fn cost_benefit(comparison: &Comparison) -> Result<Option<String>> {
             .filter(|s| **s != comparison.baseline)
         {
             let c = colour(comparison, scheduler);
-            let mine = || points.iter().filter(|p| p.2 == scheduler);
+            let mine = || points.iter().filter(|p| p.scheduler == scheduler);
             chart
-                .draw_series(mine().map(|p| Circle::new((p.0, p.1), 5, c.filled())))
+                .draw_series(mine().map(|p| Circle::new((p.cost, p.gain), 5, c.filled())))
                 .map_err(failed)?
                 .label(scheduler.as_str())
                 .legend(move |(x, y)| Circle::new((x + 8, y), 5, c.filled()));
             chart
                 .draw_series(mine().map(|p| {
-                    let at = EmptyElement::at((p.0, p.1));
-                    at + Text::new(shorten(p.3, 30), (8, -6), text(11))
+                    let at = EmptyElement::at((p.cost, p.gain));
+                    at + Text::new(p.name.clone(), (8, -6), text(11))
                 }))
                 .map_err(failed)?;
         }
@@ -477,6 +436,36 @@ mod tests {
             (trimmed(1.0), trimmed(1.1), trimmed(0.0)),
             ("1".into(), "1.1".into(), "0".into())
         );
+    }
+
+    #[test]
+    fn many_points_become_one_for_each_scheduler() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut run = crate::bench::tests::finished_run(dir.path(), 5);
+        for c in &mut run.cells {
+            c.cost = Some(crate::cost::Cost {
+                bpf_cpu: (c.cell.scheduler != "eevdf").then_some(0.01),
+                ..Default::default()
+            });
+        }
+        let mut comparison = crate::compare::compare(&run);
+        assert_eq!(points(&comparison).0.len(), 2 * 2);
+        // The same workloads under further names.
+        let rows = comparison.rows.clone();
+        for i in 0..20 {
+            comparison.workloads.push(format!("timer {i}"));
+            let copies = rows.iter().filter(|r| r.workload == "timer").cloned();
+            comparison.rows.extend(copies.map(|r| Row {
+                workload: format!("timer {i}"),
+                ..r
+            }));
+        }
+        let (means, are_means) = points(&comparison);
+        assert!(are_means);
+        let schedulers: Vec<&str> = means.iter().map(|p| p.scheduler).collect();
+        assert_eq!(schedulers, ["slow", "same"]);
+        assert!((means[0].cost - 1.0).abs() < 1e-6, "{:?}", means[0]);
+        assert!((0.45..0.55).contains(&means[0].gain), "{:?}", means[0]);
     }
 
     #[test]

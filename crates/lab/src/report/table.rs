@@ -1,6 +1,6 @@
 //! The report in the terminal.
 
-use super::{number, ratio};
+use super::{brief, matrix, number, ratio};
 use crate::compare::{Comparison, Row};
 use crate::metric::Better;
 use crate::stats::Verdict;
@@ -37,6 +37,9 @@ pub fn direction(better: Better) -> &'static str {
 /// The comparison as text, one table a workload. `colour` for terminals.
 pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
     let mut out = String::new();
+    if comparison.workloads.len() > 1 && comparison.schedulers.len() > 1 {
+        out.push_str(&format!("\n{}\n", summary(comparison, colour)));
+    }
     for workload in &comparison.workloads {
         let rows: Vec<&Row> = comparison
             .rows_of(workload)
@@ -53,7 +56,8 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
     }
     out.push_str(&format!(
         "\nRatios are medians over blocks of scheduler / {}, with 95 % bootstrap intervals; p is Mann-Whitney's,\n\
-         corrected by Holm over a scheduler's headline metrics. ↓ lower is better, ↑ higher is better.\n",
+         corrected by Holm over a scheduler's headline metrics. ↓ lower is better, ↑ higher is better; + is a verdict\n\
+         of better, - of worse, = of no difference. The place is that among all schedulers; 1 is the best.\n",
         lines(&comparison.baseline)
     ));
     for w in &comparison.warnings {
@@ -62,12 +66,60 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
     out
 }
 
-fn table(rows: &[&Row], baseline: &str, colour: bool) -> Table {
+/// The mark of a verdict in the summary.
+fn mark(verdict: Option<Verdict>) -> &'static str {
+    match verdict {
+        Some(Verdict::Better) => "+",
+        Some(Verdict::Worse) => "-",
+        Some(Verdict::NoDifference) => "=",
+        None => " ",
+    }
+}
+
+/// All headlines in one table, lost ones first.
+fn summary(comparison: &Comparison, colour: bool) -> Table {
+    let m = matrix::matrix(comparison);
+    let mut table = plain();
+    let names = std::iter::once(&m.baseline).chain(&m.schedulers);
+    let header = ["workload".to_string(), "metric".to_string()];
+    table.set_header(header.into_iter().chain(names.map(|n| lines(n))));
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    for line in &m.lines {
+        let metric = format!("{} {}", line.metric.name, direction(line.metric.better));
+        let base = format!("{} {}", number(line.baseline), line.metric.unit);
+        let fields = line.fields.iter().map(|f| match f {
+            Some(f) => {
+                let text = format!("{} {}", brief(f.ratio), mark(f.verdict));
+                paint(right(text), f.verdict, colour)
+            }
+            None => right("–  ".to_string()),
+        });
+        let mut row = vec![
+            Cell::new(lines(&line.workload)),
+            Cell::new(lines(metric.trim_end())),
+            right(lines(&base)),
+        ];
+        row.extend(fields);
+        table.add_row(row);
+    }
+    let mut foot = vec![Cell::new("mean place"), Cell::new("")];
+    foot.extend(m.ranks.iter().map(|r| right(format!("{}  ", brief(*r)))));
+    table.add_row(foot);
+    table
+}
+
+/// A table with nothing but a line below its header.
+fn plain() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table
         .set_style(TableComponent::HeaderLines, '─')
         .set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table
+}
+
+fn table(rows: &[&Row], baseline: &str, colour: bool) -> Table {
+    let mut table = plain();
     table.set_header([
         "metric",
         "scheduler",

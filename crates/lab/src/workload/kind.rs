@@ -4,6 +4,7 @@ use crate::calibration::Calibration;
 use crate::error::{LabError, Result};
 use crate::metric::{MetricDef, Outcome};
 use crate::sys;
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -11,14 +12,6 @@ use std::time::Duration;
 pub trait Window: Sync {
     fn begin(&self);
     fn end(&self);
-}
-
-/// Nobody listens.
-pub struct NoWindow;
-
-impl Window for NoWindow {
-    fn begin(&self) {}
-    fn end(&self) {}
 }
 
 /// What a workload may depend on.
@@ -31,6 +24,8 @@ pub struct Context<'a> {
     /// CPUs the workload may use.
     pub cpus: usize,
     pub calibration: Calibration,
+    /// Where what takes long to prepare may be kept for the next cell, if there will be one.
+    pub shared: Option<&'a Path>,
     pub window: &'a dyn Window,
 }
 

@@ -8,8 +8,8 @@ mod frames;
 mod hackbench;
 mod kind;
 mod open_loop;
+mod real;
 mod recorder;
-mod schbench;
 mod schbench_like;
 mod stress_ng;
 mod timer;
@@ -18,12 +18,20 @@ use crate::error::{LabError, Result};
 use crate::settings::WorkloadSpec;
 use crate::strict;
 
-pub use kind::{Context, Kind, NoWindow, Window, Workload};
+pub use kind::{Context, Kind, Window, Workload};
 
 /// All kinds, in the order to list them in.
 pub const KINDS: &[Kind] = &[
     schbench_like::KIND,
-    schbench::KIND,
+    real::schbench::KIND,
+    real::nginx::KIND,
+    real::redis::KIND,
+    real::memcached::KIND,
+    real::pgbench::KIND,
+    real::sysbench::KIND,
+    real::cyclictest::KIND,
+    real::rt_hackbench::KIND,
+    real::perf_bench::KIND,
     open_loop::KIND,
     timer::KIND,
     frames::KIND,

@@ -1,11 +1,11 @@
 //! `stress-ng`: throughput of stress-ng's stressors, from its own YAML report.
 
 use super::kind::{Context, Kind, Workload, bad};
+use super::real::{Beside, Company, Tool};
 use crate::error::{LabError, Result};
 use crate::metric::{Better, MetricDef, Outcome};
-use crate::{strict, sys};
+use crate::strict;
 use serde::{Deserialize, Serialize};
-use std::process::{Command, Stdio};
 
 pub const KIND: Kind = Kind {
     name: "stress-ng",
@@ -13,7 +13,8 @@ pub const KIND: Kind = Kind {
     measures: "Bogo operations per second of real time, as stress-ng reports them. They are comparable between schedulers \
         on one machine and one version of stress-ng, and nowhere else. With several stressors side by side each has its \
         own metric, and `total_relative` is their geometric mean: how the CPU was shared between them moves the parts, \
-        so look at both.",
+        so look at both. Classes are sets of stressors: `mixed`, `messages` (pipes, queues, semaphores), `births` (new \
+        processes and threads) and `sleeps` (timers).",
     keys: strict::known_keys::<Params>,
     build: |table, place| {
         let p: Params = strict::read(table, place)?;
@@ -34,10 +35,11 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
-    /// One, or several joined by `+`; `mixed` is switch+pipe+futex+yield+cpu+fork.
+    /// One, several joined by `+`, or one of [`CLASSES`].
     stressor: String,
     /// Instances of each; 0: as many as CPUs.
     instances: usize,
+    beside: Beside,
 }
 
 impl Default for Params {
@@ -45,25 +47,35 @@ impl Default for Params {
         Self {
             stressor: "switch".to_string(),
             instances: 0,
+            beside: Beside::None,
         }
     }
 }
 
 impl Params {
     fn names(&self) -> Vec<&str> {
-        let list = if self.stressor == "mixed" {
-            "switch+pipe+futex+yield+cpu+fork"
-        } else {
-            &self.stressor
-        };
-        list.split('+')
+        let class = CLASSES.iter().find(|(name, _)| *name == self.stressor);
+        class
+            .map_or(self.stressor.as_str(), |(_, stressors)| stressors)
+            .split('+')
             .map(str::trim)
             .filter(|s| !s.is_empty())
             .collect()
     }
 }
 
+const STRESS_NG: Tool = Tool::new("stress-ng", "stress-ng");
+
 struct StressNg(Params);
+
+/// What loads a scheduler in the same way, side by side. stress-ng's own class `scheduler` has stressors that change
+/// policies and affinities, and such that stop the machine.
+const CLASSES: [(&str, &str); 4] = [
+    ("mixed", "switch+pipe+futex+yield+cpu+fork"),
+    ("messages", "pipe+mq+msg+sem+eventfd"),
+    ("births", "fork+vfork+pthread"),
+    ("sleeps", "nanosleep+poll"),
+];
 
 fn total_def() -> MetricDef {
     MetricDef::headline("total_relative", "1/s", Better::Higher)
@@ -131,13 +143,8 @@ impl Workload for StressNg {
     }
 
     fn check(&self) -> Result<()> {
-        sys::find_program("stress-ng")
-            .map(|_| ())
-            .ok_or_else(|| LabError::MissingProgram {
-                program: "stress-ng".to_string(),
-                needed_by: format!("workload `{}`", KIND.name),
-                hint: "install the package stress-ng".to_string(),
-            })
+        STRESS_NG.check(KIND.name)?;
+        self.0.beside.check(KIND.name)
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
@@ -151,7 +158,7 @@ impl Workload for StressNg {
         };
         // stress-ng takes whole seconds. It has no warm-up of its own, so it gets a run of its own for that.
         let ran = |seconds: f64| -> Result<String> {
-            let mut cmd = Command::new("stress-ng");
+            let mut cmd = STRESS_NG.command(KIND.name)?;
             for n in self.0.names() {
                 cmd.arg(format!("--{n}")).arg(instances.to_string());
             }
@@ -164,7 +171,6 @@ impl Workload for StressNg {
             .arg(&report);
             let out = cmd
                 .current_dir(dir.path())
-                .stdin(Stdio::null())
                 .output()
                 .map_err(|e| failed(format!("stress-ng did not start: {e}")))?;
             if !out.status.success() {
@@ -177,12 +183,14 @@ impl Workload for StressNg {
             }
             std::fs::read_to_string(&report).map_err(|e| LabError::file(&report, e))
         };
+        let mut company = Company::start(self.0.beside, ctx.cpus, KIND.name)?;
         if ctx.warmup >= 1.0 {
             ran(ctx.warmup)?;
         }
         ctx.window.begin();
         let text = ran(ctx.seconds)?;
         ctx.window.end();
+        company.verify()?;
         let found = parse_yaml(&text);
         let names = self.0.names();
         let mut metrics = Vec::new();
