@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use scx_ml::kernel::bpf::intf::{
-    self, clock_pace, fair_load, forecast, occupant, policy_params, serving,
+    self, clock_pace, fair_load, forecast, occupant, policy_params, serving, stake,
 };
 use scx_ml::kernel::native::*;
 
@@ -52,6 +52,103 @@ fn the_model_steers_unless_only_the_average_is_sure() {
     );
     assert_eq!(of(&unknown(), &unsure), intf::steering_STEERING_AVERAGE);
     assert_eq!(of(&unknown(), &unknown()), intf::steering_STEERING_NONE);
+}
+
+fn stake(expected_ms: f64, burst_ms: f64) -> stake {
+    let ns = |ms: f64| (ms * MSEC as f64) as u64;
+    stake {
+        expected_ns: ns(expected_ms),
+        burst_ns: ns(burst_ms),
+    }
+}
+
+#[test]
+fn only_what_is_much_shorter_goes_before_a_burst() {
+    let waits = |waits: stake, other: stake| policy_waits_for(&waits, &other);
+    // A quarter of what is left, whatever the scale.
+    for scale in [0.001, 1.0, 1_000.0] {
+        let of = |ms: f64| stake(ms * scale, 0.0);
+        assert!(!waits(of(1.0), stake(8.0 * scale, 4.0 * scale)));
+        assert!(waits(of(1.0), stake(8.0 * scale, 5.0 * scale)));
+        assert!(waits(of(8.0), stake(8.0 * scale, 5.0 * scale)));
+        // Longer than expected: as long again as it has been.
+        assert!(!waits(of(2.0), stake(8.0 * scale, 8.0 * scale)));
+        assert!(waits(of(4.0), stake(8.0 * scale, 8.0 * scale)));
+    }
+    // Of what is not known nobody can say.
+    assert!(!waits(stake(0.0, 3.0), stake(8.0, 5.0)));
+    assert!(!waits(stake(8.0, 0.0), stake(0.0, 5.0)));
+}
+
+#[test]
+fn what_is_expected_is_the_average_if_it_was_judged() {
+    let exact = policy_expected_ns(&forecast(0.5, 0.2)) as f64 / MSEC as f64;
+    assert!((exact - 1.0).abs() < 0.01, "{exact}");
+    assert_eq!(policy_expected_ns(&unknown()), 0);
+    let least = forecast {
+        pred_q16: 0,
+        ..forecast(0.5, 0.2)
+    };
+    assert!(policy_expected_ns(&least) > 0);
+}
+
+#[test]
+fn a_burst_carries_on_until_it_is_twice_as_long_as_expected_within_its_share() {
+    let carries_on = |s: stake, ahead| policy_carries_on(&s, ahead, MSEC, false);
+    assert!(carries_on(stake(8.0, 4.0), 0));
+    assert!(carries_on(stake(8.0, 15.9), 0));
+    assert!(!carries_on(stake(8.0, 16.0), 0));
+    assert!(!carries_on(stake(8.0, 4.0), MSEC as i64), "over its share");
+    assert!(!carries_on(stake(0.0, 4.0), 0), "who knows");
+    assert!(!carries_on(stake(300.0, 4.0), 0), "very long");
+    assert!(!policy_carries_on(&stake(8.0, 4.0), 0, MSEC, true));
+}
+
+#[test]
+fn what_is_surely_long_lets_the_much_shorter_before_it() {
+    let delay = |ms: f64, error| {
+        let average = forecast {
+            pred_q16: log2_q16((ms * MSEC as f64) as u64) as i32,
+            ..forecast(0.5, error)
+        };
+        policy_long_delay_ns(&params(), &average)
+    };
+    assert_eq!(delay(3.9, 0.2), 0);
+    assert!(delay(10.0, 0.2).abs_diff(160 * MSEC) < 2 * MSEC);
+    assert_eq!(delay(10.0, 0.6), 0, "not sure");
+    assert_eq!(policy_long_delay_ns(&params(), &unknown()), 0);
+}
+
+#[test]
+fn room_is_made_for_the_much_shorter_only() {
+    let now_ns = 100 * MSEC;
+    let o = occupant {
+        run_start_ns: now_ns - 10 * MSEC,
+        quantum_ns: 4 * MSEC,
+        ..Default::default()
+    };
+    let room = |o: &occupant, waits: stake| {
+        policy_room_for_ns(
+            &params(),
+            o,
+            INTERRUPT,
+            0,
+            &waits,
+            &stake(40.0, 10.0),
+            now_ns,
+        )
+    };
+    assert_eq!(room(&o, stake(1.0, 0.0)), 0);
+    assert_eq!(room(&o, stake(10.0, 0.0)), NEVER_NS);
+    assert_eq!(room(&o, stake(0.0, 0.0)), 0, "nobody knows: by the quantum");
+    let idle = occupant { idle: 1, ..o };
+    assert_eq!(room(&idle, stake(10.0, 0.0)), 0);
+    let light = occupant {
+        inv_weight_q16: 10 << 16,
+        heavy_inv_q16: 1 << 16,
+        ..o
+    };
+    assert_eq!(room(&light, stake(10.0, 0.0)), 0);
 }
 
 #[test]
@@ -560,5 +657,24 @@ proptest! {
         let (fresh, fair) = (policy_is_forgotten(FRESH, waits), policy_is_forgotten(FAIR, waits));
         prop_assert!(fresh || !fair);
         prop_assert!(fair || !policy_is_stuck(false, waits));
+    }
+
+    #[test]
+    fn of_two_that_are_known_one_waits_at_least(a in 1u64..1 << 50, b in 1u64..1 << 50, ran_a in 0u64..1 << 50, ran_b in 0u64..1 << 50) {
+        let (a, b) = (stake { expected_ns: a, burst_ns: ran_a }, stake { expected_ns: b, burst_ns: ran_b });
+        prop_assert!(policy_rest_ns(&a) > 0 && policy_rest_ns(&b) > 0);
+        prop_assert!(policy_waits_for(&a, &b) || policy_waits_for(&b, &a));
+    }
+
+    #[test]
+    fn room_for_one_is_never_sooner_than_for_anyone(started in 1u64..1 << 40, expected in any::<u64>(), ran in any::<u64>(), waits in any::<u64>(), inv in 0u64..1 << 36, occasion in 0u32..3) {
+        let o = occupant { run_start_ns: started, quantum_ns: 4 * MSEC, inv_weight_q16: 1 << 16, ..Default::default() };
+        let (runs, waits) = (stake { expected_ns: expected, burst_ns: ran }, stake { expected_ns: waits, burst_ns: 0 });
+        let now = started + 3 * MSEC;
+        let room = policy_room_for_ns(&params(), &o, occasion, inv, &waits, &runs, now);
+        let anyone = policy_room_in_ns(&params(), &o, occasion, inv, now);
+        prop_assert!(room == anyone || room == NEVER_NS);
+        // Much heavier: it does not wait.
+        prop_assert!(inv == 0 || inv >= 1 << 15 || room == anyone);
     }
 }

@@ -222,6 +222,86 @@ static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct
 }
 
 /*
+ * Who waits for whom, where it is known for how long bursts of their kinds run.
+ *
+ * A quantum of some ms is right for one load. Whatever is cut may hold what those who come next spin for; then their bursts
+ * get longer, are cut as well, and so on. But to whoever needs a multiple of what is left of another burst, that burst's end is no
+ * great delay. So only what is expected to be much shorter goes before it, in ratios: a spinner's long bursts make all bursts of
+ * its kind look longer, and the comparison stays as it was.
+ */
+
+/* A burst that runs or waits: what is expected of its kind, and what it has had. */
+struct stake {
+	u64 expected_ns; /* 0: not known */
+	u64 burst_ns;
+};
+
+/* What is expected of a burst by the moving average of its kind; 0: that has not been judged yet. */
+static inline u64 policy_expected_ns(const struct forecast *average)
+{
+	return average->known ? exp2_q16(average->pred_q16) ?: 1 : 0;
+}
+
+/* What a burst is expected to need still; beyond that, as long as it has had. 0: not known. */
+static inline u64 policy_rest_ns(const struct stake *s)
+{
+	if (!s->expected_ns)
+		return 0;
+	return s->burst_ns < s->expected_ns ? s->expected_ns - s->burst_ns : s->burst_ns;
+}
+
+/* Whether the first waits for the second to end: it is known that it does not need a quarter of what that still does, or more. */
+#define POLICY_SHORTER_SHIFT 2
+
+static inline bool policy_waits_for(const struct stake *waits, const struct stake *other)
+{
+	u64 need_ns = policy_rest_ns(waits), rest_ns = policy_rest_ns(other);
+
+	return need_ns && rest_ns && need_ns > rest_ns >> POLICY_SHORTER_SHIFT;
+}
+
+/*
+ * Whether a burst that could be cut, or has been, goes before those who wait for it: until it is twice as long as expected, or
+ * very long, and while its task is within its share. ahead: its virtual time beyond the clock's.
+ */
+#define POLICY_CARRIES_SHIFT 1
+#define POLICY_CARRIES_MAX_NS (200 * SCX_ML_NSEC_PER_MSEC)
+
+static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vlag, bool yielded)
+{
+	return s->expected_ns && !yielded && ahead < (s64)vlag &&
+	       s->burst_ns >> POLICY_CARRIES_SHIFT < s->expected_ns &&
+	       s->burst_ns + policy_rest_ns(s) < POLICY_CARRIES_MAX_NS;
+}
+
+/*
+ * How far behind its wake-up a task stands in the fresh lane that is surely longer than a first quantum: so far that those who are
+ * much shorter do not wait behind it, who would not wait for it if it ran.
+ */
+#define POLICY_LONG_DELAY_SHIFT 4
+
+static inline u64 policy_long_delay_ns(const struct policy_params *pp, const struct forecast *average)
+{
+	u64 expected_ns = policy_expected_ns(average);
+
+	if (average->err_q8 > POLICY_SURE_ERROR_Q8 || expected_ns <= pp->first_quantum_ns)
+		return 0;
+	return (expected_ns < POLICY_CARRIES_MAX_NS ? expected_ns : POLICY_CARRIES_MAX_NS) << POLICY_LONG_DELAY_SHIFT;
+}
+
+/* policy_room_in_ns() for one that waits, as much as is known of it and of what runs. */
+static inline u64 policy_room_for_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
+				     u64 inv_weight_q16, const struct stake *waits, const struct stake *runs, u64 now_ns)
+{
+	u64 inv_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
+	bool lighter = inv_q16 && policy_is_lighter(o->inv_weight_q16, inv_q16);
+
+	if (!o->idle && !lighter && policy_waits_for(waits, runs))
+		return POLICY_NEVER_NS;
+	return policy_room_in_ns(pp, o, occasion, inv_weight_q16, now_ns);
+}
+
+/*
  * Whether a CPU serves its neighbour's fresh lane before its own, by the keys of their heads: only where that has waited for
  * longer by what is worth a move.
  */

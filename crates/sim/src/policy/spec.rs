@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 20] = [
+pub const SETTINGS: [&str; 21] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -90,6 +90,7 @@ pub const SETTINGS: [&str; 20] = [
     "relief",
     "measured_reach",
     "second_turn",
+    "much_shorter",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -223,6 +224,7 @@ impl PolicySpec {
                 "relief" => rules.relief = switch()?,
                 "measured_reach" => rules.measured_reach = switch()?,
                 "second_turn" => rules.second_turn = switch()?,
+                "much_shorter" => rules.much_shorter = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

@@ -60,6 +60,8 @@ impl Ml {
         let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, behind || !earned);
         let near = native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded);
         let queue = native::policy_queue(lane, false, near, false);
+        let (lane, queue) = self.place_of_cut(m, t, llc, lane, queue);
+        let ctx = self.ctx(t);
         let (mut vruntime, weight) = (ctx.vruntime, ctx.inv_weight_q16);
         if ctx.yielded {
             let vclock = self.llcs[llc as usize].vclock;
@@ -78,6 +80,7 @@ impl Ml {
             let behind = ctx.sure_long || ctx.yielded;
             let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, behind);
             let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
+            let delay_ns = delay_ns.max(self.long_delay_ns(m, t));
             self.counters.queued_fresh += 1;
             self.fresh.insert(cpu, t, since_ns + delay_ns);
         } else {

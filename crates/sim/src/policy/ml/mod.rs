@@ -12,13 +12,14 @@ mod queues;
 mod relief;
 pub mod rules;
 mod serve;
+mod stakes;
 mod state;
 
-use scx_ml::kernel::bpf::intf::{self, policy_params};
+use scx_ml::kernel::bpf::intf::{self, forecast, policy_params};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
-use crate::learn::{Predictor, Surroundings};
+use crate::learn::{History, Predictor, Surroundings};
 use crate::machine::{Machine, State, TaskId, Waker};
 use crate::topology::CpuId;
 use queues::{Dsq, Lanes};
@@ -33,6 +34,8 @@ pub struct Ml {
     rules: Rules,
     predictor: Predictor,
     tasks: Vec<TaskCtx>,
+    /// What the rule `much_shorter` expects by.
+    histories: Vec<History>,
     cpus: Vec<CpuCtx>,
     llcs: Vec<LlcCtx>,
     /// Fresh and near lanes are CPUs' own, fair lanes LLCs'.
@@ -53,6 +56,7 @@ impl Ml {
             rules,
             predictor,
             tasks: vec![],
+            histories: vec![],
             cpus: vec![
                 CpuCtx {
                     fair_turn_ns: clock_ns(m),
@@ -95,6 +99,7 @@ impl Ml {
                 since => c.runs.burst_before_ns + clock_ns(m).saturating_sub(since),
             },
         };
+        self.expect(m, t);
         let steering = self.predictor.wake(m, t, &around);
         if self.rules.learned_quantum
             && let Some(quantum_ns) = self.predictor.first_quantum_ns()
@@ -188,6 +193,8 @@ impl Policy for Ml {
             exec_at_run_ns: 0,
             queued_ns: 0,
             steering: false,
+            average: forecast::default(),
+            carries_on: false,
             sure: false,
             steer_q16: 0,
             steer_margin_q16: 0,
@@ -197,6 +204,7 @@ impl Policy for Ml {
             yielded: false,
             yields: 0,
         });
+        self.histories.push(History::new(m.task(t)));
         self.predictor.add_task(m, t);
     }
 
@@ -326,6 +334,8 @@ impl Policy for Ml {
             self.predictor
                 .judge_long(t, burst_ns > self.pp.first_quantum_ns);
         }
+        let label_q8 = (native::log2_q16(burst_ns) as i32 + 128) >> 8;
+        self.histories[t as usize].note_burst(burst_ns, label_q8, m.now_ns);
         self.predictor.blocked(m, t, burst_ns);
     }
 
@@ -333,8 +343,9 @@ impl Policy for Ml {
     fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
-        if (self.has_fresh(cpu) || self.has_fresh(self.neighbour(m, cpu)))
-            && self.room_in_ns(m, cpu, 0, TICK) == 0
+        if self
+            .next_fresh(m, cpu)
+            .is_some_and(|waits| self.room_for_ns(m, cpu, waits, 0, TICK) == 0)
         {
             m.task_mut(t).slice_ns = 0;
             self.counters.quantum_preempts += 1;

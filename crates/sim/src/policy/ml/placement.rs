@@ -6,13 +6,13 @@ use scx_ml::kernel::native;
 
 use super::Ml;
 use super::queues::Lanes;
-use super::state::{TICK, clock_ns};
+use super::state::TICK;
 use crate::machine::{Machine, TaskId, Waker};
 use crate::topology::CpuId;
 
 impl Ml {
     /// The occasion on which room is asked for; without the rule about those who wake others, as if there were none.
-    fn occasion(&self, occasion: u32) -> u32 {
+    pub(super) fn occasion(&self, occasion: u32) -> u32 {
         if self.rules.producers { occasion } else { TICK }
     }
 
@@ -24,19 +24,6 @@ impl Ml {
         }
     }
 
-    /// room_in_ns().
-    pub(super) fn room_in_ns(
-        &self,
-        m: &Machine,
-        cpu: CpuId,
-        inv_weight_q16: u64,
-        occasion: u32,
-    ) -> u64 {
-        let runs = &self.cpus[cpu as usize].runs;
-        let occasion = self.occasion(occasion);
-        native::policy_room_in_ns(&self.pp, runs, occasion, inv_weight_q16, clock_ns(m))
-    }
-
     /// find_place(), where nothing is to run that nothing else wants to: the CPU whose task makes room for `t`, its own.
     pub(super) fn find_place(
         &self,
@@ -46,7 +33,8 @@ impl Ml {
         occasion: u32,
     ) -> Option<CpuId> {
         let ctx = self.ctx(t);
-        (!ctx.yielded && self.room_in_ns(m, cpu, ctx.inv_weight_q16, occasion) == 0).then_some(cpu)
+        let room_in_ns = || self.room_for_ns(m, cpu, t, ctx.inv_weight_q16, occasion);
+        (!ctx.yielded && room_in_ns() == 0).then_some(cpu)
     }
 
     pub(super) fn pop_fresh(&mut self, cpu: CpuId) -> Option<TaskId> {

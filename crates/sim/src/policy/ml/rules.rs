@@ -49,6 +49,9 @@ pub struct Rules {
     /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
     /// wake-up. Off: in the fair lane.
     pub second_turn: bool,
+    /// Tried here first: a burst is cut only by what is expected to be much shorter than the rest of it, and who is cut goes on
+    /// before the others: `policy_waits_for()`. Off: by the first quantum alone.
+    pub much_shorter: bool,
 }
 
 impl Default for Rules {
@@ -65,6 +68,7 @@ impl Default for Rules {
             relief: true,
             measured_reach: true,
             second_turn: false,
+            much_shorter: false,
         }
     }
 }

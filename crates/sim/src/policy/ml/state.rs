@@ -1,6 +1,6 @@
 //! What the policy keeps of tasks, CPUs and LLCs: the parts of `task_ctx.h` and `intf.h` that schedule.
 
-use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
+use scx_ml::kernel::bpf::intf::{self, clock_pace, forecast, occupant};
 
 use crate::machine::{Machine, TaskId};
 
@@ -32,6 +32,10 @@ pub struct TaskCtx {
     pub exec_at_run_ns: u64,
     /// Since when it could run and does not; 0: it runs or is blocked.
     pub queued_ns: u64,
+    /// What the moving average says of the burst that runs.
+    pub average: forecast,
+    /// It was cut, and goes before those who wait for it: `policy_carries_on()`.
+    pub carries_on: bool,
     pub steering: bool,
     /// The prediction is sure: it may order.
     pub sure: bool,
