@@ -133,9 +133,10 @@ fn steps(workload: &WorkloadSpec) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
-    /// A wake-up that is lost leaves a task blocked for ever, and soon all those that wait for it.
+    /// A wake-up that is lost leaves a task blocked for ever, and soon all those that wait for it. A turn in two seconds is what
+    /// the policy promises: half of the run is more than that.
     #[test]
     fn everybody_gets_on_and_waiting_costs_no_events(
         workload in prop_oneof![2 => any_schbench(), 1 => any_rpc(), 1 => any_yields()],
@@ -143,8 +144,9 @@ proptest! {
         hogs in prop_oneof![Just(0u32), Just(2)],
         seed in 0u64..1000,
     ) {
+        let run_ns = 5 * RUN_NS;
         let steps = steps(&workload);
-        let scenario = Scenario { topology, costs, workload, hogs, end_ns: RUN_NS, warmup_ns: 0 };
+        let scenario = Scenario { topology, costs, workload, hogs, end_ns: run_ns, warmup_ns: 0 };
         for policy in POLICIES {
             // Hogs never block, and first come is first served; and who knows how long a hog is does not run it.
             if hogs > 0 && ["fcfs", "srpt"].contains(&policy) {
@@ -153,25 +155,26 @@ proptest! {
             let mut engine = scenario.engine(&spec(policy), seed).expect("an engine");
             let conserves = policy != "eevdf" || topology.cpus() == 1;
             let mut half: Option<Vec<u64>> = None;
-            while engine.step(RUN_NS) {
+            while engine.step(run_ns) {
                 let m = &engine.machine;
                 if conserves {
                     prop_assert!(!idles_beside_work(m), "{policy} at {}", m.now_ns);
                 }
-                if half.is_none() && m.now_ns > RUN_NS / 2 {
+                if half.is_none() && m.now_ns > run_ns / 2 {
                     half = Some((0..m.tasks.len() as u32).map(|t| m.exec_ns(t)).collect());
                 }
             }
             let m = &engine.machine;
             let half = half.expect("it runs for more than half of the time");
-            // The oracle and las leave long ones waiting for as long as there are short ones.
-            if !["srpt", "las"].contains(&policy) {
+            // The oracle and las leave long ones waiting for as long as there are short ones; without relief nobody looks who
+            // has been forgotten.
+            if !["srpt", "las"].contains(&policy) && !policy.contains("relief=off") {
                 for (t, &before) in half.iter().enumerate() {
                     prop_assert!(m.exec_ns(t as u32) > before, "{policy}: task {t} does not get on");
                 }
             }
             let done = engine.recorder.classes.last().map_or(0, |c| c.count()) + m.tasks.len() as u64;
-            let slices = 8 * u64::from(topology.cpus()) * RUN_NS / 500_000;
+            let slices = 8 * u64::from(topology.cpus()) * run_ns / 500_000;
             prop_assert!(m.counts.events < slices + 6 * done * steps, "{policy}: {} events, {done} requests", m.counts.events);
         }
     }
