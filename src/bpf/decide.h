@@ -291,7 +291,8 @@ static inline u64 policy_long_delay_ns(const struct policy_params *pp, const str
 
 /* policy_room_in_ns() for one that waits, as much as is known of it and of what runs. */
 static inline u64 policy_room_for_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
-				     u64 inv_weight_q16, const struct stake *waits, const struct stake *runs, u64 now_ns)
+				     u64 inv_weight_q16, const struct stake *waits, const struct stake *runs,
+				     u64 now_ns)
 {
 	u64 inv_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
 	bool lighter = inv_q16 && policy_is_lighter(o->inv_weight_q16, inv_q16);
