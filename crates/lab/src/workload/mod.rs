@@ -1,5 +1,6 @@
 //! The workloads: each one file, each saying in its `measures` what its numbers mean and what they do not.
 
+mod c_source;
 mod cc_build;
 mod command;
 mod fairness;

@@ -2,7 +2,7 @@
 
 use super::tool::{Tool, tie};
 use crate::error::{LabError, Result};
-use crate::workload::cc_build;
+use crate::workload::c_source;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::process::{Child, Command, Stdio};
@@ -79,7 +79,7 @@ impl Company {
                 let dir = super::server::folder()?;
                 for i in 0..cpus {
                     let name = format!("unit{i}.c");
-                    super::server::write(dir.path(), &name, cc_build::source(FUNCTIONS, i as u64))?;
+                    super::server::write(dir.path(), &name, c_source::source(FUNCTIONS, i as u64))?;
                     let mut job = SHELL.command(workload)?;
                     let forever = format!("while cc -O2 -c -o unit{i}.o {name}; do :; done");
                     company.join(job.args(["-c", &forever]).current_dir(dir.path()))?;
