@@ -111,7 +111,7 @@ static inline void freq_stopping(struct cpu_ctx *cctx, u64 run_ns)
 /* p is there at a tick, see ops.tick. */
 static inline void freq_tick(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct cpu_ctx *cctx, u64 now_ns)
 {
-	if (freq_control && fold_is_due(cctx, now_ns))
+	if (fold_is_due(cctx, now_ns))
 		fold_util(cpu, cctx, p->se.sum_exec_runtime - tctx->exec_at_run_ns, burst_used_ns(p, tctx), now_ns);
 }
 

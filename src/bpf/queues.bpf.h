@@ -212,38 +212,21 @@ static void hint_pinned(struct cpu_ctx *cctx, enum policy_queue queue)
 }
 
 /*
- * Take a fresh wake-up that waits at one of nr CPUs of an LLC, in the order of its ring from `other` on. From ops.dispatch
- * only. Return true if there was one that may run here.
+ * Take a task that waits in the lane of this kind, fresh or near, of one of nr CPUs of an LLC, in the order of its ring from
+ * `other` on. From ops.dispatch only. Return true if there was one that may run here.
  */
-__noinline int take_neighbours_fresh(u32 other, u32 nr)
+__noinline int take_neighbours(u32 other, u32 nr, u32 queue)
 {
 	u32 i;
 
 	bpf_for (i, 0, nr) {
 		struct cpu_ctx *octx = cpu_ctx_of(other);
+		u32 nr_waiting;
 
 		if (!octx)
 			break;
-		if (READ_ONCE(octx->nr_fresh) && scx_bpf_dsq_move_to_local(fresh_dsq(other), 0)) {
-			COUNT(neighbour_steals);
-			return true;
-		}
-		other = octx->next_in_llc;
-	}
-	return false;
-}
-
-/* The same from near lanes. */
-__noinline int take_neighbours_near(u32 other, u32 nr)
-{
-	u32 i;
-
-	bpf_for (i, 0, nr) {
-		struct cpu_ctx *octx = cpu_ctx_of(other);
-
-		if (!octx)
-			break;
-		if (READ_ONCE(octx->nr_near) && scx_bpf_dsq_move_to_local(near_dsq(other), 0)) {
+		nr_waiting = queue == QUEUE_FRESH ? READ_ONCE(octx->nr_fresh) : READ_ONCE(octx->nr_near);
+		if (nr_waiting && scx_bpf_dsq_move_to_local(queue_dsq(queue, other), 0)) {
 			COUNT(neighbour_steals);
 			return true;
 		}
@@ -265,29 +248,29 @@ static bool take_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 
 	if (nr_own && others && now_ns - cctx->compared_ns >= POLICY_TICK_NS / 4) {
 		cctx->compared_ns = now_ns;
 		if (policy_neighbour_first(head_key(fresh_dsq(cpu)), head_key(fresh_dsq(next))) &&
-		    take_neighbours_fresh(next, POLICY_FRESH_NEIGHBOURS))
+		    take_neighbours(next, POLICY_FRESH_NEIGHBOURS, QUEUE_FRESH))
 			return true;
 	}
 	return (nr_own && scx_bpf_dsq_move_to_local(fresh_dsq(cpu), 0)) ||
-	       (others && take_neighbours_fresh(next, POLICY_FRESH_NEIGHBOURS));
+	       (others && take_neighbours(next, POLICY_FRESH_NEIGHBOURS, QUEUE_FRESH));
 }
 
 /* Take a fresh wake-up of any CPU of the LLC, before cpu goes idle; or from a near lane. From ops.dispatch of cpu only. */
 static bool take_llcs_fresh(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 {
-	return READ_ONCE(lctx->nr_fresh) && take_neighbours_fresh(cctx->next_in_llc, lctx->nr_cpus - 1);
+	return READ_ONCE(lctx->nr_fresh) && take_neighbours(cctx->next_in_llc, lctx->nr_cpus - 1, QUEUE_FRESH);
 }
 
 static bool take_llcs_near(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 {
-	return READ_ONCE(lctx->nr_near) && take_neighbours_near(cctx->next_in_llc, lctx->nr_cpus - 1);
+	return READ_ONCE(lctx->nr_near) && take_neighbours(cctx->next_in_llc, lctx->nr_cpus - 1, QUEUE_NEAR);
 }
 
 /* Take a task from the fair lane of an LLC, or from a near one of its CPUs. From ops.dispatch only. */
 static bool take_fair_of(u32 llc, struct llc_ctx *lctx)
 {
 	return (READ_ONCE(lctx->nr_fair) && scx_bpf_dsq_move_to_local(fair_dsq(llc), 0)) ||
-	       (READ_ONCE(lctx->nr_near) && take_neighbours_near(lctx->first_cpu, lctx->nr_cpus));
+	       (READ_ONCE(lctx->nr_near) && take_neighbours(lctx->first_cpu, lctx->nr_cpus, QUEUE_NEAR));
 }
 
 /*
@@ -296,7 +279,7 @@ static bool take_fair_of(u32 llc, struct llc_ctx *lctx)
  */
 static bool steal_from_llc(u32 victim, struct llc_ctx *vctx)
 {
-	if ((READ_ONCE(vctx->nr_fresh) && take_neighbours_fresh(vctx->first_cpu, vctx->nr_cpus)) ||
+	if ((READ_ONCE(vctx->nr_fresh) && take_neighbours(vctx->first_cpu, vctx->nr_cpus, QUEUE_FRESH)) ||
 	    take_fair_of(victim, vctx)) {
 		COUNT(llc_steals);
 		return true;

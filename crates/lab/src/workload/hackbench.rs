@@ -32,14 +32,14 @@ pub const KIND: Kind = Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Channel {
+pub(super) enum Channel {
     Pipe,
     Socket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Tasks {
+pub(super) enum Tasks {
     Threads,
     Processes,
 }

@@ -106,10 +106,7 @@ impl Memcached {
 
 impl Workload for Memcached {
     fn metrics(&self) -> Vec<MetricDef> {
-        served::defs()
-            .into_iter()
-            .chain(Roles::defs(true))
-            .collect()
+        served::of_a_server()
     }
 
     fn check(&self) -> Result<()> {

@@ -135,10 +135,7 @@ impl Nginx {
 
 impl Workload for Nginx {
     fn metrics(&self) -> Vec<MetricDef> {
-        served::defs()
-            .into_iter()
-            .chain(Roles::defs(true))
-            .collect()
+        served::of_a_server()
     }
 
     fn check(&self) -> Result<()> {

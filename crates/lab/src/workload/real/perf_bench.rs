@@ -1,11 +1,11 @@
 //! `perf-bench`: `perf bench sched pipe` and `messaging`.
 
+use super::rounds::{InRounds, Rounds};
 use super::tool::{self, Tool};
-use super::{Beside, Company, Roles, given_or, rounds};
+use super::{Beside, given_or};
 use crate::error::Result;
-use crate::metric::{MetricDef, Outcome};
 use crate::strict;
-use crate::workload::kind::{Context, Kind, Workload, bad};
+use crate::workload::kind::{Kind, bad};
 use serde::{Deserialize, Serialize};
 
 pub const KIND: Kind = Kind {
@@ -20,7 +20,7 @@ pub const KIND: Kind = Kind {
         if p.loops == 0 {
             return Err(bad(place, "`loops` must be positive"));
         }
-        Ok(Box::new(PerfBench(p)))
+        Ok(Box::new(InRounds(PerfBench(p))))
     },
 };
 
@@ -61,7 +61,14 @@ fn parse(text: &str) -> Option<f64> {
     text.lines().rev().find_map(|l| l.trim().parse().ok())
 }
 
-impl PerfBench {
+impl Rounds for PerfBench {
+    const NAME: &str = KIND.name;
+    const TOOL: Tool = PERF;
+
+    fn beside(&self) -> Beside {
+        self.0.beside
+    }
+
     fn round(&self, cpus: usize) -> Result<f64> {
         let p = &self.0;
         let mut command = PERF.command(KIND.name)?;
@@ -74,24 +81,6 @@ impl PerfBench {
         };
         let text = tool::run(&mut command, KIND.name)?.stdout;
         parse(&text).ok_or_else(|| tool::not_understood(KIND.name, &text))
-    }
-}
-
-impl Workload for PerfBench {
-    fn metrics(&self) -> Vec<MetricDef> {
-        std::iter::once(rounds::def())
-            .chain(Roles::defs(false))
-            .collect()
-    }
-
-    fn check(&self) -> Result<()> {
-        PERF.check(KIND.name)?;
-        self.0.beside.check(KIND.name)
-    }
-
-    fn run(&self, ctx: &Context) -> Result<Outcome> {
-        let mut company = Company::start(self.0.beside, ctx.cpus, KIND.name)?;
-        rounds::run(ctx, &mut company, || self.round(ctx.cpus))
     }
 }
 

@@ -166,10 +166,7 @@ fn requests_in(rate: f64, seconds: f64) -> u64 {
 
 impl Workload for Redis {
     fn metrics(&self) -> Vec<MetricDef> {
-        served::defs()
-            .into_iter()
-            .chain(Roles::defs(true))
-            .collect()
+        served::of_a_server()
     }
 
     fn check(&self) -> Result<()> {

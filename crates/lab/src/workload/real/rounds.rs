@@ -1,14 +1,48 @@
 //! Programs that do a fixed amount of work and say how long it took, run again and again.
 
-use super::{Company, Roles};
+use super::{Beside, Company, Roles, Tool};
 use crate::error::Result;
 use crate::metric::{Better, MetricDef, Outcome};
-use crate::workload::kind::Context;
+use crate::workload::kind::{Context, Workload};
 use crate::{stats, sys};
 
 /// The time of a round.
 pub fn def() -> MetricDef {
     MetricDef::headline("round", "s", Better::Lower)
+}
+
+/// A program of one tool, run again and again.
+pub trait Rounds {
+    /// Of the workload.
+    const NAME: &str;
+    const TOOL: Tool;
+
+    fn beside(&self) -> Beside;
+
+    /// Run it once; how many seconds it says that took.
+    ///
+    /// # Errors
+    /// If it does not run, or does not say.
+    fn round(&self, cpus: usize) -> Result<f64>;
+}
+
+/// Such a program as a workload.
+pub struct InRounds<R>(pub R);
+
+impl<R: Rounds> Workload for InRounds<R> {
+    fn metrics(&self) -> Vec<MetricDef> {
+        std::iter::once(def()).chain(Roles::defs(false)).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        R::TOOL.check(R::NAME)?;
+        self.0.beside().check(R::NAME)
+    }
+
+    fn run(&self, ctx: &Context) -> Result<Outcome> {
+        let mut company = Company::start(self.0.beside(), ctx.cpus, R::NAME)?;
+        run(ctx, &mut company, || self.0.round(ctx.cpus))
+    }
 }
 
 /// Rounds through warm-up and measured time, at least one measured; the outcome is their median. `round` says how many

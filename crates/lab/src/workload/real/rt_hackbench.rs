@@ -1,11 +1,12 @@
 //! `rt-hackbench`: the hackbench of rt-tests.
 
+use super::rounds::{InRounds, Rounds};
 use super::tool::{self, Tool};
-use super::{Beside, Company, Roles, given_or, rounds};
+use super::{Beside, given_or};
 use crate::error::Result;
-use crate::metric::{MetricDef, Outcome};
 use crate::strict;
-use crate::workload::kind::{Context, Kind, Workload, bad};
+use crate::workload::hackbench::{Channel, Tasks};
+use crate::workload::kind::{Kind, bad};
 use serde::{Deserialize, Serialize};
 
 pub const KIND: Kind = Kind {
@@ -21,25 +22,11 @@ pub const KIND: Kind = Kind {
         if p.loops == 0 {
             return Err(bad(place, "`loops` must be positive"));
         }
-        Ok(Box::new(RtHackbench(p)))
+        Ok(Box::new(InRounds(RtHackbench(p))))
     },
 };
 
 const HACKBENCH: Tool = Tool::new("hackbench", "rt-tests");
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Channel {
-    Pipe,
-    Socket,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Tasks {
-    Threads,
-    Processes,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Params {
@@ -71,7 +58,14 @@ fn parse(text: &str) -> Option<f64> {
     line.trim().parse().ok()
 }
 
-impl RtHackbench {
+impl Rounds for RtHackbench {
+    const NAME: &str = KIND.name;
+    const TOOL: Tool = HACKBENCH;
+
+    fn beside(&self) -> Beside {
+        self.0.beside
+    }
+
     fn round(&self, cpus: usize) -> Result<f64> {
         let p = &self.0;
         let groups = given_or(p.groups, cpus.div_ceil(2));
@@ -86,24 +80,6 @@ impl RtHackbench {
         });
         let text = tool::run(&mut command, KIND.name)?.stdout;
         parse(&text).ok_or_else(|| tool::not_understood(KIND.name, &text))
-    }
-}
-
-impl Workload for RtHackbench {
-    fn metrics(&self) -> Vec<MetricDef> {
-        std::iter::once(rounds::def())
-            .chain(Roles::defs(false))
-            .collect()
-    }
-
-    fn check(&self) -> Result<()> {
-        HACKBENCH.check(KIND.name)?;
-        self.0.beside.check(KIND.name)
-    }
-
-    fn run(&self, ctx: &Context) -> Result<Outcome> {
-        let mut company = Company::start(self.0.beside, ctx.cpus, KIND.name)?;
-        rounds::run(ctx, &mut company, || self.round(ctx.cpus))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all programs that serve requests report, under the same names.
 
+use super::Roles;
 use crate::metric::{Metric, MetricDef, Outcome, percentile_defs, throughput_def};
 use hdrhistogram::Histogram;
 
@@ -15,6 +16,11 @@ pub fn defs() -> Vec<MetricDef> {
     let mut defs = vec![throughput_def()];
     defs.extend(percentile_defs("latency", Some("p99")));
     defs
+}
+
+/// What a workload reports whose server is told apart from those who ask it.
+pub fn of_a_server() -> Vec<MetricDef> {
+    defs().into_iter().chain(Roles::defs(true)).collect()
 }
 
 impl Served {

@@ -104,7 +104,7 @@ impl Ml {
         found.map(|(other, _)| other)
     }
 
-    /// take_neighbours_fresh().
+    /// take_neighbours(), of fresh lanes.
     pub(super) fn take_neighbours_fresh(
         &mut self,
         m: &mut Machine,
@@ -117,7 +117,7 @@ impl Ml {
         self.pop_fresh(other)
     }
 
-    /// take_neighbours_near().
+    /// take_neighbours(), of near lanes.
     pub(super) fn take_neighbours_near(
         &mut self,
         m: &mut Machine,
