@@ -173,15 +173,16 @@ fn only_what_may_or_should_run_on_one_cpu_alone_waits_in_a_fair_lane_of_its_own(
 #[test]
 fn what_has_not_used_up_its_first_quantum_or_yields_stays_at_its_cpu() {
     let quantum_ns = params().first_quantum_ns;
-    assert!(policy_stays_near(quantum_ns, 0, false));
-    assert!(policy_stays_near(quantum_ns, quantum_ns - 1, false));
-    assert!(!policy_stays_near(quantum_ns, quantum_ns, false));
-    assert!(!policy_stays_near(quantum_ns, u64::MAX, false));
+    assert!(policy_stays_near(quantum_ns, 0, false, false));
+    assert!(policy_stays_near(quantum_ns, quantum_ns - 1, false, false));
+    assert!(!policy_stays_near(quantum_ns, quantum_ns, false, false));
+    assert!(!policy_stays_near(quantum_ns, u64::MAX, false, false));
     // What is proven to be long has no first quantum.
-    assert!(!policy_stays_near(0, 0, false));
+    assert!(!policy_stays_near(0, 0, false, false));
     for burst_ns in [0, quantum_ns, u64::MAX] {
-        assert!(policy_stays_near(quantum_ns, burst_ns, true));
-        assert!(policy_stays_near(0, burst_ns, true));
+        assert!(policy_stays_near(quantum_ns, burst_ns, true, false));
+        assert!(policy_stays_near(0, burst_ns, true, false));
+        assert!(policy_stays_near(0, burst_ns, false, true));
     }
 }
 
@@ -405,6 +406,33 @@ fn what_yields_does_not_go_on_while_others_wait() {
         .filter(|&step| policy_serves(&s, step))
         .collect();
     assert_eq!(steps, [FRESH_LANES, FAIR_LANES, PREV]);
+}
+
+#[test]
+fn who_is_paced_and_due_comes_after_the_fresh_and_before_what_ran() {
+    use intf::{
+        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
+        policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL, policy_serve_SERVE_PACED as PACED,
+        policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
+    };
+    let steps = |overdue| -> Vec<u32> {
+        let s = serving {
+            fair_waits: 1,
+            paced_due: 1,
+            prev_runs: 1,
+            overdue,
+            ..Default::default()
+        };
+        (0..intf::policy_serve_NR_SERVE)
+            .filter(|&step| policy_serves(&s, step))
+            .collect()
+    };
+    assert_eq!(
+        steps(0),
+        [FRESH_LANES, PACED, PREV_BY_KEY, FAIR_LANES, PREV]
+    );
+    // The others' own turn is theirs.
+    assert_eq!(steps(1), [PREV_BY_KEY, FAIR_LANES, FRESH_AFTER_ALL, PREV]);
 }
 
 /// The steps that are tried if none finds anything.

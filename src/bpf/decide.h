@@ -105,13 +105,13 @@ static inline enum policy_queue policy_queue(enum policy_lane lane, bool pinned,
 }
 
 /*
- * Whether a task that is to be served by the clock waits at its CPU all the same: it has yielded to those who wait there, or has
- * not used up its first quantum. Such switches come thousands of times a second, and where an LLC's lane takes them in, all
+ * Whether a task that is to be served by the clock waits at its CPU all the same: it has yielded to those who wait there, has
+ * not used up its first quantum, or is paced. Such switches come thousands of times a second, and where an LLC's lane takes them in, all
  * its CPUs wait for one lock and each task goes on wherever somebody was quicker. CPUs with nothing to do come for them.
  */
-static inline bool policy_stays_near(u64 quantum_ns, u64 burst_ns, bool yielded)
+static inline bool policy_stays_near(u64 quantum_ns, u64 burst_ns, bool yielded, bool paced)
 {
-	return yielded || burst_ns < quantum_ns;
+	return yielded || paced || burst_ns < quantum_ns;
 }
 
 /*
@@ -334,6 +334,7 @@ static inline bool policy_goes_on(u64 key, u64 shared_key, u64 pinned_key)
 enum policy_serve {
 	SERVE_IDLE_OVERDUE, /* the idle lanes, for a moment: the kernel ejects a scheduler that lets them starve */
 	SERVE_FRESH, /* its own fresh lane, or its neighbour's */
+	SERVE_PACED, /* the first of its near lane, which is paced and due: policy_is_paced() */
 	SERVE_PREV_BY_KEY, /* what ran, if it comes before the heads of the fair lanes */
 	SERVE_FAIR, /* the fair lanes */
 	SERVE_FRESH_AFTER_ALL, /* as the first one: what waits in the fair lanes may run elsewhere only */
@@ -355,6 +356,7 @@ enum policy_serve {
 struct serving {
 	u32 fair_waits; /* somebody waits in its fair lanes */
 	u32 overdue; /* they have waited for a turn for long, see policy_fair_overdue() */
+	u32 paced_due; /* the first of its near lane is paced, and due */
 	u32 idle_waits; /* somebody waits in its idle lanes */
 	u32 idle_overdue; /* and has for very long, see policy_idle_overdue() */
 	u32 prev_runs; /* what ran could go on */
@@ -372,6 +374,8 @@ static inline bool policy_serves(const struct serving *s, enum policy_serve step
 		return s->idle_overdue;
 	case SERVE_FRESH:
 		return !s->overdue;
+	case SERVE_PACED:
+		return s->paced_due && !s->overdue;
 	case SERVE_PREV_BY_KEY:
 		return s->fair_waits && prev_runs && !s->prev_yields;
 	case SERVE_FAIR:

@@ -244,7 +244,8 @@ struct cpu_ctx {
 	u64 lease_generation; /* of the models whose lease ran when this CPU looked */
 	u64 lease_seen_ns; /* when it looked */
 	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
-	u64 pads[4];
+	u64 paced_ns; /* when it next looks whether one of its near lane is due, see policy_pace_ns(); 0: none is there */
+	u64 pads[3];
 	/* how fast it is, and is to be: frequency.h */
 	u64 util_ns; /* until when its utilisation is known; 0: it is not */
 	u64 busy_ns; /* time since then that tasks have run */
@@ -360,7 +361,9 @@ struct latencies {
 	X(direct_idle, "wake-ups sent straight to an idle CPU")                                                        \
 	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
 	X(queued_fair, "tasks queued in the fair lane")                                                                \
-	X(queued_near, "tasks queued in the fair lane at their CPU: short so far, or yielding")                        \
+	X(queued_near, "tasks queued in the fair lane at their CPU: short so far, paced, or yielding")                 \
+	X(queued_paced, "of these, those that go on in turn with the others")                                          \
+	X(paced_turns, "turns of such")                                                                                \
 	X(queued_pinned, "tasks queued for one CPU only")                                                              \
 	X(queued_idle, "tasks queued to run where nothing else wants to")                                              \
 	X(yields, "times a task yielded")                                                                              \

@@ -95,6 +95,8 @@ static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum po
 		COUNT(queued_fair);
 		if (queue == QUEUE_NEAR && !pinned)
 			COUNT(queued_near);
+		if (tctx->paced)
+			expect_paced(cctx, tctx->due_ns);
 	}
 	tctx->deadline_after_ns = policy_vdiff(key, vclock);
 	if (pinned)
@@ -113,9 +115,10 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	s32 cpu = scx_bpf_task_cpu(p), idle_cpu;
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	bool pinned = is_pinned(p), woken = enq_flags & SCX_ENQ_WAKEUP;
+	bool pinned = is_pinned(p), woken = enq_flags & SCX_ENQ_WAKEUP, waits;
 	u64 now_ns = scx_bpf_now(), used_ns, slice_ns, vlag;
 	enum policy_queue queue;
+	enum policy_lane lane;
 	struct llc_ctx *lctx;
 	struct place place;
 	s64 ahead;
@@ -138,11 +141,12 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	vlag = join_llc(p, tctx, cctx->llc, lctx);
 	ahead = policy_vdiff(tctx->vruntime, *clock_for(lctx, tctx->idle));
 	used_ns = burst_used_ns(p, tctx);
-	tctx->lane = policy_lane(
-		tctx->quantum_ns, used_ns, ahead, vlag,
-		waits_behind(p, tctx, cctx, lctx) ||
-			!policy_has_earned(&pp, tctx->quantum_ns, ahead, tctx->inv_weight_q16, cctx->heavy_inv_q16));
-	queue = policy_queue(tctx->lane, pinned, policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded),
+	waits = waits_behind(p, tctx, cctx, lctx) ||
+		!policy_has_earned(&pp, tctx->quantum_ns, ahead, tctx->inv_weight_q16, cctx->heavy_inv_q16);
+	lane = policy_lane(tctx->quantum_ns, used_ns, ahead, vlag, waits, policy_vdiff(now_ns, tctx->due_ns) >= 0);
+	tctx->paced = policy_is_paced(&pp, lane, used_ns, ahead, vlag, tctx->sure_long, waits);
+	tctx->lane = tctx->paced && used_ns < tctx->quantum_ns ? LANE_FRESH : lane;
+	queue = policy_queue(lane, pinned, policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded, tctx->paced),
 			     tctx->idle);
 
 	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
@@ -305,7 +309,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	clock = clock_for(lctx, tctx->idle);
 	before = *clock;
-	vclock = policy_clock_at_run(tctx->lane, tctx->vruntime, before);
+	vclock = policy_clock_at_run(tctx->paced ? LANE_FRESH : tctx->lane, tctx->vruntime, before);
 	/* Others move it, too: where it stays, nothing is written. */
 	if (vclock != before)
 		*clock = vclock;
@@ -318,7 +322,9 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	struct task_ctx *tctx = task_ctx_of(p);
 	u64 vused, now_ns, *clock, weight_q10;
 	struct llc_ctx *lctx;
-	u32 rivals;
+	bool over = false;
+	u32 rivals = 0;
+	s64 ahead;
 
 	if (!tctx || !cctx)
 		return;
@@ -341,12 +347,16 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 		weight_q10 = READ_ONCE(lctx->weight_waiting_q10) + READ_ONCE(lctx->weight_running_q10);
 		rivals = tctx->idle ? READ_ONCE(lctx->nr_idle) + lctx->nr_cpus
 				    : policy_rivals(weight_q10, tctx->inv_weight_q16);
-		*clock += policy_vclock_step(vused, policy_vdiff(tctx->vruntime, *clock), rivals);
+		ahead = policy_vdiff(tctx->vruntime, *clock);
+		*clock += policy_vclock_step(vused, ahead, rivals);
+		over = ahead >= (s64)policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
 	}
 
-	if (tctx->lane != LANE_FAIR && !runnable)
+	if (tctx->lane != LANE_FAIR && !runnable && !over)
 		return;
 	now_ns = scx_bpf_now();
+	if (lctx)
+		tctx->due_ns = now_ns + policy_pace_ns(tctx->used_ns, rivals, lctx->nr_cpus);
 	/* Its fair lane has just had a turn. */
 	if (tctx->lane == LANE_FAIR)
 		cctx->fair_turn_ns = now_ns;
@@ -380,6 +390,12 @@ static bool makes_room_by_clock(struct task_struct *p, struct task_ctx *tctx, u6
 	return fctx &&
 	       (tctx->idle || policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
 						    burst_used_ns(first, fctx), first->scx.dsq_vtime));
+}
+
+/* Whether what runs on cpu makes room for one of its near lane who is paced and due: as for one in the fresh lane. */
+static bool makes_room_for_paced(s32 cpu, u64 now_ns)
+{
+	return paced_is_due(cpu, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, now_ns);
 }
 
 /* Whether somebody waits in the fresh lane that a CPU serves beside its own. */
@@ -416,7 +432,7 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	if (((READ_ONCE(cctx->nr_fresh) || neighbour_waits(cctx, lctx)) &&
 	     !room_in_ns(cpu, OCCASION_TICK, 0, now_ns)) ||
 	    (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(p, tctx, fair_dsq(cctx->llc))) ||
-	    (near_waits(cctx) && makes_room_by_clock(p, tctx, near_dsq(cpu)))) {
+	    (near_waits(cctx) && (makes_room_by_clock(p, tctx, near_dsq(cpu)) || makes_room_for_paced(cpu, now_ns)))) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}

@@ -243,11 +243,52 @@ static inline bool policy_has_earned(const struct policy_params *pp, u64 quantum
 /*
  * Which lane a task belongs to. quantum_ns: its first quantum; burst_ns: CPU time since it woke; ahead: its virtual time
  * beyond the clock's. waits: it is not to go before others, whatever it has used, as the trainer, whose work must not delay what
- * it learns from, one that yields, or one that has not earned it, see policy_has_earned().
+ * it learns from, one that yields, or one that has not earned it, see policy_has_earned(). due: though over its share, it may
+ * go on, see policy_pace_ns().
  */
-static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag, bool waits)
+static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahead, u64 vlag, bool waits, bool due)
 {
-	return burst_ns < quantum_ns && ahead < (s64)vlag && !waits ? LANE_FRESH : LANE_FAIR;
+	return burst_ns < quantum_ns && (ahead < (s64)vlag || due) && !waits ? LANE_FRESH : LANE_FAIR;
+}
+
+/*
+ * Whether a task in the fair lane is paced: it goes on in turn with the others there. It has woken not long ago, and is over its
+ * share, or half as far ahead and past its first quantum; a server whose clients never pause is both in turn. Those who never
+ * sleep are behind the clock by as much as it is ahead, and by deadlines alone it would wait until they have caught up, tens of
+ * ms, in which its own clients wait for it. It does not move the clock to where it is, or nobody would ever be over their share.
+ */
+#define POLICY_PACED_SHIFT 1
+
+static inline bool policy_is_paced(const struct policy_params *pp, enum policy_lane lane, u64 burst_ns, s64 ahead,
+				   u64 vlag, bool sure_long, bool waits)
+{
+	return lane == LANE_FAIR && burst_ns < pp->lag_ns && ahead >= (s64)(vlag >> POLICY_PACED_SHIFT) && !sure_long &&
+	       !waits;
+}
+
+/*
+ * How long after it has run for used_ns a task is due that is paced: when it has had its share of that time, of nr_cpus CPUs
+ * among nr_rivals that weigh what it does, see policy_rivals(). So it stays as far ahead as it may be, and comes no further.
+ */
+static inline u64 policy_pace_ns(u64 used_ns, u32 nr_rivals, u32 nr_cpus)
+{
+	const u64 used_max_ns = 1ULL << 32;
+	u64 per_cpu_q8 = (nr_rivals * (u64)policy_recip_q16(nr_cpus)) >> 8, per_cpu_max_q8 = 1ULL << 30;
+
+	if (used_ns > used_max_ns)
+		used_ns = used_max_ns;
+	if (per_cpu_q8 > per_cpu_max_q8)
+		per_cpu_q8 = per_cpu_max_q8;
+	return per_cpu_q8 > 256 ? (used_ns * (per_cpu_q8 - 256)) >> 8 : 0;
+}
+
+/*
+ * Virtual run time from which the deadline of a task is counted that is over its share: what it may be ahead does not count. So it
+ * stands first in its CPU's near lane, and where its turn has not come goes before those who are no further behind than the clock.
+ */
+static inline u64 policy_paced_vruntime(u64 vruntime, u64 vlag)
+{
+	return vruntime - vlag;
 }
 
 /*

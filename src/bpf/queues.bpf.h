@@ -204,6 +204,32 @@ static inline bool waits_by_clock(struct cpu_ctx *cctx, struct llc_ctx *lctx)
 	return READ_ONCE(lctx->nr_fair) || near_waits(cctx);
 }
 
+/* Somebody who is paced is about to wait in cctx's near lane, and is due at due_ns. Under its rq lock. */
+static void expect_paced(struct cpu_ctx *cctx, u64 due_ns)
+{
+	COUNT(queued_paced);
+	if (!cctx->paced_ns || policy_vdiff(due_ns, cctx->paced_ns) < 0)
+		cctx->paced_ns = due_ns;
+}
+
+/*
+ * Whether the first of cpu's near lane is paced and due. None of the others is looked at, nor anybody where nobody is expected.
+ * Under cpu's rq lock.
+ */
+__noinline int paced_is_due(s32 cpu, u64 now_ns)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *first;
+	struct task_ctx *tctx;
+
+	if (!cctx || !cctx->paced_ns || policy_vdiff(now_ns, cctx->paced_ns) < 0)
+		return false;
+	first = __COMPAT_scx_bpf_dsq_peek(near_dsq(cpu));
+	tctx = first ? task_ctx_of(first) : NULL;
+	cctx->paced_ns = tctx && tctx->paced ? tctx->due_ns ?: 1 : 0;
+	return cctx->paced_ns && policy_vdiff(now_ns, cctx->paced_ns) >= 0;
+}
+
 /* Somebody who may run nowhere else may wait in one of cctx's lanes. */
 static void hint_pinned(struct cpu_ctx *cctx, enum policy_queue queue)
 {
@@ -418,6 +444,8 @@ __noinline u64 fair_key_for(struct task_ctx *tctx, u64 vruntime, u64 used_ns)
 
 	if (!tctx)
 		return vruntime;
+	if (tctx->paced && used_ns < tctx->quantum_ns)
+		vruntime = policy_paced_vruntime(vruntime, policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16));
 	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, used_ns, tctx->sure, tctx->steer_q16,
 			       tctx->steer_margin_q16);
 }

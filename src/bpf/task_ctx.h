@@ -23,6 +23,7 @@ struct task_ctx {
 	/* queueing and slices */
 	u64 quantum_ns; /* first quantum of this burst */
 	u64 used_ns; /* of the last slice */
+	u64 due_ns; /* when it is due, if it is paced: policy_pace_ns() */
 	u64 granted_ns; /* last slice */
 	u64 slice_ns; /* first slice of this burst, for the record */
 	u64 wait_ns; /* of this burst */
@@ -42,7 +43,8 @@ struct task_ctx {
 	u8 woken; /* and has not run since */
 	u8 yielded; /* and has not been queued since */
 	u8 yields; /* since it was put on its CPU */
-	u8 pad0[6];
+	u8 paced; /* it was queued as one over its share: policy_is_paced() */
+	u8 pad0[5];
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */

@@ -36,20 +36,64 @@ proptest! {
 fn a_fresh_wake_up_within_its_share_goes_first() {
     let pp = params();
     let lag = pp.lag_ns;
-    assert_eq!(policy_lane(pp.first_quantum_ns, 0, 0, lag, false), FRESH);
+    let lane = |quantum_ns, burst_ns, ahead, waits, due| {
+        policy_lane(quantum_ns, burst_ns, ahead, lag, waits, due)
+    };
+    let quantum_ns = pp.first_quantum_ns;
+    assert_eq!(lane(quantum_ns, 0, 0, false, false), FRESH);
     assert_eq!(
-        policy_lane(pp.first_quantum_ns, pp.first_quantum_ns, 0, lag, false),
+        lane(quantum_ns, quantum_ns, 0, false, true),
         FAIR,
         "used up"
     );
+    let over = lag as i64;
     assert_eq!(
-        policy_lane(pp.first_quantum_ns, 0, lag as i64, lag, false),
+        lane(quantum_ns, 0, over, false, false),
         FAIR,
         "had its share"
     );
-    assert_eq!(policy_lane(0, 0, 0, lag, false), FAIR, "surely long");
-    let trainer = policy_lane(pp.first_quantum_ns, 0, 0, lag, true);
-    assert_eq!(trainer, FAIR, "the trainer");
+    assert_eq!(
+        lane(quantum_ns, 0, over, false, true),
+        FRESH,
+        "its turn has come"
+    );
+    assert_eq!(lane(0, 0, 0, false, true), FAIR, "surely long");
+    assert_eq!(lane(quantum_ns, 0, 0, true, true), FAIR, "the trainer");
+}
+
+#[test]
+fn a_young_burst_in_the_fair_lane_goes_on_in_turn() {
+    let pp = params();
+    let paced =
+        |lane, burst_ns, sure_long, waits| policy_is_paced(&pp, lane, burst_ns, sure_long, waits);
+    assert!(paced(FAIR, 0, false, false));
+    assert!(paced(FAIR, pp.lag_ns - 1, false, false));
+    assert!(!paced(FAIR, pp.lag_ns, false, false), "old");
+    assert!(!paced(FRESH, 0, false, false));
+    assert!(!paced(FAIR, 0, true, false), "surely long");
+    assert!(!paced(FAIR, 0, false, true), "it yields");
+    // Among four of its weight on one CPU it is due when it has had its quarter; on four CPUs at once.
+    assert_eq!(policy_pace_ns(1_000_000, 4, 1), 3_000_000);
+    assert_eq!(policy_pace_ns(1_000_000, 4, 2), 1_000_000);
+    assert_eq!(policy_pace_ns(1_000_000, 4, 4), 0);
+    assert_eq!(policy_pace_ns(1_000_000, 1, 4), 0);
+    assert_eq!(policy_pace_ns(0, 100, 1), 0);
+}
+
+proptest! {
+    #[test]
+    fn who_is_paced_gets_no_more_than_its_share(used_ns in 0u64..1 << 32, rivals in 1u32..1 << 20, cpus in 1u32..=64) {
+        let pace_ns = policy_pace_ns(used_ns, rivals, cpus);
+        let period = (used_ns + pace_ns) as f64;
+        let share = f64::from(cpus) / f64::from(rivals);
+        // Two roundings, of the reciprocal and to a 256th.
+        prop_assert!(used_ns as f64 <= period * share.min(1.0) * 1.02 + 2.0 * share.max(1.0) + used_ns as f64 / 256.0);
+    }
+
+    #[test]
+    fn pace_is_finite_whatever_the_numbers(used_ns in any::<u64>(), rivals in any::<u32>(), cpus in any::<u32>()) {
+        prop_assert!(policy_pace_ns(used_ns, rivals, cpus) < 1 << 54);
+    }
 }
 
 #[test]

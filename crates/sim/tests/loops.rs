@@ -65,6 +65,7 @@ fn any_rpc() -> impl Strategy<Value = WorkloadSpec> {
     (
         1u32..4,
         1u32..5,
+        1u32..5,
         0u64..100_000,
         1u64..3_000_000,
         0u64..50_000,
@@ -72,10 +73,11 @@ fn any_rpc() -> impl Strategy<Value = WorkloadSpec> {
         any::<bool>(),
     )
         .prop_map(
-            |(servers, clients, client_ns, server_ns, run_on_ns, think_ns, sync)| {
+            |(servers, clients, connections, client_ns, server_ns, run_on_ns, think_ns, sync)| {
                 WorkloadSpec::Rpc(RpcParams {
                     servers,
                     clients: servers * clients,
+                    connections,
                     client_ns,
                     server_ns,
                     run_on_ns,

@@ -118,6 +118,10 @@ pub struct RpcArgs {
     #[arg(long, default_value_t = 4)]
     pub clients_per_server: u32,
 
+    /// Of a client, each with one request on its way
+    #[arg(long, default_value_t = 1)]
+    pub connections: u32,
+
     /// CPU time of a client before it asks, in microseconds.
     #[arg(long, default_value_t = 20.0, value_name = "US")]
     pub client_us: f64,

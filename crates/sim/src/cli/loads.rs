@@ -197,6 +197,7 @@ impl LoadArgs {
             WorkloadName::Rpc => WorkloadSpec::Rpc(RpcParams {
                 servers: r.servers,
                 clients: r.servers * r.clients_per_server,
+                connections: r.connections,
                 client_ns: ns(r.client_us),
                 server_ns: ns(r.server_us),
                 run_on_ns: ns(r.run_on_us),

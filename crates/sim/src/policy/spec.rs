@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 21] = [
+pub const SETTINGS: [&str; 22] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -89,6 +89,7 @@ pub const SETTINGS: [&str; 21] = [
     "producers",
     "relief",
     "measured_reach",
+    "pace",
     "second_turn",
     "much_shorter",
 ];
@@ -223,6 +224,7 @@ impl PolicySpec {
                 "producers" => rules.producers = switch()?,
                 "relief" => rules.relief = switch()?,
                 "measured_reach" => rules.measured_reach = switch()?,
+                "pace" => rules.pace = switch()?,
                 "second_turn" => rules.second_turn = switch()?,
                 "much_shorter" => rules.much_shorter = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),

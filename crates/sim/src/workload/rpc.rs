@@ -1,7 +1,8 @@
 //! Clients ask servers and wait for the answer: remote procedure calls, a closed loop.
 //!
-//! A client computes, sends a request, which wakes its server, runs on for a while, and waits. The server works on what has
-//! come, one request after the other, and each answer wakes a client while the server goes on.
+//! A client computes, sends a request, which wakes its server, runs on for a while, and looks for the answer. The server works on
+//! what has come, one request after the other, and each answer wakes a client while the server goes on. A client may have several
+//! connections, as `wrk` and `redis-benchmark` have: it goes on with the next one that is answered, and waits when none is.
 
 use std::collections::VecDeque;
 
@@ -18,13 +19,15 @@ pub struct RpcParams {
     pub servers: u32,
     /// Clients in all.
     pub clients: u32,
+    /// Of each client; each has one request on its way.
+    pub connections: u32,
     /// CPU time of a client before it asks, varied by ± 5 %.
     pub client_ns: u64,
     /// CPU time of a request for the server, varied by ± 5 %.
     pub server_ns: u64,
     /// CPU time for which a client runs on after it has asked.
     pub run_on_ns: u64,
-    /// Pause of a client between an answer and what it computes for the next request. 0: none.
+    /// Pause of a connection between an answer and what its client computes for the next request. 0: none.
     pub think_ns: u64,
     /// CPU time of a wake-up, for who wakes, and of the way back from a system call, for who was woken.
     pub wake_ns: u64,
@@ -33,77 +36,106 @@ pub struct RpcParams {
     pub seed: u64,
 }
 
+/// A connection of a client: by these numbers requests are known.
+type Connection = u32;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
-    /// Back from its pause.
-    Paused,
-    Computes,
-    Asks,
-    /// Has asked and runs on.
-    RunsOn,
     Waits,
+    /// Looks for a connection to go on with.
+    Looks,
+    Computes(Connection),
+    /// Has computed.
+    Asks(Connection),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
     Waits,
-    /// On the request of this client.
-    Works(TaskId),
+    /// On the request of this connection.
+    Works(Connection),
     /// Has answered, and looks for the next.
     Looks,
 }
 
-/// See the module. Tasks: first the clients, then the servers.
+/// See the module. Tasks: first the clients, then the servers. Timers: of connections.
 pub struct Rpc {
     p: RpcParams,
     clients: Vec<Client>,
     servers: Vec<Server>,
-    /// By whom each server has been asked.
-    asked: Vec<VecDeque<TaskId>>,
-    /// When each client asked; and when each server was posted that waited.
-    since_ns: Vec<u64>,
+    /// Connections of each client that have paused, or been answered.
+    ready: Vec<VecDeque<(Connection, Ready)>>,
+    /// Connections by which each server has been asked.
+    asked: Vec<VecDeque<Connection>>,
+    /// When each connection's request was sent.
+    sent_ns: Vec<u64>,
+    /// When each server was posted that waited.
+    posted_ns: Vec<u64>,
+    /// Of connections. They draw for both sides, so that requests are the same whenever they are served.
     rngs: Vec<ChaCha8Rng>,
     posts: Posts,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    Paused,
+    Answered,
+}
+
 impl Rpc {
     pub fn new(p: RpcParams) -> Self {
-        let tasks = p.clients + p.servers;
+        let connections = p.clients * p.connections;
         Self {
-            clients: vec![Client::Paused; p.clients as usize],
+            clients: vec![Client::Waits; p.clients as usize],
             servers: vec![Server::Waits; p.servers as usize],
+            ready: vec![VecDeque::new(); p.clients as usize],
             asked: vec![VecDeque::new(); p.servers as usize],
-            since_ns: vec![0; tasks as usize],
-            // A client draws for both, so that its requests are the same whenever they are served.
-            rngs: (0..tasks).map(|task| stream(p.seed, task)).collect(),
-            posts: Posts::new(tasks),
+            sent_ns: vec![0; connections as usize],
+            posted_ns: vec![0; p.servers as usize],
+            rngs: (0..connections).map(|c| stream(p.seed, c)).collect(),
+            posts: Posts::new(p.clients + p.servers),
             p,
         }
     }
 
-    fn post(&mut self, now_ns: u64, task: TaskId, waker: TaskId, orders: &mut Vec<Order>) {
-        if !self.posts.post(task) {
-            return;
-        }
-        if task >= self.p.clients {
-            self.since_ns[task as usize] = now_ns;
-        }
-        orders.push(Order::Wake {
-            task,
-            work_ns: self.p.wake_ns,
-            waker: Waker::Task(waker),
-            blocked_in: None,
-            sync: self.p.sync,
-        });
+    fn client_of(&self, connection: Connection) -> TaskId {
+        connection / self.p.connections
     }
 
-    fn draw(&mut self, client: TaskId, work_ns: u64) -> u64 {
-        vary(&mut self.rngs[client as usize], work_ns)
+    /// A task is posted; if it waits, it is woken. Whether it did.
+    fn post(&mut self, task: TaskId, waker: Waker, orders: &mut Vec<Order>) -> bool {
+        let waits = self.posts.post(task);
+        if waits {
+            orders.push(Order::Wake {
+                task,
+                work_ns: self.p.wake_ns,
+                waker,
+                blocked_in: None,
+                sync: self.p.sync && waker != Waker::Nobody,
+            });
+        }
+        waits
     }
 
-    fn answered(&mut self, now_ns: u64, client: TaskId, recorder: &mut Recorder) {
+    fn make_ready(
+        &mut self,
+        connection: Connection,
+        how: Ready,
+        waker: Waker,
+        orders: &mut Vec<Order>,
+    ) {
+        let client = self.client_of(connection);
+        self.ready[client as usize].push_back((connection, how));
+        self.post(client, waker, orders);
+    }
+
+    fn draw(&mut self, connection: Connection, work_ns: u64) -> u64 {
+        vary(&mut self.rngs[connection as usize], work_ns)
+    }
+
+    fn answered(&mut self, now_ns: u64, connection: Connection, recorder: &mut Recorder) {
         let request = Request {
-            at_ns: self.since_ns[client as usize],
+            at_ns: self.sent_ns[connection as usize],
             work_ns: self.p.server_ns,
             class: 1,
         };
@@ -119,39 +151,46 @@ impl Rpc {
     ) -> Next {
         let i = task as usize;
         match self.clients[i] {
-            Client::Paused => {}
-            Client::Computes => {
-                self.clients[i] = Client::Asks;
+            Client::Waits | Client::Looks => {}
+            Client::Computes(connection) => {
+                self.clients[i] = Client::Asks(connection);
                 return Next::Work(self.p.wake_ns);
             }
-            Client::Asks => {
+            Client::Asks(connection) => {
                 let server = task % self.p.servers;
-                self.since_ns[i] = now_ns;
-                self.asked[server as usize].push_back(task);
-                self.clients[i] = Client::RunsOn;
-                self.post(now_ns, self.p.clients + server, task, orders);
+                self.sent_ns[connection as usize] = now_ns;
+                self.asked[server as usize].push_back(connection);
+                self.clients[i] = Client::Looks;
+                if self.post(self.p.clients + server, Waker::Task(task), orders) {
+                    self.posted_ns[server as usize] = now_ns;
+                }
                 return Next::Work(self.p.run_on_ns);
             }
-            Client::RunsOn => {
-                self.clients[i] = Client::Waits;
-                if self.posts.wait(task) {
-                    return Next::Block;
-                }
-                return Next::Work(self.p.wake_ns);
-            }
-            Client::Waits => {
-                self.posts.take(task);
-                self.answered(now_ns, task, recorder);
-                if self.p.think_ns > 0 {
-                    self.clients[i] = Client::Paused;
-                    let at_ns = now_ns + self.draw(task, self.p.think_ns);
-                    orders.push(Order::Timer { timer: task, at_ns });
-                    return Next::Block;
-                }
-            }
         }
-        self.clients[i] = Client::Computes;
-        Next::Work(self.draw(task, self.p.client_ns))
+        while let Some((connection, how)) = self.ready[i].pop_front() {
+            if how == Ready::Answered {
+                self.answered(now_ns, connection, recorder);
+                if self.p.think_ns > 0 {
+                    let at_ns = now_ns + self.draw(connection, self.p.think_ns);
+                    orders.push(Order::Timer {
+                        timer: connection,
+                        at_ns,
+                    });
+                    continue;
+                }
+            }
+            self.clients[i] = Client::Computes(connection);
+            return Next::Work(self.draw(connection, self.p.client_ns));
+        }
+        self.clients[i] = Client::Waits;
+        self.wait(task)
+    }
+
+    /// A task has done all that it was posted for.
+    fn wait(&mut self, task: TaskId) -> Next {
+        self.posts.take(task);
+        self.posts.wait(task);
+        Next::Block
     }
 
     fn server(
@@ -164,30 +203,26 @@ impl Rpc {
         let i = (task - self.p.clients) as usize;
         match self.servers[i] {
             Server::Waits => {
-                self.posts.take(task);
                 let woken = Request {
-                    at_ns: self.since_ns[task as usize],
+                    at_ns: self.posted_ns[i],
                     work_ns: self.p.wake_ns,
                     class: 0,
                 };
                 recorder.done(&woken, now_ns);
             }
-            Server::Works(client) => {
-                self.post(now_ns, client, task, orders);
+            Server::Works(connection) => {
+                self.make_ready(connection, Ready::Answered, Waker::Task(task), orders);
                 self.servers[i] = Server::Looks;
                 return Next::Work(self.p.wake_ns);
             }
             Server::Looks => {}
         }
-        if let Some(client) = self.asked[i].pop_front() {
-            self.servers[i] = Server::Works(client);
-            return Next::Work(self.draw(client, self.p.server_ns) + self.p.wake_ns);
+        if let Some(connection) = self.asked[i].pop_front() {
+            self.servers[i] = Server::Works(connection);
+            return Next::Work(self.draw(connection, self.p.server_ns) + self.p.wake_ns);
         }
-        // What was posted for has been done with what came before it.
-        self.posts.take(task);
-        self.posts.wait(task);
         self.servers[i] = Server::Waits;
-        Next::Block
+        self.wait(task)
     }
 }
 
@@ -199,7 +234,7 @@ impl Load for Rpc {
     }
 
     fn timers(&self) -> usize {
-        self.p.clients as usize
+        (self.p.clients * self.p.connections) as usize
     }
 
     fn classes(&self) -> &'static [&'static str] {
@@ -207,15 +242,13 @@ impl Load for Rpc {
     }
 
     fn begin(&mut self, orders: &mut Vec<Order>) {
-        for client in 0..self.p.clients {
-            self.posts.post(client);
-            self.posts.take(client);
-            orders.push(Order::wake_by(client, self.p.wake_ns, Waker::Nobody));
+        for connection in 0..self.p.clients * self.p.connections {
+            self.make_ready(connection, Ready::Paused, Waker::Nobody, orders);
         }
     }
 
-    fn timer(&mut self, _now_ns: u64, client: u32, orders: &mut Vec<Order>) {
-        orders.push(Order::wake_by(client, self.p.wake_ns, Waker::Nobody));
+    fn timer(&mut self, _now_ns: u64, connection: u32, orders: &mut Vec<Order>) {
+        self.make_ready(connection, Ready::Paused, Waker::Nobody, orders);
     }
 
     fn done(

@@ -5,7 +5,7 @@ use scx_ml::kernel::native;
 
 use super::Ml;
 use super::rules::FairOrder;
-use super::state::clock_ns;
+use super::state::{FRESH, clock_ns};
 use crate::machine::{Machine, TaskId};
 
 impl Ml {
@@ -13,6 +13,12 @@ impl Ml {
     pub(super) fn fair_key(&self, m: &Machine, t: TaskId, vruntime: u64) -> u64 {
         let ctx = self.ctx(t);
         let used_ns = m.burst_used_ns(t);
+        let vruntime = if ctx.paced && used_ns < ctx.quantum_ns {
+            let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
+            native::policy_paced_vruntime(vruntime, vlag)
+        } else {
+            vruntime
+        };
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
         let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;
@@ -57,10 +63,20 @@ impl Ml {
         );
         // waits_behind().
         let behind = ctx.yielded && self.waits_by_clock(cpu, llc);
-        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, behind || !earned);
-        let near = native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded);
+        let (waits, due) = (
+            behind || !earned,
+            self.rules.pace && clock_ns(m) >= ctx.due_ns,
+        );
+        let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, waits, due);
+        let paced = self.rules.pace
+            && native::policy_is_paced(&self.pp, lane, used_ns, ahead, vlag, ctx.sure_long, waits);
+        let over = paced && used_ns < ctx.quantum_ns;
+        let near = native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded, paced);
         let queue = native::policy_queue(lane, false, near, false);
         let (lane, queue) = self.place_of_cut(m, t, llc, lane, queue);
+        let lane = if over { FRESH } else { lane };
+        self.ctx_mut(t).paced = paced;
+        self.counters.queued_paced += u64::from(paced);
         let ctx = self.ctx(t);
         let (mut vruntime, weight) = (ctx.vruntime, ctx.inv_weight_q16);
         if ctx.yielded {

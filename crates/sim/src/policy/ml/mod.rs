@@ -25,7 +25,8 @@ use crate::topology::CpuId;
 use queues::{Dsq, Lanes};
 use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TaskCtx, VCLOCK_START, clock_ns,
+    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TaskCtx, VCLOCK_START,
+    clock_ns,
 };
 
 /// See the module.
@@ -201,6 +202,8 @@ impl Policy for Ml {
             quantum_ns: self.pp.first_quantum_ns,
             sure_long: false,
             cut: false,
+            paced: false,
+            due_ns: 0,
             yielded: false,
             yields: 0,
         });
@@ -277,7 +280,8 @@ impl Policy for Ml {
         runs.woke_ns = runs.woke_ns.min(clock_ns(m) - 1);
         let ctx = &self.tasks[t as usize];
         let vclock = &mut self.llcs[llc as usize].vclock;
-        *vclock = native::policy_clock_at_run(ctx.lane, ctx.vruntime, *vclock);
+        let lane = if ctx.paced { FRESH } else { ctx.lane };
+        *vclock = native::policy_clock_at_run(lane, ctx.vruntime, *vclock);
     }
 
     /// ops.stopping.
@@ -289,7 +293,8 @@ impl Policy for Ml {
         let wakee = c.wakee;
         let ctx = self.ctx_mut(t);
         ctx.wakee = wakee;
-        let vused = native::policy_virtual_ns(exec_ns - ctx.exec_at_run_ns, ctx.inv_weight_q16);
+        let ran_ns = exec_ns - ctx.exec_at_run_ns;
+        let vused = native::policy_virtual_ns(ran_ns, ctx.inv_weight_q16);
         ctx.exec_at_run_ns = exec_ns;
         ctx.vruntime += vused;
         let (fair, vruntime, inv_weight_q16) = (ctx.lane == FAIR, ctx.vruntime, ctx.inv_weight_q16);
@@ -298,6 +303,8 @@ impl Policy for Ml {
         let rivals = native::policy_rivals(weight_q10, inv_weight_q16);
         let ahead = native::policy_vdiff(vruntime, to.vclock);
         to.vclock += native::policy_vclock_step(vused, ahead, rivals);
+        let pace_ns = native::policy_pace_ns(ran_ns, rivals, m.topology.per_llc());
+        self.ctx_mut(t).due_ns = clock_ns(m) + pace_ns;
         if fair {
             self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
         }
@@ -351,6 +358,7 @@ impl Policy for Ml {
             self.counters.quantum_preempts += 1;
         } else if self.makes_room_by_clock(m, t, &self.fair[llc as usize])
             || self.makes_room_by_clock(m, t, self.near.of(cpu))
+            || self.makes_room_for_paced(m, cpu)
         {
             m.task_mut(t).slice_ns = 0;
             self.counters.fair_yields += 1;
@@ -369,6 +377,8 @@ impl Policy for Ml {
             ("queued_fresh", c.queued_fresh),
             ("queued_fair", c.queued_fair),
             ("queued_near", c.queued_near),
+            ("queued_paced", c.queued_paced),
+            ("paced_turns", c.paced_turns),
             ("kept_running", c.kept_running),
             ("preempt_kicks", c.preempt_kicks),
             ("quantum_preempts", c.quantum_preempts),

@@ -46,6 +46,8 @@ pub struct Rules {
     /// How far a key may be from the virtual clock follows the clock's measured speed. Off: what it would be if all had
     /// weight 100.
     pub measured_reach: bool,
+    /// Who is over its share, or past its first quantum, goes on in turn with others. Off: by deadlines.
+    pub pace: bool,
     /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
     /// wake-up. Off: in the fair lane.
     pub second_turn: bool,
@@ -67,6 +69,7 @@ impl Default for Rules {
             producers: true,
             relief: true,
             measured_reach: true,
+            pace: true,
             second_turn: false,
             much_shorter: false,
         }

@@ -5,7 +5,7 @@ use scx_ml::kernel::native;
 
 use super::Ml;
 use super::queues::Dsq;
-use super::state::{FAIR, clock_ns};
+use super::state::{FAIR, TICK, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::policy::Pick;
 use crate::topology::CpuId;
@@ -33,6 +33,24 @@ impl Ml {
             m.burst_used_ns(first),
             first_key,
         )
+    }
+
+    /// paced_is_due().
+    fn paced_is_due(&self, m: &Machine, cpu: CpuId) -> bool {
+        let first = self.near.of(cpu).head().map(|(t, _)| self.ctx(t));
+        first.is_some_and(|first| first.paced && clock_ns(m) >= first.due_ns)
+    }
+
+    /// makes_room_for_paced().
+    pub(super) fn makes_room_for_paced(&self, m: &Machine, cpu: CpuId) -> bool {
+        self.paced_is_due(m, cpu)
+            && native::policy_room_in_ns(
+                &self.pp,
+                &self.cpus[cpu as usize].runs,
+                self.occasion(TICK),
+                0,
+                clock_ns(m),
+            ) == 0
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
@@ -83,6 +101,7 @@ impl Ml {
         let known = serving {
             fair_waits: fair_waits.into(),
             overdue: overdue.into(),
+            paced_due: self.paced_is_due(m, cpu).into(),
             prev_runs: prev.is_some().into(),
             prev_yields: (nr_near > 0 && prev.is_some_and(|t| self.ctx(t).yielded)).into(),
             ..Default::default()
@@ -110,6 +129,10 @@ impl Ml {
                     return Some(pick);
                 }
                 self.take_fresh(m, cpu, llc).map(Pick::Run)
+            }
+            intf::policy_serve_SERVE_PACED => {
+                self.counters.paced_turns += 1;
+                self.pop_near(cpu).map(Pick::Run)
             }
             intf::policy_serve_SERVE_PREV_BY_KEY => {
                 let prev = prev.filter(|&prev| self.prev_is_next(m, prev, cpu, llc))?;

@@ -47,6 +47,9 @@ pub struct TaskCtx {
     pub wakee: Option<TaskId>,
     /// Of the burst that runs.
     pub quantum_ns: u64,
+    /// It was queued to go on in turn with the others, and when it is due.
+    pub paced: bool,
+    pub due_ns: u64,
     /// Surely long: its first quantum, if it has one, does not protect it.
     pub sure_long: bool,
     /// It has been cut in this burst.
@@ -93,6 +96,8 @@ pub struct Counters {
     pub queued_fresh: u64,
     pub queued_fair: u64,
     pub queued_near: u64,
+    pub queued_paced: u64,
+    pub paced_turns: u64,
     pub kept_running: u64,
     pub preempt_kicks: u64,
     pub quantum_preempts: u64,
