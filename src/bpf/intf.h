@@ -138,6 +138,7 @@ struct watch {
 	u32 fallback;
 	u32 fallbacks; /* how often it fell back */
 	u32 returns; /* how often it came back */
+	u64 changed_ns; /* when it last did either; 0: never */
 	u64 generation; /* of the model that is watched */
 	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
 	s32 long_right_q16; /* share of surely long bursts that were long, see watch_long() */

@@ -284,7 +284,7 @@ impl Learner {
         h.decay_syscalls();
         begun.repeat = repeat;
         begun.class = native::task_class(false, h.seen, h.kind_burst_q8());
-        begun.avg_pred_q16 = h.avg_pred_q16();
+        begun.avg_pred_q16 = h.kind_burst_q8() << 8;
         begun.waker_name_key = waker.map_or(0, |w| w.name_key);
         begun.generation = 0;
         h.pred_q8 = 0;
@@ -363,7 +363,7 @@ impl Learner {
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
             if begun.repeat > 0 {
                 let w = &mut self.watches[begun.class as usize];
-                native::watch_add(w, begun.generation, model as i64, avg as i64);
+                native::watch_add(w, begun.generation, model as i64, avg as i64, m.now_ns);
                 native::watch_quantile(w, label_q16 > begun.pred_q16 + begun.margin_q16);
             }
         }
@@ -398,7 +398,7 @@ impl Learner {
             class: begun.class,
             pred_q16: begun.pred_q16,
             margin_q16: begun.margin_q16,
-            avg_q16: begun.avg_pred_q16,
+            avg_q16: h.avg_burst_q16(),
             ..Default::default()
         };
         record
