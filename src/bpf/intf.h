@@ -128,8 +128,8 @@ struct model {
 };
 
 /*
- * The kernel's own watch over the model, per class: running |error| of model and moving average, and whether the base
- * policy has taken over (policy.h, policy_watch()).
+ * The kernel's own watch over the model, per class: running |error| of the model and of the moving average by kind of
+ * wake-up, and whether that has taken over (model.h, watch_add()).
  */
 struct watch {
 	s32 err_model_q8;
@@ -357,7 +357,7 @@ struct latencies {
 	X(fallback, "wake-ups with a prediction that the watch did not let steer")                                     \
 	X(judged, "bursts for which both predictors were judged")                                                      \
 	X(err_model_q8, "sum of |predicted - actual| log2 burst of the model")                                         \
-	X(err_avg_q8, "sum of |predicted - actual| log2 burst of the moving average")                                  \
+	X(err_avg_q8, "sum of |predicted - actual| log2 burst of what would steer instead")                            \
 	X(direct_idle, "wake-ups sent straight to an idle CPU")                                                        \
 	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
 	X(queued_fair, "tasks queued in the fair lane")                                                                \

@@ -55,7 +55,7 @@ const ROWS_KEPT: f64 = 200.0;
 const FIT_ROWS: usize = 500;
 
 /// What was learned before the newest so many rows counts for no more than a few, where the average has been better on them.
-const DRIFT_ROWS: f64 = 100.0;
+const DRIFT_ROWS: f64 = 300.0;
 const ROWS_DRIFTED: f64 = 50.0;
 
 /// New rows to have seen before another fit.

@@ -1,4 +1,4 @@
-//! The learner inside the simulation: the real one, with window, fits, gate, drift and lease, and the process database, on
+//! The learner inside the simulation: the real one, with streams, fits, judges and lease, and the process database, on
 //! simulated time; and what the kernel does with its models. A published model is quantised, and it is the quantised one
 //! that predicts.
 
@@ -26,7 +26,7 @@ use crate::machine::{Machine, TaskId, Waker};
 /// How the learner is set up; the defaults are those of `scx_ml`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LearnerParams {
-    /// Samples that the window holds.
+    /// Samples that a class remembers.
     pub window: usize,
     pub refit_ns: u64,
     /// Samples per second.
