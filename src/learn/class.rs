@@ -86,7 +86,7 @@ pub struct ClassLearner {
     scale: f64,
     new_rows: usize,
     /// When it was fitted last, CLOCK_MONOTONIC ns.
-    fitted_ns: u64,
+    fitted_ns: Option<u64>,
     /// End of the newest burst, CLOCK_MONOTONIC ns.
     newest_ns: u64,
 }
@@ -115,7 +115,7 @@ impl ClassLearner {
             residuals: Residuals::default(),
             scale: 0.0,
             new_rows: 0,
-            fitted_ns: 0,
+            fitted_ns: None,
             newest_ns: 0,
         }
     }
@@ -187,7 +187,10 @@ impl ClassLearner {
         if self.new_rows < NEW_ROWS || self.moments.rows() < ROWS_MIN {
             return false;
         }
-        let since_ns = now_ns.saturating_sub(self.fitted_ns);
+        let Some(fitted_ns) = self.fitted_ns else {
+            return true;
+        };
+        let since_ns = now_ns.saturating_sub(fitted_ns);
         let much = self.new_rows as f64 >= NEW_SHARE * self.remembered;
         since_ns >= interval_ns || (much && since_ns >= interval_ns / OFTEN)
     }
@@ -198,7 +201,7 @@ impl ClassLearner {
     /// When nothing can be fitted, or nothing that the kernel would take: the fit before stays.
     pub fn fit(&mut self, now_ns: u64) -> Result<(), FitError> {
         self.new_rows = 0;
-        self.fitted_ns = now_ns;
+        self.fitted_ns = Some(now_ns);
         let model = fit(&self.moments)?;
         model.quantise()?;
         self.fitted = Some(model);
@@ -503,7 +506,7 @@ mod tests {
                 let penalty = if i == j { ridge } else { 0.0 };
                 let left = moments.covariance(i, j) + penalty - known;
                 if i == j {
-                    if !(left > 0.0) {
+                    if left.is_nan() || left <= 0.0 {
                         return false;
                     }
                     factor[i][i] = left.sqrt();

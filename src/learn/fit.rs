@@ -127,15 +127,15 @@ fn choose_columns(moments: &Moments, rows: f64) -> Columns {
     let std: [f64; NR_FEATURES] = std::array::from_fn(|i| moments.std(i));
     let mut dropped = vec![];
     let mut open: Vec<Candidate> = vec![];
-    for i in 0..NR_FEATURES {
-        if std[i] < CONSTANT_STD {
-            dropped.push((i, Dropped::Constant));
+    for (column, &std) in std.iter().enumerate() {
+        if std < CONSTANT_STD {
+            dropped.push((column, Dropped::Constant));
         } else {
             open.push(Candidate {
-                column: i,
+                column,
                 line: vec![],
                 left: 1.0,
-                with_target: moments.with_target(i) / std[i],
+                with_target: moments.with_target(column) / std,
             });
         }
     }
@@ -159,10 +159,9 @@ fn choose_columns(moments: &Moments, rows: f64) -> Columns {
                 (at, c.gain() - chance - price)
             })
             .max_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((at, worth)) = best else { break };
-        if !(worth > 0.0) {
+        let Some((at, _)) = best.filter(|&(_, worth)| worth > 0.0) else {
             break;
-        }
+        };
         let best = open.swap_remove(at);
         let pivot = best.left.sqrt();
         let z = best.with_target / pivot;

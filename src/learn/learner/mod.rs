@@ -40,6 +40,9 @@ const LEASE_RETRY_NS: u64 = 1_000_000_000;
 /// A model that is only refined counts as another one after so long: a file of it is written anew then.
 const REFINED_NS: u64 = 60_000_000_000;
 
+/// Samples to have seen before the model is published that stays for ever.
+const FROZEN_SAMPLES: usize = 1_000;
+
 /// Models remembered for checking the kernel's predictions: a burst may last for a few seconds.
 const REMEMBERED_MODELS: usize = 8;
 
@@ -351,6 +354,10 @@ impl Learner {
 
     /// Publish or withdraw what the classes trust in.
     fn tell(&mut self, changed: bool, now_ns: u64, sink: &dyn ModelSink) {
+        let samples = self.classes.iter().map(ClassLearner::rows).sum();
+        if self.config.freeze && samples < FROZEN_SAMPLES {
+            return;
+        }
         let model = Model {
             classes: self.classes.each_ref().map(ClassLearner::trusted),
         };
@@ -381,10 +388,9 @@ impl Learner {
         };
         let before = self.published.as_ref();
         let changed = changed || before.is_none();
-        let samples = model.samples();
         self.with_status(|s| {
             s.generation = generation;
-            s.model_samples = samples;
+            s.model_samples = model.samples();
             if changed {
                 s.published += 1;
             } else {
@@ -415,7 +421,7 @@ impl Learner {
             judged: Judged::Here {
                 from_ns,
                 until_ns,
-                samples: self.classes.iter().map(ClassLearner::rows).sum(),
+                samples,
                 error_model: errors.model,
                 error_avg: errors.average,
             },
