@@ -135,6 +135,10 @@ impl ClassLearner {
         let missed_average = row.y - row.avg;
         let missed = |model: &Linear| row.y - model.predict(&row.x);
         let missed_fit = self.fitted.as_ref().map(missed);
+        let off = missed_fit.unwrap_or(missed_average).abs();
+        if !off.is_finite() {
+            return;
+        }
         if let Some(missed) = missed_fit {
             self.judge.add(missed, missed_average, row.weight);
             self.lately.add(missed, missed_average, row.weight);
@@ -156,7 +160,6 @@ impl ClassLearner {
             self.drifts += 1;
             self.keep((ROWS_DRIFTED / self.remembered).min(1.0));
         }
-        let off = missed_fit.unwrap_or(missed_average).abs();
         let seen = (self.moments.rows() + 1) as f64;
         self.scale += (off - self.scale) / seen.min(SCALE_ROWS);
         let bound = (HUBER_SHARE * self.scale).max(HUBER_MIN);
