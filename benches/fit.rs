@@ -1,4 +1,4 @@
-//! What learning costs: a judgement of a large window, a second of load at the highest rate of samples that is
+//! What learning costs: a row into the sums, a fit from them, a second of load at the highest rate of samples that is
 //! expected, and memory. `cargo bench -p scx_ml`; the targets are in docs/offline.md.
 
 use std::hint::black_box;
@@ -7,24 +7,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use scx_ml::kernel::bpf::intf::scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST;
 use scx_ml::kernel::bpf::intf::{burst_sample, sample_flags_SAMPLE_PREDICTED};
-use scx_ml::kernel::bpf::{NR_CLASSES, NR_FEATURES};
 use scx_ml::kernel::clock::thread_cpu_ns;
 use scx_ml::kernel::native;
 use scx_ml::kernel::sample::Sample;
-use scx_ml::learn::gate::judge;
+use scx_ml::learn::class::{ClassLearner, Memory};
+use scx_ml::learn::fit::fit;
 use scx_ml::learn::learner::{Learner, LearnerConfig, LearnerStatus};
+use scx_ml::learn::moments::Moments;
 use scx_ml::learn::row::Row;
 use scx_ml::model::Model;
 use scx_ml::model::sink::{ModelSink, NotSet};
 
-/// Samples of the large window.
-const WINDOW: usize = 100_000;
-
 /// Bursts per second of the load, each of them sent as a sample.
 const RATE: u64 = 10_000;
 
-/// Seconds of load that are replayed for one measurement: two fits.
+/// Seconds of load that are replayed for one measurement.
 const SECONDS: u64 = 10;
 
 /// Pseudo-random numbers in [0, 1) (SplitMix64): the same in every run.
@@ -72,9 +71,10 @@ fn samples(n: usize) -> Vec<Sample> {
                 };
                 record.feature_q8[j] = (256.0 * value) as i16;
             }
+            record.feature_q8[KIND_BURST as usize] =
+                (256.0 * (level + 1.2 * random.normal())) as i16;
             let log_burst = (level + 0.7 * random.normal()).clamp(8.0, 32.0);
             record.burst_ns = log_burst.exp2() as u64;
-            record.avg_q16 = (65536.0 * (level + 1.2 * random.normal())) as i32;
             record.pred_q16 = (65536.0 * (level + 0.8 * random.normal())) as i32;
             Sample(record)
         })
@@ -103,30 +103,35 @@ impl ModelSink for Counter {
     }
 }
 
-/// A judgement of the large window: fits of all classes, on the way the kernel would get them.
-fn judgement(c: &mut Criterion) {
-    let before = peak_memory();
-    let samples = samples(WINDOW);
-    let own = WINDOW * size_of::<Sample>();
+/// Rows into the sums of their class, all that comes with it, and a fit from them.
+fn stream(c: &mut Criterion) {
+    let samples = samples(RATE as usize);
     let rows: Vec<Row> = samples.iter().map(Row::from).collect();
-    drop(samples);
-    let verdict = judge(&rows, &Model::default());
-    assert!(verdict.error_model < verdict.error_avg, "{verdict:?}");
-    println!(
-        "memory: at most {:.0} MB for the program with a window of {WINDOW} rows of {NR_FEATURES} features in \
-         {NR_CLASSES} classes and a judgement of it; {:.0} MB before; the samples to make it from, {:.0} MB, included",
-        mb(peak_memory()),
-        mb(before),
-        mb(own as u64),
-    );
-    c.bench_function("judge 100,000 samples", |b| {
-        b.iter(|| judge(black_box(&rows), &Model::default()));
+    c.bench_function("learn from 1,000 rows", |b| {
+        let mut learner = ClassLearner::new(Memory::of_rows(10_000));
+        rows.iter().for_each(|row| learner.add(row));
+        b.iter(|| {
+            for row in black_box(&rows[..1_000]) {
+                learner.add(row);
+            }
+        });
     });
+    let mut moments = Moments::default();
+    rows.iter().for_each(|row| moments.add(row, row.weight));
+    let model = fit(&moments).expect("it can be fitted");
+    println!("the fit uses {} features", model.used().count());
+    c.bench_function("fit", |b| b.iter(|| fit(black_box(&moments))));
 }
 
 /// CPU time that the learner takes for a second of load.
 fn learning(c: &mut Criterion) {
     let mut samples = samples((RATE * SECONDS) as usize);
+    let before = peak_memory();
+    learn(&mut samples);
+    println!(
+        "memory: {:.1} MB more with a learner",
+        mb(peak_memory() - before)
+    );
     c.bench_function("learn for a second of 10,000 bursts", |b| {
         b.iter_custom(|seconds| {
             let rounds = seconds.div_ceil(SECONDS);
@@ -139,14 +144,8 @@ fn learning(c: &mut Criterion) {
 
 /// Replay [`SECONDS`] of load in batches of ten milliseconds; CPU time used.
 fn learn(samples: &mut [Sample]) -> u64 {
-    let config = LearnerConfig {
-        window: 10_000,
-        refit_interval: Duration::from_secs(5),
-        max_age: Duration::from_secs(50),
-        freeze: false,
-    };
     let status = Arc::new(Mutex::new(LearnerStatus::default()));
-    let mut learner = Learner::new(config, status.clone());
+    let mut learner = Learner::new(LearnerConfig::default(), status.clone());
     let sink = Counter::default();
     let mut used = 0;
     for batch in samples.chunks_mut(RATE as usize / 100) {
@@ -166,7 +165,7 @@ fn learn(samples: &mut [Sample]) -> u64 {
         used += thread_cpu_ns() - started;
     }
     let fits = status.lock().expect("not poisoned").fits;
-    assert!(fits >= SECONDS / 5, "{fits} fits");
+    assert!(fits >= SECONDS, "{fits} fits");
     used
 }
 
@@ -185,6 +184,6 @@ fn mb(bytes: u64) -> f64 {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = judgement, learning
+    targets = stream, learning
 }
 criterion_main!(benches);

@@ -7,7 +7,7 @@
 //! src/bpf/    wake-up ─ features ─ prediction ─ slice, deadline ─ runs ─ burst ends ─ record
 //! kernel      user space's end of that: generated types, the shared mathematics, records, the machine
 //! model       models, their files, and their way into the kernel's maps
-//! learn       from samples to models: window, fit, gate, the thread around them
+//! learn       from samples to models: streams, fits, judges, the thread around them
 //! recording   samples to files, and back
 //! offline     training and evaluation on those
 //! watch       statistics, explanations, the dashboard

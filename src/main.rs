@@ -120,7 +120,7 @@ fn schedule(
 ) -> Result<()> {
     let learns = opts.mode != Mode::Base;
     let drain = Arc::<DrainCounters>::default();
-    // More than a window would not be learned from.
+    // More would be forgotten as soon as they were learned from.
     let (feed, to_learn) = backlog(opts.window, drain.clone());
     let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
     if learns {

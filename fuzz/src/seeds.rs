@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use scx_ml::kernel::bpf::intf::burst_sample;
+use scx_ml::kernel::bpf::intf::{burst_sample, scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST};
 use scx_ml::learn::row::Row;
-use scx_ml::learn::gate;
-use scx_ml::model::Model;
+use scx_ml::offline::train::train_bank;
 use scx_ml::model::file::{ModelFile, Origin};
 use scx_ml::kernel::native::name_key_of;
 use scx_ml::learn::profile::Profiles;
@@ -27,6 +26,7 @@ fn sample(i: u64) -> Sample {
         ..Default::default()
     };
     record.feature_q8[0] = (octave * 256) as i16;
+    record.feature_q8[KIND_BURST as usize] = 16 * 256;
     for (to, from) in record.comm.iter_mut().zip(b"worker") {
         *to = *from as _;
     }
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let samples: Vec<Sample> = (0..2_000).map(sample).collect();
 
     let rows: Vec<Row> = samples.iter().map(Row::from).collect();
-    let model = gate::judge(&rows, &Model::default()).model;
+    let model = train_bank(&rows).model;
     if model.is_empty() {
         return Err("the samples give no model".into());
     }

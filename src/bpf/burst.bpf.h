@@ -120,7 +120,7 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 {
 	struct policy_params pp = policy_params();
 	struct forecast average = {
-		.pred_q16 = kind_burst_q8(tctx) << 8,
+		.pred_q16 = tctx->avg_pred_q16,
 		.margin_q16 = tctx->err_kind_q8 << 9,
 		.long_margin_q16 = tctx->err_kind_q8 << 9,
 		.err_q8 = tctx->err_kind_q8,
@@ -196,8 +196,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 		return;
 
 	note_wakeup(p, tctx, now_ns);
-	tctx->avg_pred_q16 = tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
 	tctx->kind = burst_kind(waker ? waker->pid : 0);
+	tctx->avg_pred_q16 = kind_burst_q8(tctx) << 8;
 	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, kind_burst_q8(tctx));
 	tctx->repeat = is_own_task(p) || !here ? 0 : sample_repeat(here, now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
@@ -275,7 +275,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		judge(&tctx->err_model_q8, &tctx->judged_model, err_model_q8);
 		/* Shared by all CPUs, so only as often as records are taken. */
 		if (w && tctx->repeat) {
-			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8);
+			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8, now_ns);
 			watch_quantile(w, label_q16 > tctx->pred_q16 + tctx->margin_q16);
 		}
 	}

@@ -139,7 +139,7 @@ static __always_inline void fill_own_features(struct task_struct *p, struct task
 
 	FEATURE(LAST_BURST, tctx->seen ? tctx->last_log_q8 : log_burst_q8);
 	FEATURE(PREV_BURST, tctx->seen > 1 ? tctx->prev_log_q8 : log_burst_q8);
-	FEATURE(AVG_BURST, tctx->seen ? round_q8(tctx->avg_pred_q16) : log_burst_q8);
+	FEATURE(AVG_BURST, round_q8(avg_burst_q16(tctx)));
 	FEATURE(HALF_BURST, tctx->seen ? log2_q8_of(tctx->half_burst_ns) : log_burst_q8);
 	FEATURE(LOG_BURST, log_burst_q8);
 	FEATURE(KIND_BURST, kind_burst_q8(tctx));

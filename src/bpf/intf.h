@@ -128,8 +128,8 @@ struct model {
 };
 
 /*
- * The kernel's own watch over the model, per class: running |error| of model and moving average, and whether the base
- * policy has taken over (policy.h, policy_watch()).
+ * The kernel's own watch over the model, per class: running |error| of the model and of the moving average by kind of
+ * wake-up, and whether that has taken over (model.h, watch_add()).
  */
 struct watch {
 	s32 err_model_q8;
@@ -138,6 +138,7 @@ struct watch {
 	u32 fallback;
 	u32 fallbacks; /* how often it fell back */
 	u32 returns; /* how often it came back */
+	u64 changed_ns; /* when it last did either; 0: never */
 	u64 generation; /* of the model that is watched */
 	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
 	s32 long_right_q16; /* share of surely long bursts that were long, see watch_long() */
@@ -357,7 +358,7 @@ struct latencies {
 	X(fallback, "wake-ups with a prediction that the watch did not let steer")                                     \
 	X(judged, "bursts for which both predictors were judged")                                                      \
 	X(err_model_q8, "sum of |predicted - actual| log2 burst of the model")                                         \
-	X(err_avg_q8, "sum of |predicted - actual| log2 burst of the moving average")                                  \
+	X(err_avg_q8, "sum of |predicted - actual| log2 burst of what would steer instead")                            \
 	X(direct_idle, "wake-ups sent straight to an idle CPU")                                                        \
 	X(queued_fresh, "tasks queued in the lane of fresh wake-ups")                                                  \
 	X(queued_fair, "tasks queued in the fair lane")                                                                \

@@ -228,17 +228,21 @@ static inline bool is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
 	return step_q8 <= 128 && step_q8 >= -128 && (off_q8 > 256 || off_q8 < -256);
 }
 
-/* Errors to have seen of a new model before the watch judges it, and the weight of the newest in its running means. */
-#define WATCH_MIN_COUNT 64
-#define WATCH_SHIFT 6
+/* Errors to have seen before the watch judges, and the weight of the newest in its running means. */
+#define WATCH_MIN_COUNT 256
+#define WATCH_SHIFT 8
+
+/* The watch has a class change its predictor at most once in so long. */
+#define WATCH_REST_NS 10000000000ULL
 
 /*
  * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the moving average takes over: it
  * does when the model errs by an eighth more than the moving average, and the model comes back when it errs less. The
- * gap between the two keeps it from flapping. Errors are limited to 40 octaves each, so that one absurd value does not
- * decide. Concurrent updates may lose one; the means hardly notice.
+ * gap between the two, and a rest after each change, keep it from flapping: user space decides by a test, this is for
+ * when it is too slow. Errors are limited to 40 octaves each, so that one absurd value does not decide. Concurrent
+ * updates may lose one; the means hardly notice.
  */
-static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, s64 err_avg_q8)
+static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, s64 err_avg_q8, u64 now_ns)
 {
 	s32 model = (s32)clamp_s64(err_model_q8, 0, LOG2_MAX_Q8), avg = (s32)clamp_s64(err_avg_q8, 0, LOG2_MAX_Q8);
 
@@ -255,12 +259,16 @@ static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, 
 		w->count++;
 		return;
 	}
+	if (w->changed_ns && now_ns - w->changed_ns < WATCH_REST_NS)
+		return;
 	if (!w->fallback && w->err_model_q8 - (w->err_model_q8 >> 3) > w->err_avg_q8) {
 		w->fallback = 1;
 		w->fallbacks++;
+		w->changed_ns = now_ns;
 	} else if (w->fallback && w->err_model_q8 < w->err_avg_q8) {
 		w->fallback = 0;
 		w->returns++;
+		w->changed_ns = now_ns;
 	}
 }
 

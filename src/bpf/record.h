@@ -34,7 +34,7 @@
 	X(u32, class, "index", "enum task_class", "model of the bank that the task belongs to")                        \
 	X(s32, pred_q16, "log2(ns) * 65536", "model.h", "predicted burst")                                             \
 	X(s32, margin_q16, "log2 * 65536", "model.h", "prediction + margin is the burst's 95 % quantile")              \
-	X(s32, avg_q16, "log2(ns) * 65536", "features.bpf.h", "moving average (1/4) of burst, the predictor to beat")
+	X(s32, avg_q16, "log2(ns) * 65536", "features.bpf.h", "moving average (1/4) of burst")
 
 /* X(identifier, name, unit, where it comes from, what it is). The order is the feature's index everywhere. */
 #define SCX_ML_FEATURES(X)                                                                                             \

@@ -53,6 +53,12 @@ static u32 sample_repeat(struct cpu_ctx *cctx, u64 now_ns)
 	return 1U << (cctx->keep_shift & 31);
 }
 
+/* What the moving average of bursts says, log2(ns) Q16; before the first burst, what is assumed of it. */
+static inline s32 avg_burst_q16(const struct task_ctx *tctx)
+{
+	return tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
+}
+
 /* Account for a burst that ended, and send its record. Once per burst, from ops.quiescent. */
 static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, u64 now_ns)
 {
@@ -99,7 +105,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	s->class = tctx->class;
 	s->pred_q16 = tctx->pred_q16;
 	s->margin_q16 = tctx->margin_q16;
-	s->avg_q16 = tctx->avg_pred_q16;
+	s->avg_q16 = avg_burst_q16(tctx);
 	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
 	__builtin_memcpy(s->comm, tctx->name, sizeof(s->comm));
 	__builtin_memset(s->pad, 0, sizeof(s->pad));

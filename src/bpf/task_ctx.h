@@ -55,7 +55,7 @@ struct task_ctx {
 	u64 model_generation; /* 0: no prediction */
 	s32 pred_q16;
 	s32 margin_q16;
-	s32 avg_pred_q16;
+	s32 avg_pred_q16; /* what would steer without a model: the average of bursts that begin like this one */
 	u32 sample_flags;
 	u32 repeat; /* bursts that the record stands for; 0: sampled out */
 	u32 waker_pid;

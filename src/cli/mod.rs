@@ -108,11 +108,11 @@ pub struct Opts {
     )]
     pub exit_dump_len: u32,
 
-    /// Seconds between two fits of the model. A drift of its error brings the next one forward.
+    /// Seconds between two fits of the models; a tenth of that while most of what is known is new.
     #[arg(long, default_value_t = DEFAULT_REFIT_INTERVAL_S, value_name = "SECONDS", help_heading = "Learning")]
     pub refit_interval: f64,
 
-    /// Samples that the model is fitted on and judged by, the newest.
+    /// Samples of a class of tasks that its model remembers: what was before those counts for next to nothing.
     #[arg(long, default_value_t = DEFAULT_WINDOW, value_name = "SAMPLES", help_heading = "Learning")]
     pub window: usize,
 

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::bpf::intf::{
     burst_sample, sample_flags_SAMPLE_FIRST, sample_flags_SAMPLE_PREDICTED,
-    sample_flags_SAMPLE_STEERED,
+    sample_flags_SAMPLE_STEERED, scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST,
 };
 use crate::kernel::features::{Features, from_q8};
 
@@ -44,7 +44,12 @@ impl Sample {
         from_q8(&self.0.feature_q8)
     }
 
-    /// What the task's moving average predicted at the wake-up, log2(ns).
+    /// What steered where no model did, log2(ns): the moving average of log2 of the task's bursts that began like this one.
+    pub fn kind_average(&self) -> f64 {
+        f64::from(self.0.feature_q8[KIND_BURST as usize]) / 256.0
+    }
+
+    /// What the task's moving average of burst, not of its logarithm, predicted at the wake-up, log2(ns).
     pub fn avg_prediction(&self) -> f64 {
         f64::from(self.0.avg_q16) / 65536.0
     }

@@ -1,5 +1,5 @@
 //! The backlog: samples on their way from the reader of the ring buffer to the learner. The reader never waits; a learner that
-//! is behind loses the oldest, which a full window would push out anyway.
+//! is behind loses the oldest, which it would forget first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -5,29 +5,29 @@ use linfa::traits::Fit;
 use linfa_linear::LinearRegression;
 use ndarray::{Array1, Array2};
 
-/// Fewest rows that a model is fitted on.
-pub const MIN_ROWS: usize = 50;
+use crate::model::QuantiseError;
 
-/// Ridge penalty per unit of total weight, for standardised columns.
-const RIDGE: f64 = 1e-4;
+/// Fewest rows that a model is fitted on.
+pub const ROWS_MIN: usize = 50;
 
 /// Why there is no model.
 #[derive(Debug, Clone, thiserror::Error, PartialEq)]
 pub enum FitError {
-    #[error("{found} samples are too few to fit a model, {MIN_ROWS} are needed")]
+    #[error("{found} samples are too few to fit a model, {ROWS_MIN} are needed")]
     TooFew { found: usize },
-    #[error("a sample's {what} is {value}, which is not a number to fit on")]
-    NotFinite { what: &'static str, value: f64 },
-    #[error("all samples have weight 0")]
-    NoWeight,
     #[error("linfa cannot solve the regression: {0}")]
     Solve(String),
     #[error("the coefficient of {feature} came out as {value}")]
     Coefficient { feature: &'static str, value: f64 },
+    #[error("the kernel would not take it: {0}")]
+    Unusable(#[from] QuantiseError),
 }
 
-/// What β least squares of L'β against z gives, with the ridge penalty. `factor` is L by lines.
-pub fn least_squares(factor: &[Vec<f64>], z: &[f64]) -> Result<Vec<f64>, FitError> {
+/// The β that minimises |L'β - z|² + `ridge` |β|². `factor` is L by lines, as many as `z` has.
+///
+/// # Errors
+/// When linfa finds none.
+pub fn least_squares(factor: &[Vec<f64>], z: &[f64], ridge: f64) -> Result<Vec<f64>, FitError> {
     let k = z.len();
     if k == 0 {
         return Ok(vec![]);
@@ -39,7 +39,7 @@ pub fn least_squares(factor: &[Vec<f64>], z: &[f64]) -> Result<Vec<f64>, FitErro
             x[[m, n]] = *l;
         }
         y[n] = z[n];
-        x[[k + n, n]] = RIDGE.sqrt();
+        x[[k + n, n]] = ridge.sqrt();
     }
     let fitted = LinearRegression::new()
         .with_intercept(false)

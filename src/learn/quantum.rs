@@ -70,6 +70,24 @@ const SPARE: f64 = 1.125;
 const FIRST_LOOK_NS: u64 = 1_000_000_000;
 const LOOK_NS: u64 = 5_000_000_000;
 
+/// A burst as the quantum sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Length {
+    /// log2(burst in ns).
+    pub y: f64,
+    /// Bursts that it stands for.
+    pub weight: f64,
+}
+
+impl From<&Row> for Length {
+    fn from(row: &Row) -> Self {
+        Self {
+            y: row.y,
+            weight: row.weight,
+        }
+    }
+}
+
 /// The first quantum that the kernel was told, and when to look at it again.
 #[derive(Default)]
 pub struct FirstQuantum {
@@ -83,7 +101,7 @@ impl FirstQuantum {
     /// [was told](Self::told). `freeze`: the first one stays.
     pub fn look<'a>(
         &mut self,
-        rows: impl ExactSizeIterator<Item = &'a Row>,
+        rows: impl ExactSizeIterator<Item = &'a Length>,
         now_ns: u64,
         freeze: bool,
     ) -> Option<u64> {
@@ -106,7 +124,7 @@ impl FirstQuantum {
 /// The first quantum for a load of which `rows` are a sample, in ns; None where they are too few. It is `current_ns`
 /// unless another is clearly better.
 fn first_quantum_ns<'a>(
-    rows: impl ExactSizeIterator<Item = &'a Row>,
+    rows: impl ExactSizeIterator<Item = &'a Length>,
     current_ns: u64,
 ) -> Option<u64> {
     if rows.len() < MIN_ROWS {
@@ -146,7 +164,7 @@ struct Load {
 }
 
 impl Load {
-    fn of<'a>(rows: impl Iterator<Item = &'a Row>) -> Option<Self> {
+    fn of<'a>(rows: impl Iterator<Item = &'a Length>) -> Option<Self> {
         let mut weights = [0.0; BINS];
         for row in rows {
             let bin = ((row.y - FIRST_OCTAVE as f64) * BINS_PER_OCTAVE as f64).max(0.0) as usize;
@@ -233,23 +251,18 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::bpf::NR_FEATURES;
     use proptest::prelude::*;
 
-    fn row(burst_ms: f64, weight: f64) -> Row {
-        Row {
-            x: [0.0; NR_FEATURES],
+    fn row(burst_ms: f64, weight: f64) -> Length {
+        Length {
             y: (burst_ms * 1e6).log2(),
-            avg: 0.0,
             weight,
-            class: 0,
-            end_ns: 0,
         }
     }
 
     /// Of 1000 bursts, so many of each length in ms.
     fn quantum_ms(mix: &[(usize, f64)]) -> f64 {
-        let rows: Vec<Row> = mix
+        let rows: Vec<Length> = mix
             .iter()
             .flat_map(|&(n, ms)| std::iter::repeat_with(move || row(ms, 1.0)).take(n))
             .collect();
@@ -317,7 +330,7 @@ mod tests {
     #[test]
     fn a_quantum_that_serves_is_kept() {
         // 1.2 ms would be a little better than 1.3: not worth a change.
-        let rows: Vec<Row> = (0..1000)
+        let rows: Vec<Length> = (0..1000)
             .map(|i| row(if i % 20 == 0 { 40.0 } else { 1.0 }, 1.0))
             .collect();
         assert_eq!(first_quantum_ns(rows.iter(), 1_300_000), Some(1_300_000));
@@ -326,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_row_counts_by_its_weight() {
-        let rows: Vec<Row> = (0..400)
+        let rows: Vec<Length> = (0..400)
             .map(|i| {
                 if i % 2 == 0 {
                     row(0.5, 100.0)
@@ -345,7 +358,7 @@ mod tests {
             bursts in prop::collection::vec((-10.0f64..60.0, 0.0f64..1e6), 200..300),
             current_ns in QUANTUM_MIN_NS..QUANTUM_MAX_NS,
         ) {
-            let rows: Vec<Row> = bursts.iter().map(|&(y, w)| Row { y, ..row(1.0, w) }).collect();
+            let rows: Vec<Length> = bursts.iter().map(|&(y, w)| Length { y, ..row(1.0, w) }).collect();
             let q_ns = first_quantum_ns(rows.iter(), current_ns);
             prop_assert!(q_ns.is_none_or(|q| (QUANTUM_MIN_NS..=QUANTUM_MAX_NS).contains(&q)));
         }

@@ -19,7 +19,7 @@ pub struct Row {
     pub x: Features,
     /// log2(burst in ns), the target.
     pub y: f64,
-    /// What the moving average predicted, log2(ns).
+    /// What would predict without a model, log2(ns): the moving average of log2(burst) by kind of wake-up, one of `x`.
     pub avg: f64,
     /// Bursts that the row stands for.
     pub weight: f64,
@@ -34,10 +34,51 @@ impl From<&Sample> for Row {
         Self {
             x: sample.features(),
             y: sample.log_burst(),
-            avg: sample.avg_prediction(),
+            avg: sample.kind_average(),
             weight: f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX)),
             class: sample.class().min(NR_CLASSES - 1),
             end_ns: sample.0.end_ns,
         }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::kernel::bpf::NR_FEATURES;
+    use crate::kernel::bpf::intf::scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST;
+
+    /// The kind's average among the features.
+    pub const KIND: usize = KIND_BURST as usize;
+
+    /// Repeatable noise in [-0.5, 0.5).
+    pub fn noise(seed: usize, i: usize) -> f64 {
+        let mut z = ((seed as u64) << 32 | i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z ^= z >> 27;
+        (z >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+    }
+
+    /// A row of these features and this log2(burst), the `i`th of a thousand a second.
+    pub fn row(i: usize, x: Features, y: f64) -> Row {
+        Row {
+            x,
+            y,
+            avg: x[KIND],
+            weight: 1.0,
+            class: 0,
+            end_ns: (i as u64 + 1) * 1_000_000,
+        }
+    }
+
+    /// Rows of independent features from 13 to 17, of which `y` makes log2(burst).
+    pub fn rows(n: usize, y: impl Fn(&Features) -> f64) -> Vec<Row> {
+        (0..n)
+            .map(|i| {
+                let x: Features =
+                    std::array::from_fn::<_, NR_FEATURES, _>(|j| 15.0 + 4.0 * noise(j, i));
+                row(i, x, y(&x))
+            })
+            .collect()
     }
 }

@@ -21,7 +21,7 @@ pub const INTERCEPT_LIMIT: f64 = 65536.0;
 pub const QUANTISATION_BOUND: f64 = MODEL_TERMS as f64 * LOG2_MAX / 131_072.0 + 1.0 / 32_768.0;
 
 /// Why a model cannot be published.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
 pub enum QuantiseError {
     #[error("coefficient of {feature} is {value}, beyond the limit of ±{COEF_LIMIT}")]
     Coefficient { feature: &'static str, value: f64 },

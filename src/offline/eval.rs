@@ -8,17 +8,17 @@ use serde::Serialize;
 
 use super::metrics::{Metrics, Point};
 use super::predictors::{self, Predictions};
+use super::train::{measure_margins, split, train_bank};
 use super::{Source, newest, online};
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::class_bounds_YOUNG_BURSTS as YOUNG_BURSTS;
 use crate::kernel::features;
 use crate::kernel::sample::Sample;
-use crate::learn::fit;
-use crate::learn::gate;
+use crate::learn::class::fit_rows;
 use crate::learn::least_squares::FitError;
 use crate::learn::row::{Row, SAMPLES_MAX};
+use crate::model::Linear;
 use crate::model::file::ModelFile;
-use crate::model::{Linear, Model};
 use crate::recording::{Meta, Recording};
 
 /// Name of the group of all judged samples.
@@ -36,6 +36,8 @@ pub struct Evaluation {
     pub fitted_samples: usize,
     pub judged_samples: usize,
     pub groups: Vec<Group>,
+    /// How the online learner did from its start on, over all samples.
+    pub over_time: Vec<Span>,
     /// What a reader of the numbers should know.
     pub notes: Vec<String>,
 }
@@ -48,6 +50,35 @@ pub struct Group {
     pub predictors: Vec<Line>,
 }
 
+/// A part of the recording, as the learner met it that started with it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Span {
+    /// Seconds since the end of the first burst.
+    pub from_s: f64,
+    /// None: until the end.
+    pub until_s: Option<f64>,
+    pub bursts: f64,
+    /// Mean |log2 error|, octaves, of the learner, the kind's average standing in where it published nothing, and of that
+    /// average, the moving average and the last value.
+    pub online: f64,
+    pub kind_average: f64,
+    pub moving_average: f64,
+    pub last_value: f64,
+    /// Share of the bursts that a model predicted.
+    pub own_share: f64,
+}
+
+/// Where the spans of time begin, seconds. The last one is of all from the fifth second on.
+const SPANS_S: [(f64, f64); 7] = [
+    (0.0, 2.0),
+    (2.0, 5.0),
+    (5.0, 10.0),
+    (10.0, 20.0),
+    (20.0, 40.0),
+    (40.0, f64::INFINITY),
+    (5.0, f64::INFINITY),
+];
+
 /// A predictor on a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
@@ -55,7 +86,7 @@ pub struct Line {
     /// Of a model file: its path, as it is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// |log2 error| as a share of the best moving average's on the same samples; None where that one does not err.
+    /// |log2 error| as a share of the kind's average's on the same samples; None where that one does not err.
     pub ratio: Option<f64>,
     #[serde(flatten)]
     pub metrics: Metrics,
@@ -68,8 +99,8 @@ struct Predictor {
     predictions: Predictions,
 }
 
-/// The moving averages, which ratios are against.
-const MOVING_AVERAGES: [&str; 2] = ["moving average 1/4", "moving average 1/2"];
+/// What would steer instead of a model: ratios are against it.
+const YARDSTICK: &str = "kind average";
 
 /// Fit on the oldest samples (a share of `split`), judge on the others. `models` are judged too, with their paths.
 ///
@@ -102,26 +133,29 @@ pub fn evaluate(
         });
     };
 
-    let bank = gate::judge(older, &Model::default());
-    for (class, e) in &bank.unfitted {
-        let name = features::class_name(*class);
-        notes.push(format!("bank: no model of {name} tasks can be fitted: {e}"));
+    let bank = train_bank(older);
+    for (class, training) in bank.classes.iter().enumerate() {
+        if let Some(e) = &training.failed {
+            let name = features::class_name(class);
+            notes.push(format!("bank: no model of {name} tasks can be fitted: {e}"));
+        }
     }
     if bank.model.is_empty() {
-        notes.push("bank: no class has a model, the moving average stands in".into());
+        notes.push("bank: no class has a model, the kind's average stands in".into());
     }
     add("bank", None, predictors::bank(&bank.model, judged));
     match single_model(older) {
         Ok(linear) => add("single", None, predictors::single(&linear, judged)),
         Err(e) => notes.push(format!("single is left out: {e}")),
     }
-    let (predictions, status) = online::replay(samples, from);
+    let (predictions, status) = online::replay(samples);
+    let over_time = over_time(samples, &rows, &predictions);
     notes.push(format!(
         "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
         status.fits, status.published, status.kept, status.withdrawn, status.drifts
     ));
-    let online = predictors::watch_quantiles(predictions, judged);
-    add("online", None, online);
+    let online = predictors::watch_quantiles(predictions, &rows);
+    add("online", None, online[from..].to_vec());
     if judged_samples.iter().any(|s| s.prediction().is_some()) {
         add("live", None, predictors::live(judged_samples));
     } else {
@@ -147,9 +181,11 @@ pub fn evaluate(
     }
     let (by_task, by_name) = predictors::running_means(samples, from);
     add("last value", None, predictors::last_value(judged_samples));
-    let [quarter, half] = MOVING_AVERAGES;
-    add(quarter, None, predictors::moving_average(judged_samples));
-    add(half, None, predictors::fast_average(judged_samples));
+    let (averages, halves) = (predictors::moving_average, predictors::fast_average);
+    add("moving average 1/4", None, averages(judged_samples));
+    add("moving average 1/2", None, halves(judged_samples));
+    let kinds = predictors::kind_average(judged_samples);
+    add(YARDSTICK, None, kinds);
     add("task mean", None, by_task);
     add("name mean", None, by_name);
     add("noise ceiling", None, predictors::ceiling(judged_samples));
@@ -167,6 +203,7 @@ pub fn evaluate(
             })
             .filter(|g| !g.predictors.is_empty())
             .collect(),
+        over_time,
         notes,
     })
 }
@@ -174,9 +211,9 @@ pub fn evaluate(
 /// One linear model for all classes, on the samples that the bank's models are fitted on; used whether or not it beats
 /// the moving average.
 fn single_model(older: &[Row]) -> Result<Linear, FitError> {
-    let (fitted, newer) = gate::split(older);
-    let mut linear = fit::fit(&fitted.iter().collect::<Vec<_>>())?;
-    gate::measure_margins(&mut linear, &newer.iter().collect::<Vec<_>>());
+    let (fitted, newer) = split(older);
+    let mut linear = fit_rows(&fitted.iter().collect::<Vec<_>>())?;
+    measure_margins(&mut linear, newer);
     Ok(linear)
 }
 
@@ -205,6 +242,41 @@ fn of_file(file: &ModelFile, meta: &Meta, judged: &[Row]) -> Unseen {
     }
 }
 
+/// The recording in spans of time, those that have samples. `online`: what the learner predicted of each.
+fn over_time(samples: &[Sample], rows: &[Row], online: &Predictions) -> Vec<Span> {
+    let start_ns = rows.iter().map(|r| r.end_ns).min().unwrap_or(0);
+    let (average, last) = (
+        predictors::moving_average(samples),
+        predictors::last_value(samples),
+    );
+    let span = |&(from_s, until_s): &(f64, f64)| {
+        let inside = |row: &Row| {
+            let since_s = (row.end_ns - start_ns) as f64 / 1e9;
+            since_s >= from_s && since_s < until_s
+        };
+        let members: Vec<usize> = (0..rows.len()).filter(|&i| inside(&rows[i])).collect();
+        let bursts: f64 = members.iter().map(|&i| rows[i].weight).sum();
+        let mean = |value: &dyn Fn(usize) -> f64| {
+            let sum: f64 = members.iter().map(|&i| rows[i].weight * value(i)).sum();
+            sum / bursts
+        };
+        let missed = |predictions: &Predictions| {
+            mean(&|i| predictions[i].map_or(0.0, |p| (p.value - rows[i].y).abs()))
+        };
+        (bursts > 0.0).then(|| Span {
+            from_s,
+            until_s: until_s.is_finite().then_some(until_s),
+            bursts,
+            online: missed(online),
+            kind_average: mean(&|i| (rows[i].avg - rows[i].y).abs()),
+            moving_average: missed(&average),
+            last_value: missed(&last),
+            own_share: mean(&|i| f64::from(u8::from(online[i].is_some_and(|p| p.own)))),
+        })
+    };
+    SPANS_S.iter().filter_map(span).collect()
+}
+
 /// Names of the groups, and the indices of their samples.
 fn groups(judged: &[Sample]) -> Vec<(&'static str, Vec<usize>)> {
     let members = |belongs: &dyn Fn(&Sample) -> bool| -> Vec<usize> {
@@ -223,10 +295,7 @@ fn groups(judged: &[Sample]) -> Vec<(&'static str, Vec<usize>)> {
 
 /// All predictors on the samples of a group.
 fn lines(compared: &[Predictor], judged: &[Row], members: &[usize]) -> Vec<Line> {
-    let averages: Vec<&Predictor> = compared
-        .iter()
-        .filter(|p| MOVING_AVERAGES.contains(&p.name))
-        .collect();
+    let yardstick = compared.iter().find(|p| p.name == YARDSTICK);
     compared
         .iter()
         .filter_map(|predictor| {
@@ -236,14 +305,11 @@ fn lines(compared: &[Predictor], judged: &[Row], members: &[usize]) -> Vec<Line>
                 .filter(|&i| predictor.predictions[i].is_some())
                 .collect();
             let metrics = Metrics::of(&points(predictor, judged, &seen))?;
-            let best = averages
-                .iter()
-                .map(|p| super::metrics::log_mae(&points(p, judged, &seen)))
-                .fold(f64::INFINITY, f64::min);
+            let error = yardstick.map(|p| super::metrics::log_mae(&points(p, judged, &seen)));
             Some(Line {
                 predictor: predictor.name,
                 file: predictor.file.clone(),
-                ratio: (best > 0.0).then(|| metrics.log_mae / best),
+                ratio: error.filter(|&e| e > 0.0).map(|e| metrics.log_mae / e),
                 metrics,
             })
         })

@@ -119,7 +119,10 @@ fn newest(recording: &Recording, window: usize) -> Result<(&[Sample], Source), O
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::kernel::bpf::intf::{burst_sample, scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN};
+    use crate::kernel::bpf::intf::{
+        burst_sample, scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST,
+        scx_ml_feature_FEATURE_WAKER_RAN as WAKER_RAN,
+    };
     use crate::recording::Meta;
 
     /// Bursts of interactive tasks in two modes that one feature reveals, 100 a second.
@@ -140,6 +143,7 @@ pub mod tests {
                     ..Default::default()
                 };
                 record.comm[0] = b'a' as _;
+                record.feature_q8[KIND_BURST as usize] = 20 * 256;
                 record.feature_q8[WAKER_RAN as usize] = if long { 24 * 256 } else { 18 * 256 };
                 Sample(record)
             })

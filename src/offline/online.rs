@@ -14,21 +14,18 @@ use crate::model::sink::{ModelSink, NotSet};
 
 use super::predictors::{Prediction, Predictions};
 
-/// Predictions for the samples from `from` on, and what the learner did. Test, then train: every burst is predicted by
+/// Predictions for all samples, and what the learner did. Test, then train: every burst is predicted by
 /// the model that was published when its task woke, in the kernel's arithmetic, and only then learned from. The clock is
 /// that of the records; fits take no time.
-pub fn replay(samples: &[Sample], from: usize) -> (Predictions, LearnerStatus) {
+pub fn replay(samples: &[Sample]) -> (Predictions, LearnerStatus) {
     let status = Arc::new(Mutex::new(LearnerStatus::default()));
     let mut learner = Learner::new(LearnerConfig::default(), status.clone()).with_cpu_clock(|| 0);
     let press = Press::default();
-    let mut predictions = vec![None; samples.len() - from];
+    let mut predictions = Vec::with_capacity(samples.len());
     let mut now_ns = 0;
-    for (i, sample) in samples.iter().enumerate() {
+    for sample in samples {
         let mut sample = *sample;
-        let prediction = press.predict(&mut sample);
-        if let Some(at) = i.checked_sub(from) {
-            predictions[at] = Some(prediction);
-        }
+        predictions.push(Some(press.predict(&mut sample)));
         now_ns = sample.0.end_ns.max(now_ns);
         press.set_clock(now_ns);
         learner.add(&[sample]);
@@ -69,7 +66,7 @@ impl Press {
 
     /// Predict as the kernel would have, and write that into the record in place of what the kernel did predict.
     fn predict(&self, sample: &mut Sample) -> Prediction {
-        let avg = sample.avg_prediction();
+        let avg = sample.kind_average();
         let row_class = sample.class();
         let record = &mut sample.0;
         record.flags &= !PREDICTED;
@@ -137,9 +134,9 @@ mod tests {
     #[test]
     fn nothing_is_predicted_before_there_is_a_model_and_most_is_afterwards() {
         let samples = samples(4_000);
-        let (predictions, status) = replay(&samples, 0);
+        let (predictions, status) = replay(&samples);
         let own = |part: &[Option<Prediction>]| part.iter().flatten().filter(|p| p.own).count();
-        assert_eq!(own(&predictions[..400]), 0);
+        assert_eq!(own(&predictions[..50]), 0);
         assert!(own(&predictions[1_000..]) > 2_900);
         assert!(status.fits > 1 && status.published >= 1, "{status:?}");
         assert!(
@@ -151,10 +148,10 @@ mod tests {
     #[test]
     fn a_replay_is_repeatable() {
         let samples = samples(3_000);
-        let (a, _) = replay(&samples, 1_000);
-        let (b, _) = replay(&samples, 1_000);
+        let (a, _) = replay(&samples);
+        let (b, _) = replay(&samples);
         assert_eq!(a, b);
-        assert_eq!(a.len(), 2_000);
+        assert_eq!(a.len(), 3_000);
     }
 
     #[test]
@@ -164,7 +161,7 @@ mod tests {
             sample.0.end_ns /= 2;
             sample.0.wake_ns = u64::MAX;
         }
-        let (predictions, _) = replay(&samples, 0);
+        let (predictions, _) = replay(&samples);
         assert!(predictions.iter().flatten().all(|p| p.value.is_finite()));
     }
 }

@@ -19,7 +19,7 @@ pub struct Prediction {
     pub value: f64,
     /// The 95 % quantile, of models.
     pub upper: Option<f64>,
-    /// Whether it is the predictor's own; else the moving average stands in.
+    /// Whether it is the predictor's own; else the kind's average stands in.
     pub own: bool,
     /// See [`super::metrics::Point::correction`].
     pub correction: f64,
@@ -36,7 +36,7 @@ impl Prediction {
         }
     }
 
-    /// The moving average, in place of a prediction that there is not.
+    /// The kind's average, in place of a prediction that there is not.
     pub fn stand_in(avg: f64) -> Self {
         Self {
             own: false,
@@ -56,7 +56,7 @@ impl Prediction {
 /// What a predictor says of each judged sample; None: it is not judged by that one.
 pub type Predictions = Vec<Option<Prediction>>;
 
-/// Of a bank of models; the moving average stands in where a class has none.
+/// Of a bank of models; the kind's average stands in where a class has none.
 pub fn bank(model: &Model, rows: &[Row]) -> Predictions {
     let predict = |row: &Row| {
         let linear = model.classes.get(row.class).and_then(Option::as_ref);
@@ -75,14 +75,14 @@ fn of_linear(linear: &Linear, row: &Row) -> Prediction {
     Prediction::with_margin(linear.predict(&row.x), linear.margin)
 }
 
-/// What the kernel predicted while it recorded; the moving average stands in where it did not.
+/// What the kernel predicted while it recorded; the kind's average stands in where it did not.
 pub fn live(samples: &[Sample]) -> Predictions {
     let predict = |s: &Sample| match s.prediction() {
         Some((_, value)) => Prediction {
             upper: s.quantile(),
             ..Prediction::plain(value)
         },
-        None => Prediction::stand_in(s.avg_prediction()),
+        None => Prediction::stand_in(s.kind_average()),
     };
     samples.iter().map(|s| Some(predict(s))).collect()
 }
@@ -108,7 +108,14 @@ pub fn watch_quantiles(mut predictions: Predictions, rows: &[Row]) -> Prediction
     predictions
 }
 
-/// The moving average (1/4), which is the predictor to beat. For a first burst: the kernel's prior.
+/// The moving average (1/4) of log2 of the task's bursts that began like this one: what steers where no model does, and so
+/// the predictor to beat. For a first burst: the kernel's prior.
+pub fn kind_average(samples: &[Sample]) -> Predictions {
+    let predict = |s: &Sample| Some(Prediction::plain(s.kind_average()));
+    samples.iter().map(predict).collect()
+}
+
+/// The moving average (1/4) of burst. For a first burst: the kernel's prior.
 pub fn moving_average(samples: &[Sample]) -> Predictions {
     let predict = |s: &Sample| Some(Prediction::plain(s.avg_prediction()));
     samples.iter().map(predict).collect()
@@ -124,11 +131,11 @@ pub fn fast_average(samples: &[Sample]) -> Predictions {
     of_feature(samples, HALF_BURST as usize)
 }
 
-/// A feature that is a burst. A first burst has none before it: the moving average's prior stands in.
+/// A feature that is a burst. A first burst has none before it: the kernel's prior stands in.
 fn of_feature(samples: &[Sample], feature: usize) -> Predictions {
     let predict = |s: &Sample| {
         if s.0.bursts_before == 0 {
-            return Prediction::stand_in(s.avg_prediction());
+            return Prediction::stand_in(s.kind_average());
         }
         Prediction::plain(f64::from(s.0.feature_q8[feature]) / 256.0)
     };
@@ -157,7 +164,7 @@ impl Running {
 }
 
 /// Means of log2(burst) over all records that had ended when the judged samples, those from `from` on, woke: of the
-/// task, and of all tasks of its name. The moving average stands in where there is none. `samples` are sorted by their
+/// task, and of all tasks of its name. The kind's average stands in where there is none. `samples` are sorted by their
 /// end.
 pub fn running_means(samples: &[Sample], from: usize) -> (Predictions, Predictions) {
     let judged = &samples[from..];
@@ -186,7 +193,7 @@ pub fn running_means(samples: &[Sample], from: usize) -> (Predictions, Predictio
         let own = tasks
             .get(&record.pid)
             .filter(|t| t.bursts_before < record.bursts_before);
-        let avg = judged[i].avg_prediction();
+        let avg = judged[i].kind_average();
         by_task[i] = Some(or_average(own, avg));
         by_name[i] = Some(or_average(names.get(&record.comm), avg));
     }
@@ -246,7 +253,7 @@ fn context(sample: &Sample) -> impl Hash + Eq + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::bpf::intf::burst_sample;
+    use crate::kernel::bpf::intf::{burst_sample, scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST};
 
     const MS: u64 = 1_000_000;
 
@@ -263,6 +270,7 @@ mod tests {
             ..Default::default()
         };
         record.feature_q8[LAST_BURST as usize] = 11 * 256 + 128;
+        record.feature_q8[KIND_BURST as usize] = 7 * 256;
         Sample(record)
     }
 
@@ -276,6 +284,7 @@ mod tests {
         let samples = [sample(1, 0, 0, 10), sample(1, 1, 5, 10)];
         assert_eq!(values(&last_value(&samples)), [(7.0, false), (11.5, true)]);
         assert_eq!(values(&moving_average(&samples)), [(7.0, true); 2]);
+        assert_eq!(values(&kind_average(&samples)), [(7.0, true); 2]);
         assert_eq!(values(&live(&samples)), [(7.0, false); 2]);
     }
 

@@ -16,7 +16,7 @@ pub fn training(w: &mut impl Write, report: &TrainingReport, colour: bool) -> Re
     source(w, &report.recording)?;
     writeln!(
         w,
-        "fitted on the older {} samples, judged on the newer {}; |error| {:.3} octaves, the moving average's {:.3}\n",
+        "fitted on the older {} samples, judged on the newer {}; |error| {:.3} octaves, the kind's average's {:.3}\n",
         report.fitted_samples,
         report.judging_samples,
         report.error_model,
@@ -108,17 +108,49 @@ pub fn evaluation(w: &mut impl Write, report: &Evaluation, colour: bool) -> Resu
         }
         writeln!(w, "{table}")?;
     }
+    over_time(w, report, colour)?;
     writeln!(
         w,
-        "\n|error|: mean of |log2 predicted - log2 actual|, octaves. ratio: to the better moving average on the same\n\
-         samples; below 1 is better. rank corr.: Spearman's. below q95: bursts within the predicted 95 % quantile.\n\
-         own: share that the predictor predicted itself; for the others the moving average (1/4) stands in.\n\
+        "\n|error|: mean of |log2 predicted - log2 actual|, octaves. ratio: to the kind's average on the same samples,\n\
+         which steers where no model does; below 1 is better. rank corr.: Spearman's. below q95: bursts within the predicted 95 % quantile.\n\
+         own: share that the predictor predicted itself; for the others the kind's average stands in.\n\
          noise ceiling: its R² is about the most that a prediction from task and context can reach; in hindsight, see\n\
          docs/offline.md."
     )?;
     for note in &report.notes {
         writeln!(w, "note: {}", lines(note))?;
     }
+    Ok(())
+}
+
+/// The online learner from its start on.
+fn over_time(w: &mut impl Write, report: &Evaluation, colour: bool) -> Result<()> {
+    writeln!(w, "\nonline from its start on, |error|")?;
+    let mut table = table(&[
+        "seconds",
+        "online",
+        "ratio",
+        "own",
+        "kind average",
+        "moving average 1/4",
+        "last value",
+        "bursts",
+    ]);
+    for span in &report.over_time {
+        let ratio = (span.kind_average > 0.0).then(|| span.online / span.kind_average);
+        let until = span.until_s.map_or("end".into(), |s| format!("{s:.0}"));
+        table.add_row(vec![
+            Cell::new(format!("{:.0} to {until}", span.from_s)),
+            right(format!("{:.3}", span.online)),
+            paint(right(number(ratio, 3)), ratio, colour),
+            right(format!("{:.1} %", 100.0 * span.own_share)),
+            right(format!("{:.3}", span.kind_average)),
+            right(format!("{:.3}", span.moving_average)),
+            right(format!("{:.3}", span.last_value)),
+            right(format!("{:.0}", span.bursts)),
+        ]);
+    }
+    writeln!(w, "{table}")?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Training: the gate's fit and judgement on a recording instead of a window.
+//! Training: fits of the older part of a recording, judged on the newer.
 
 use log::warn;
 use serde::Serialize;
@@ -6,17 +6,23 @@ use serde::Serialize;
 use super::{OfflineError, Source, newest};
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::features;
-use crate::learn::gate::{self, ClassVerdict, Decision, Verdict};
+use crate::learn::class::fit_rows;
+use crate::learn::judge::{Errors, Judge};
+use crate::learn::least_squares::FitError;
+use crate::learn::residuals::Residuals;
 use crate::learn::row::Row;
-use crate::model::Model;
 use crate::model::file::{ModelFile, Origin};
+use crate::model::{Linear, Model};
 use crate::recording::Recording;
+
+/// Share of the samples, the newest, that judge and are not fitted on.
+const JUDGING_SHARE: f64 = 0.2;
 
 /// What training came to.
 #[derive(Debug, PartialEq)]
 pub struct Training {
     pub report: TrainingReport,
-    /// The model, with the classes that beat the moving average.
+    /// The model, with the classes that beat the kind's average.
     ///
     /// # Errors
     /// When there is none.
@@ -30,8 +36,8 @@ pub struct TrainingReport {
     /// Samples that were fitted on, and the newer ones that judged.
     pub fitted_samples: usize,
     pub judging_samples: usize,
-    /// Mean |log2 error| on the judging samples, octaves: of the bank, the moving average standing in where it has no
-    /// model, and of the moving average alone.
+    /// Mean |log2 error| on the judging samples, octaves: of the bank, the kind's moving average standing in where it has
+    /// no model, and of that average alone.
     pub error_model: f64,
     pub error_moving_average: f64,
     pub classes: Vec<ClassReport>,
@@ -57,10 +63,8 @@ pub struct ClassReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A model of its own.
+    /// A model.
     Model,
-    /// The model fitted on all classes: its own samples were too few.
-    PooledModel,
     /// None, for the moving average is as good or better.
     MovingAverageBetter,
     /// None, for there are too few samples.
@@ -74,7 +78,6 @@ impl Outcome {
     pub fn words(self) -> &'static str {
         match self {
             Self::Model => "model",
-            Self::PooledModel => "model of all classes",
             Self::MovingAverageBetter => "none: the moving average is better",
             Self::TooFewSamples => "none: too few samples",
             Self::NotFitted => "none: it cannot be fitted",
@@ -100,6 +103,86 @@ pub struct DroppedFeature {
     pub reason: &'static str,
 }
 
+/// Models of all classes, and how each came to its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bank {
+    pub model: Model,
+    pub classes: [ClassTraining; NR_CLASSES],
+}
+
+/// A class of a [`Bank`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassTraining {
+    pub fitted_samples: usize,
+    pub judging_samples: usize,
+    pub outcome: Outcome,
+    /// None where there was nothing to judge.
+    pub errors: Option<Errors>,
+    /// Why nothing could be fitted.
+    pub failed: Option<FitError>,
+}
+
+/// The rows to fit on, and the newer ones to judge by.
+pub fn split(rows: &[Row]) -> (&[Row], &[Row]) {
+    rows.split_at(rows.len() - (rows.len() as f64 * JUDGING_SHARE) as usize)
+}
+
+/// Fit each class on the older part of `rows` (oldest first), and keep what proves better than the kind's average on the
+/// newer.
+pub fn train_bank(rows: &[Row]) -> Bank {
+    let (older, newer) = split(rows);
+    let mut model = Model::default();
+    let classes = std::array::from_fn(|class| {
+        let of_class = |rows: &'_ [Row]| -> Vec<Row> {
+            let rows = rows.iter().filter(|r| r.class == class);
+            rows.copied().collect()
+        };
+        let (older, newer) = (of_class(older), of_class(newer));
+        let mut training = ClassTraining {
+            fitted_samples: older.len(),
+            judging_samples: newer.len(),
+            outcome: Outcome::TooFewSamples,
+            errors: None,
+            failed: None,
+        };
+        match fit_rows(&older.iter().collect::<Vec<_>>()) {
+            Err(FitError::TooFew { .. }) => {}
+            Err(e) => {
+                training.outcome = Outcome::NotFitted;
+                training.failed = Some(e);
+            }
+            Ok(mut linear) => {
+                let mut judge = Judge::remembering(f64::INFINITY);
+                for row in &newer {
+                    let missed = row.y - linear.predict(&row.x);
+                    judge.add(missed, row.y - row.avg, row.weight);
+                }
+                if judge.is_sure() {
+                    judge.decide(0);
+                    measure_margins(&mut linear, &newer);
+                    training.errors = Some(judge.errors());
+                    training.outcome = match judge.trusts_model() {
+                        true => Outcome::Model,
+                        false => Outcome::MovingAverageBetter,
+                    };
+                    model.classes[class] = judge.trusts_model().then_some(linear);
+                }
+            }
+        }
+        training
+    });
+    Bank { model, classes }
+}
+
+/// Set a model's sigma and margins from its residuals on `rows`, by weight.
+pub fn measure_margins(model: &mut Linear, rows: &[Row]) {
+    let mut residuals = Residuals::remembering(f64::INFINITY);
+    for row in rows {
+        residuals.add(row.y - model.predict(&row.x), row.weight);
+    }
+    residuals.set_margins(model);
+}
+
 /// Fit on the older four fifths of the newest `window` samples, judge on the newest fifth.
 ///
 /// # Errors
@@ -107,29 +190,31 @@ pub struct DroppedFeature {
 pub fn train(recording: &Recording, window: usize) -> Result<Training, OfflineError> {
     let (samples, source) = newest(recording, window)?;
     let rows: Vec<Row> = samples.iter().map(Row::from).collect();
-    let verdict = gate::judge(&rows, &Model::default());
-    for (class, e) in &verdict.unfitted {
-        let name = features::class_name(*class);
-        warn!("no model of {name} tasks can be fitted: {e}");
-    }
-    let (older, newer) = gate::split(&rows);
-    let of_class = |rows: &[Row], class| rows.iter().filter(|r| r.class == class).count();
-    let classes = (0..NR_CLASSES)
-        .map(|class| {
-            let counts = (of_class(older, class), of_class(newer, class));
-            class_report(class, counts, &verdict)
-        })
-        .collect();
+    let bank = train_bank(&rows);
+    let (older, newer) = split(&rows);
+    let (error_model, error_avg) = errors(&bank.model, newer);
+    let classes = bank.classes.iter().enumerate();
     let report = TrainingReport {
         recording: source,
         fitted_samples: older.len(),
         judging_samples: newer.len(),
-        error_model: verdict.error_model,
-        error_moving_average: verdict.error_avg,
-        classes,
+        error_model,
+        error_moving_average: error_avg,
+        classes: classes
+            .map(|(class, training)| class_report(class, training, &bank.model))
+            .collect(),
     };
-    let judged = |c: &ClassVerdict| c.decision != Decision::Unjudged;
-    let model = if !verdict.model.is_empty() {
+    let mut failed = None;
+    for (class, training) in bank.classes.iter().enumerate() {
+        if let Some(e) = &training.failed {
+            warn!(
+                "no model of {} tasks can be fitted: {e}",
+                features::class_name(class)
+            );
+            failed = failed.or(Some(e.clone()));
+        }
+    }
+    let model = if !bank.model.is_empty() {
         let meta = &recording.meta;
         Ok(ModelFile {
             origin: Origin {
@@ -140,32 +225,34 @@ pub fn train(recording: &Recording, window: usize) -> Result<Training, OfflineEr
                 until_ns: rows.last().map_or(0, |r| r.end_ns),
                 monotonic_to_unix_ns: meta.monotonic_to_unix_ns,
                 samples: rows.len(),
-                error_model: verdict.error_model,
-                error_avg: verdict.error_avg,
+                error_model,
+                error_avg,
             },
-            model: verdict.model,
+            model: bank.model,
         })
-    } else if verdict.classes.iter().any(judged) {
+    } else if bank.classes.iter().any(|c| c.errors.is_some()) {
         Err(OfflineError::NothingBetter)
-    } else if let Some((_, e)) = verdict.unfitted.into_iter().next() {
-        Err(e.into())
     } else {
-        Err(OfflineError::Unjudged)
+        Err(failed.map_or(OfflineError::Unjudged, OfflineError::Fit))
     };
     Ok(Training { report, model })
 }
 
-fn class_report(class: usize, (fitted, judging): (usize, usize), verdict: &Verdict) -> ClassReport {
-    let ClassVerdict { decision, errors } = verdict.classes[class];
-    let model = verdict.model.classes[class].as_ref();
-    let judged = decision != Decision::Unjudged;
-    let outcome = match model {
-        Some(m) if m.samples == fitted => Outcome::Model,
-        Some(_) => Outcome::PooledModel,
-        None if judged => Outcome::MovingAverageBetter,
-        None if verdict.unfitted.iter().any(|(c, _)| *c == class) => Outcome::NotFitted,
-        None => Outcome::TooFewSamples,
-    };
+/// Mean |log2 error| on `rows` by weight, octaves: of `model`, the kind's average standing in, and of that alone.
+fn errors(model: &Model, rows: &[Row]) -> (f64, f64) {
+    let mut judge = Judge::remembering(f64::INFINITY);
+    for row in rows {
+        let missed_average = row.y - row.avg;
+        let predicted = model.predict(row.class, &row.x);
+        let missed = predicted.map_or(missed_average, |p| row.y - p);
+        judge.add(missed, missed_average, row.weight);
+    }
+    let errors = judge.errors();
+    (errors.model, errors.average)
+}
+
+fn class_report(class: usize, training: &ClassTraining, model: &Model) -> ClassReport {
+    let model = model.classes[class].as_ref();
     let chosen = model.map_or(vec![], |m| {
         m.chosen
             .iter()
@@ -187,11 +274,11 @@ fn class_report(class: usize, (fitted, judging): (usize, usize), verdict: &Verdi
     });
     ClassReport {
         class: features::class_name(class),
-        fitted_samples: fitted,
-        judging_samples: judging,
-        outcome,
-        error_model: errors.candidate,
-        error_moving_average: judged.then_some(errors.avg),
+        fitted_samples: training.fitted_samples,
+        judging_samples: training.judging_samples,
+        outcome: training.outcome,
+        error_model: training.errors.map(|e| e.model),
+        error_moving_average: training.errors.map(|e| e.average),
         chosen,
         dropped,
     }
@@ -200,6 +287,7 @@ fn class_report(class: usize, (fitted, judging): (usize, usize), verdict: &Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::bpf::intf::scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST;
     use crate::offline::tests::{recording, samples};
 
     #[test]
@@ -214,8 +302,8 @@ mod tests {
         let report = training.report;
         assert!(report.error_model < report.error_moving_average);
         assert_eq!(report.classes[2].outcome, Outcome::Model);
-        assert_eq!(report.classes[2].chosen[0].feature, "waker_ran");
-        assert!(report.classes[2].chosen[0].explains > 0.9);
+        assert_eq!(report.classes[2].chosen[1].feature, "waker_ran");
+        assert!(report.classes[2].chosen[1].explains > 0.9);
         let dropped = &report.classes[2].dropped;
         assert!(
             dropped
@@ -241,6 +329,7 @@ mod tests {
         let mut samples = samples(1_000);
         for sample in &mut samples {
             sample.0.burst_ns = 1 << 20;
+            sample.0.feature_q8[KIND_BURST as usize] = 20 * 256;
         }
         let training = train(&recording(samples), 1_000).expect("enough samples");
         assert_eq!(training.model, Err(OfflineError::NothingBetter));
@@ -250,26 +339,16 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_cannot_be_fitted_is_no_class_with_too_few_samples() {
-        let recording = recording(samples(2_000));
-        let mut rows: Vec<Row> = recording.samples.iter().map(Row::from).collect();
-        rows[0].x[0] = f64::INFINITY;
-        let verdict = gate::judge(&rows, &Model::default());
-        let outcome = |class| class_report(class, (1_600, 400), &verdict).outcome;
-        assert_eq!(outcome(2), Outcome::NotFitted);
-        assert_eq!(outcome(0), Outcome::TooFewSamples);
-    }
-
-    #[test]
     fn constant_features_leave_the_mean() {
         let mut samples = samples(1_000);
         for sample in &mut samples {
-            sample.0.feature_q8 = [256; crate::kernel::bpf::NR_FEATURES];
-            sample.0.avg_q16 = 30 << 16;
+            sample.0.feature_q8 = [30 * 256; crate::kernel::bpf::NR_FEATURES];
         }
         let training = train(&recording(samples), 1_000).expect("enough samples");
         let file = training.model.expect("the mean is better than 30 octaves");
-        assert_eq!(training.report.classes[2].chosen, []);
+        let chosen = &training.report.classes[2].chosen;
+        assert_eq!(chosen.len(), 1);
+        assert_eq!((chosen[0].feature, chosen[0].explains), ("kind_burst", 0.0));
         assert_eq!(
             ModelFile::from_text(&file.to_text()).expect("a model file"),
             file

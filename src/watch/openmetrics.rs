@@ -245,22 +245,22 @@ impl Text {
             ("models_failed", "fits that failed", m.models_failed),
             (
                 "models_published",
-                "new models published",
+                "times that models of other classes were published than before",
                 m.models_published,
             ),
             (
                 "models_kept",
-                "times that the published model was confirmed",
+                "times that the published models were refined or confirmed",
                 m.models_kept,
             ),
             (
                 "models_withdrawn",
-                "models withdrawn because the moving average was better",
+                "times that the last model was withdrawn because the moving average was better",
                 m.models_withdrawn,
             ),
             (
                 "drifts",
-                "times that the model's error rose and a fit was brought forward",
+                "times that a class's fits became worse than the moving average",
                 m.drifts,
             ),
             (
@@ -287,7 +287,7 @@ impl Text {
                 "1: the trainer has ended with an error",
                 m.trainer_dead,
             ),
-            ("window_samples", "samples in the window", m.window),
+            ("window_samples", "samples that are remembered", m.window),
             (
                 "model_generation",
                 "generation of the published model, 0 for none",

@@ -9,40 +9,44 @@ proptest! {
     fn whatever_errors_it_sees_the_watch_stays_in_range(errors in proptest::collection::vec(any::<(i64, i64)>(), 0..300)) {
         let mut w = watch::default();
         for (model, avg) in errors {
-            watch_add(&mut w, 1, model, avg);
-            prop_assert!((0..=((41 * 256) << 6)).contains(&w.err_model_q8) && (0..=((41 * 256) << 6)).contains(&w.err_avg_q8));
+            watch_add(&mut w, 1, model, avg, 0);
+            let range = 0..=((41 * 256) << 8);
+            prop_assert!(range.contains(&w.err_model_q8) && range.contains(&w.err_avg_q8));
         }
     }
 }
 
-/// A watch that has seen `n` bursts of these errors, in octaves.
-fn watched(w: &mut watch, n: usize, model: f64, avg: f64) {
+const S: u64 = 1_000_000_000;
+
+/// A watch that sees `n` bursts of these errors, in octaves, at `now_ns`.
+fn watched(w: &mut watch, n: usize, model: f64, avg: f64, now_ns: u64) {
     for _ in 0..n {
-        watch_add(w, 1, (model * 256.0) as i64, (avg * 256.0) as i64);
+        watch_add(w, 1, (model * 256.0) as i64, (avg * 256.0) as i64, now_ns);
     }
 }
 
 #[test]
 fn the_watch_falls_back_from_a_bad_model_and_returns_to_a_good_one() {
     let mut w = watch::default();
-    watched(&mut w, 64, 2.0, 1.0);
+    watched(&mut w, 256, 2.0, 1.0, S);
     assert_eq!(w.fallback, 0, "too early to tell");
-    watched(&mut w, 1, 2.0, 1.0);
+    watched(&mut w, 1, 2.0, 1.0, S);
     assert_eq!((w.fallback, w.fallbacks), (1, 1));
-    watched(&mut w, 500, 0.5, 1.0);
+    watched(&mut w, 2_000, 0.5, 1.0, 10 * S);
+    assert_eq!(w.fallback, 1, "it rests");
+    watched(&mut w, 1, 0.5, 1.0, 11 * S);
     assert_eq!((w.fallback, w.returns), (0, 1));
+    watched(&mut w, 2_000, 2.0, 1.0, 12 * S);
+    assert_eq!(w.fallbacks, 1, "it rests again");
 }
 
 #[test]
 fn the_watch_does_not_flap_between_equals() {
     let mut w = watch::default();
     for i in 0..10_000 {
-        watched(
-            &mut w,
-            1,
-            1.0 + f64::from(i % 7) * 0.02,
-            1.0 + f64::from(i % 5) * 0.02,
-        );
+        let (model, avg) = (i % 7, i % 5);
+        let of = |odd: u32| 1.0 + f64::from(odd) * 0.02;
+        watched(&mut w, 1, of(model), of(avg), u64::from(i) * S);
     }
     assert_eq!(w.fallbacks, 0);
 }

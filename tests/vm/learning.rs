@@ -70,7 +70,10 @@ fn a_model_is_published_and_slices_come_from_it() {
     assert!(stats.gate_model < stats.gate_avg, "{stats:#?}");
     load.end();
     let log = running.stop();
-    assert!(log.contains("published; |error|"), "{log}");
+    assert!(
+        log.contains("tasks are predicted by their model; |error|"),
+        "{log}"
+    );
 }
 
 #[test]

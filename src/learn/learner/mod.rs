@@ -1,5 +1,5 @@
-//! The learner: a window of samples, and the decision when to fit and what to publish. Pure but for the sink; the
-//! clock is passed in.
+//! The learner: samples into the streams of their classes, and the decision when to fit and what to publish. Pure but for
+//! the sink; the clock is passed in.
 
 mod troubles;
 
@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::Result;
 use log::{debug, info, warn};
 
+use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::clock::thread_cpu_ns;
 use crate::kernel::features;
 use crate::kernel::news;
 use crate::kernel::sample::Sample;
-use crate::learn::drift::{PageHinkley, Rivals};
-use crate::learn::gate::{self, Verdict};
-use crate::learn::pace::Pace;
-use crate::learn::quantum::FirstQuantum;
+use crate::learn::class::{ClassLearner, Memory};
+use crate::learn::judge::Judge;
+use crate::learn::quantum::{FirstQuantum, Length};
 use crate::learn::row::Row;
 use crate::model::file::{ModelFile, Origin};
 use crate::model::sink::ModelSink;
@@ -25,28 +25,31 @@ use crate::model::{Dropped, Linear, Model, QUANTISATION_BOUND};
 
 use troubles::Troubles;
 
-/// Samples that the window holds if nothing else is asked for.
+/// Rows of a class that it remembers if nothing else is asked for.
 pub const DEFAULT_WINDOW: usize = 10_000;
 
 /// Seconds between two fits if nothing else is asked for.
-pub const DEFAULT_REFIT_INTERVAL_S: f64 = 5.0;
+pub const DEFAULT_REFIT_INTERVAL_S: f64 = 1.0;
 
-/// Samples to have before the first fit, so that the judging fifth is not a handful.
-const FIRST_FIT_ROWS: usize = 400;
-
-/// New samples to have seen before the window is judged again.
-const NEW_ROWS: usize = 50;
+/// Fitting takes at most one part in so many of a CPU, however slow that is.
+const FIT_SHARE: u64 = 100;
 
 /// When a lease that could not be begun is tried again.
 const LEASE_RETRY_NS: u64 = 1_000_000_000;
 
-/// Models remembered for checking the kernel's predictions.
-const REMEMBERED_MODELS: usize = 4;
+/// A model that is only refined counts as another one after so long: a file of it is written anew then.
+const REFINED_NS: u64 = 60_000_000_000;
+
+/// Samples to have seen before the model is published that stays for ever.
+const FROZEN_SAMPLES: usize = 1_000;
+
+/// Models remembered for checking the kernel's predictions: a burst may last for a few seconds.
+const REMEMBERED_MODELS: usize = 8;
 
 /// How the learner is set up.
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
-    /// Samples that the window holds.
+    /// Rows that each class remembers.
     pub window: usize,
     /// Time between two fits.
     pub refit_interval: Duration,
@@ -60,7 +63,7 @@ pub struct LearnerConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
     pub generation: u64,
-    /// First generation with this model; a confirmed model gets new ones.
+    /// First generation with a model for the same classes; what is only refined or confirmed gets new ones.
     pub since: u64,
     pub model: Model,
     pub judged: Judged,
@@ -69,13 +72,14 @@ pub struct Published {
 /// The samples that a model was fitted and judged on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judged {
-    /// The window, or its newest part, when it was judged last.
+    /// The stream: each burst has judged first and was learned from then.
     Here {
         /// End of the oldest and of the newest burst, CLOCK_MONOTONIC ns.
         from_ns: u64,
         until_ns: u64,
         samples: usize,
-        /// Mean |log2 error| on the judging samples, octaves.
+        /// Mean |log2 error| of late, octaves: of the bank, the kind's average standing in where it has no model, and
+        /// of that average alone.
         error_model: f64,
         error_avg: f64,
     },
@@ -106,12 +110,15 @@ impl Default for LearnerConfig {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LearnerStatus {
     pub dead: bool,
+    /// Samples that are remembered, each as far as it is not forgotten, over all classes.
     pub window: usize,
     pub fits: u64,
     pub fits_failed: u64,
+    /// Banks published with a model for other classes than before, and with a model for the same.
     pub published: u64,
     pub kept: u64,
     pub withdrawn: u64,
+    /// Times that the fits of a class became worse than the kind's average, and what was before was forgotten.
     pub drifts: u64,
     /// Of the published model; 0: none.
     pub generation: u64,
@@ -119,7 +126,7 @@ pub struct LearnerStatus {
     pub model_samples: usize,
     /// CPU time that the last fit and judgement took.
     pub fit_us: u64,
-    /// Errors on the judging samples at the last fit, octaves.
+    /// Errors of late, octaves, see [`Judged::Here`].
     pub gate_model: f64,
     pub gate_avg: f64,
     pub parity: Parity,
@@ -144,14 +151,19 @@ pub struct Parity {
 pub struct Learner {
     config: LearnerConfig,
     status: Arc<Mutex<LearnerStatus>>,
-    rows: VecDeque<Row>,
-    new_rows: usize,
-    pace: Pace,
-    drift: PageHinkley,
-    rivals: Rivals,
-    drifted: bool,
+    classes: [ClassLearner; NR_CLASSES],
+    /// Of the bank against the kind's average.
+    overall: Judge,
+    /// Of the newest bursts, for the first quantum.
+    lengths: VecDeque<Length>,
+    /// End of the oldest and newest burst.
+    seen_ns: Option<(u64, u64)>,
+    /// Nothing is fitted before.
+    next_look_ns: u64,
     quantum: FirstQuantum,
     published: Option<Published>,
+    /// When `published.since` was published.
+    since_ns: u64,
     /// The lease of a model from a file has not begun to run: no sample was seen yet. From when on it may,
     /// CLOCK_MONOTONIC ns.
     lease_waits: Option<u64>,
@@ -162,19 +174,19 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// An empty window and no model.
+    /// That knows nothing, without a model.
     pub fn new(config: LearnerConfig, status: Arc<Mutex<LearnerStatus>>) -> Self {
         Self {
-            pace: Pace::new(config.refit_interval),
+            classes: std::array::from_fn(|_| ClassLearner::new(Memory::of_rows(config.window))),
             config,
             status,
-            rows: VecDeque::new(),
-            new_rows: 0,
-            drift: PageHinkley::default(),
-            rivals: Rivals::default(),
-            drifted: false,
+            overall: Judge::default(),
+            lengths: VecDeque::new(),
+            seen_ns: None,
+            next_look_ns: 0,
             quantum: FirstQuantum::default(),
             published: None,
+            since_ns: 0,
             lease_waits: None,
             cpu_clock: thread_cpu_ns,
             remembered: VecDeque::new(),
@@ -206,6 +218,12 @@ impl Learner {
             s.published += 1;
             (s.gate_model, s.gate_avg) = (file.origin.error_model, file.origin.error_avg);
         });
+        for (class, linear) in self.classes.iter_mut().zip(&file.model.classes) {
+            if let Some(linear) = linear {
+                class.adopt(linear.clone());
+            }
+        }
+        self.since_ns = now_ns;
         self.remember(Published {
             generation,
             since: generation,
@@ -227,63 +245,193 @@ impl Learner {
             let row = Row::from(sample);
             if let Some((generation, prediction)) = sample.prediction() {
                 self.check_parity(generation, prediction, &row);
-                self.watch(generation, prediction, &row);
             }
-            if self.rows.len() == self.config.window {
-                self.rows.pop_front();
+            let bank = self.published.as_ref().map(|p| &p.model);
+            let predicted = bank.and_then(|m| m.predict(row.class, &row.x));
+            let missed_average = row.y - row.avg;
+            let missed = predicted.map_or(missed_average, |p| row.y - p);
+            self.overall.add(missed, missed_average, row.weight);
+            self.classes[row.class].add(&row);
+            if self.lengths.len() == self.config.window {
+                self.lengths.pop_front();
             }
-            self.rows.push_back(row);
-            self.new_rows += 1;
+            self.lengths.push_back(Length::from(&row));
+            let (from_ns, until_ns) = self.seen_ns.unwrap_or((row.end_ns, row.end_ns));
+            self.seen_ns = Some((from_ns, until_ns.max(row.end_ns)));
         }
-        let (window, parity) = (self.rows.len(), self.parity);
-        self.with_status(|s| {
-            s.window = window;
-            s.parity = parity;
-        });
+        let parity = self.parity;
+        self.with_status(|s| s.parity = parity);
     }
 
     /// How long from `now_ns`, after a step, until there may be something to do even if no sample comes.
     pub fn next_due(&self, now_ns: u64) -> Duration {
         // What was due has been done, or waits for samples.
-        self.pace.until_next(now_ns).unwrap_or(Duration::MAX)
+        match self.next_look_ns.saturating_sub(now_ns) {
+            0 => Duration::MAX,
+            left_ns => Duration::from_nanos(left_ns),
+        }
     }
 
     /// Fit, judge and publish, if it is time. What fails is tried again when it is time again: a model that could not be
-    /// published or withdrawn, as the next fit has it.
+    /// published or withdrawn, with the next fit.
     pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) {
         self.begin_lease(now_ns, sink);
         self.set_first_quantum(now_ns, sink);
-        let enough = self.rows.len() >= FIRST_FIT_ROWS && self.new_rows >= NEW_ROWS;
         let frozen = self.config.freeze && self.published.is_some();
-        if frozen || !enough || !self.pace.is_due(now_ns, self.drifted) {
+        if frozen || now_ns < self.next_look_ns {
             return;
         }
-        self.drifted = false;
-        self.new_rows = 0;
-
         let started_ns = (self.cpu_clock)();
-        let none = Model::default();
-        let published = self.published.as_ref().map_or(&none, |p| &p.model);
-        let unaffordable = self.rows.len().saturating_sub(self.pace.affordable_rows());
-        let rows = &self.rows.make_contiguous()[unaffordable..];
-        let verdict = gate::judge(rows, published);
+        if !self.fit(now_ns) {
+            return;
+        }
+        let changed = self.decide(now_ns);
         let used_ns = (self.cpu_clock)() - started_ns;
-        self.pace.fitted(now_ns, used_ns, rows.len());
+        self.next_look_ns = now_ns.saturating_add(FIT_SHARE.saturating_mul(used_ns));
+
+        let errors = self.overall.errors();
+        let remembered: f64 = self.classes.iter().map(ClassLearner::remembered).sum();
+        let drifts = self.classes.iter().map(ClassLearner::drifts).sum();
         self.with_status(|s| {
             s.fits += 1;
             s.fit_us = used_ns / 1000;
+            s.window = remembered as usize;
+            s.drifts = drifts;
+            (s.gate_model, s.gate_avg) = (errors.model, errors.average);
         });
-        self.troubles.note_fits(&verdict);
-        if !verdict.unfitted.is_empty() {
-            self.with_status(|s| s.fits_failed += 1);
-        }
-        self.apply(verdict, unaffordable, self.lease_end(now_ns), sink);
+        self.tell(changed, now_ns, sink);
     }
 
-    /// Tell the kernel the first quantum that the window asks for.
+    /// Fit each class that is due. Whether there was one.
+    fn fit(&mut self, now_ns: u64) -> bool {
+        let interval_ns = self.config.refit_interval.as_nanos() as u64;
+        let (mut due, mut failed) = (false, false);
+        for (class, learner) in self.classes.iter_mut().enumerate() {
+            if !learner.is_due(now_ns, interval_ns) {
+                continue;
+            }
+            due = true;
+            let outcome = learner.fit(now_ns).map_err(|e| {
+                failed = true;
+                let name = features::class_name(class);
+                format!("no model of {name} tasks can be fitted: {e}")
+            });
+            self.troubles.fitting[class].note(outcome);
+        }
+        if failed {
+            self.with_status(|s| s.fits_failed += 1);
+        }
+        due
+    }
+
+    /// Have the judges decide. Whether a class has another predictor.
+    fn decide(&mut self, now_ns: u64) -> bool {
+        let mut changed = false;
+        for (class, learner) in self.classes.iter_mut().enumerate() {
+            let trusted = learner.trusts_model();
+            if !learner.decide(now_ns) {
+                continue;
+            }
+            changed = true;
+            let errors = learner.errors();
+            let name = features::class_name(class);
+            let what = match (trusted, learner.trusts_model()) {
+                (false, _) => "their model",
+                (true, false) => "the moving average",
+                (true, true) => "a model fitted here",
+            };
+            news::info(
+                &format!("predictor of {name}"),
+                format_args!(
+                    "{name} tasks are predicted by {what}; |error| of model / moving average, octaves: {:.3}/{:.3}, \
+                     ±{:.3}",
+                    errors.model, errors.average, errors.standard_error
+                ),
+            );
+        }
+        changed
+    }
+
+    /// Publish or withdraw what the classes trust in.
+    fn tell(&mut self, changed: bool, now_ns: u64, sink: &dyn ModelSink) {
+        let samples = self.classes.iter().map(ClassLearner::rows).sum();
+        if self.config.freeze && samples < FROZEN_SAMPLES {
+            return;
+        }
+        let model = Model {
+            classes: self.classes.each_ref().map(ClassLearner::trusted),
+        };
+        if model.is_empty() {
+            if self.published.is_none() && !self.troubles.publishing.lasts() {
+                return;
+            }
+            if self.troubles.publishing.note(sink.withdraw()).is_none() {
+                return;
+            }
+            if self.published.take().is_some() {
+                news::info(
+                    "model withdrawn",
+                    "model withdrawn: no class has a better one",
+                );
+                self.with_status(|s| {
+                    s.withdrawn += 1;
+                    s.generation = 0;
+                });
+            }
+            return;
+        }
+
+        // What is the same is published again all the same: confirmed on fresh samples, it has a new lease.
+        let outcome = sink.publish(&model, self.lease_end(now_ns));
+        let Some(generation) = self.troubles.publishing.note(outcome) else {
+            return;
+        };
+        let before = self.published.as_ref();
+        let changed = changed || before.is_none();
+        self.with_status(|s| {
+            s.generation = generation;
+            s.model_samples = model.samples();
+            if changed {
+                s.published += 1;
+            } else {
+                s.kept += 1;
+            }
+        });
+        if changed {
+            for (class, linear) in model.classes.iter().enumerate() {
+                let Some(linear) = linear else { continue };
+                let (name, columns) = (features::class_name(class), describe_columns(linear));
+                debug!("model {generation}, {name}: {columns}");
+            }
+        }
+        let refined = now_ns.saturating_sub(self.since_ns) >= REFINED_NS;
+        let since = match before {
+            Some(before) if !changed && !refined => before.since,
+            _ => {
+                self.since_ns = now_ns;
+                generation
+            }
+        };
+        let errors = self.overall.errors();
+        let (from_ns, until_ns) = self.seen_ns.unwrap_or_default();
+        self.remember(Published {
+            generation,
+            since,
+            model,
+            judged: Judged::Here {
+                from_ns,
+                until_ns,
+                samples,
+                error_model: errors.model,
+                error_avg: errors.average,
+            },
+        });
+    }
+
+    /// Tell the kernel the first quantum that the bursts of late ask for.
     fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) {
-        let rows = self.rows.iter();
-        let Some(quantum_ns) = self.quantum.look(rows, now_ns, self.config.freeze) else {
+        let lengths = self.lengths.iter();
+        let Some(quantum_ns) = self.quantum.look(lengths, now_ns, self.config.freeze) else {
             return;
         };
         let outcome = sink.set_first_quantum(Some(quantum_ns));
@@ -294,21 +442,18 @@ impl Learner {
         }
     }
 
-    /// When a model that is published now expires, CLOCK_MONOTONIC ns. Where fitting is slow, it lasts for several of
-    /// the longer intervals.
+    /// When a model that is published now expires, CLOCK_MONOTONIC ns.
     fn lease_end(&self, now_ns: u64) -> u64 {
-        if self.config.freeze {
-            return u64::MAX;
+        match self.config.freeze {
+            true => u64::MAX,
+            false => now_ns.saturating_add(self.config.max_age.as_nanos() as u64),
         }
-        let interval = self.pace.until_next(now_ns).unwrap_or_default();
-        let lease = self.config.max_age.max(interval.saturating_mul(3));
-        now_ns.saturating_add(lease.as_nanos() as u64)
     }
 
     /// The lease of a model from a file runs from the first sample: loading the scheduler may take a good part of it.
     fn begin_lease(&mut self, now_ns: u64, sink: &dyn ModelSink) {
         let due = self.lease_waits.is_some_and(|from_ns| now_ns >= from_ns);
-        if !due || self.new_rows == 0 {
+        if !due || self.seen_ns.is_none() {
             return;
         }
         let Some(published) = &self.published else {
@@ -328,81 +473,6 @@ impl Learner {
         }
     }
 
-    /// Publish or withdraw what the gate says of the window without its oldest `left_out` samples.
-    fn apply(&mut self, verdict: Verdict, left_out: usize, expires_ns: u64, sink: &dyn ModelSink) {
-        let changes = verdict.changes();
-        let gate = (verdict.error_model, verdict.error_avg);
-        if verdict.model.is_empty() {
-            if self.troubles.publishing.note(sink.withdraw()).is_none() {
-                return;
-            }
-            self.with_status(|s| (s.gate_model, s.gate_avg) = gate);
-            if self.published.take().is_some() {
-                let errors = verdict.describe();
-                news::info(
-                    "model withdrawn",
-                    format_args!("model withdrawn; |error| of model / moving average: {errors}"),
-                );
-                self.with_status(|s| {
-                    s.withdrawn += 1;
-                    s.generation = 0;
-                });
-            }
-            return;
-        }
-
-        // What is kept is published again all the same: confirmed on fresh samples, it has a new lease.
-        let outcome = sink.publish(&verdict.model, expires_ns);
-        let Some(generation) = self.troubles.publishing.note(outcome) else {
-            return;
-        };
-        self.with_status(|s| {
-            (s.gate_model, s.gate_avg) = gate;
-            s.generation = generation;
-            s.model_samples = verdict.model.samples();
-            if changes {
-                s.published += 1;
-            } else {
-                s.kept += 1;
-            }
-        });
-        if changes {
-            let errors = verdict.describe();
-            news::info(
-                "model published",
-                format_args!(
-                    "model {generation} published; |error| of model / moving average, octaves: {errors}"
-                ),
-            );
-            for (class, linear) in verdict.model.classes.iter().enumerate() {
-                if let Some(linear) = linear {
-                    debug!(
-                        "{}: {}",
-                        features::class_name(class),
-                        describe_columns(linear)
-                    );
-                }
-            }
-            self.drift.reset();
-            self.rivals = Rivals::default();
-        }
-        let before = self.published.as_ref().filter(|_| !changes);
-        let end_ns = |row: Option<&Row>| row.map_or(0, |r| r.end_ns);
-        let published = Published {
-            generation,
-            since: before.map_or(generation, |p| p.since),
-            model: verdict.model,
-            judged: Judged::Here {
-                from_ns: end_ns(self.rows.get(left_out)),
-                until_ns: end_ns(self.rows.back()),
-                samples: self.rows.len() - left_out,
-                error_model: verdict.error_model,
-                error_avg: verdict.error_avg,
-            },
-        };
-        self.remember(published);
-    }
-
     fn remember(&mut self, published: Published) {
         if self.remembered.len() == REMEMBERED_MODELS {
             self.remembered.pop_front();
@@ -412,35 +482,6 @@ impl Learner {
         self.published = Some(published);
         // A model that is published has its lease.
         self.lease_waits = None;
-    }
-
-    /// An error that rises, or that exceeds the moving average's, says that the world has changed: the older samples
-    /// tell of another one.
-    fn watch(&mut self, generation: u64, prediction: f64, row: &Row) {
-        let since = self.published.as_ref().map(|p| p.since);
-        if self.drifted || since.is_none_or(|since| generation < since) {
-            return;
-        }
-        let error = (prediction - row.y).abs();
-        let risen = self.drift.add(error);
-        let lost = self.rivals.add(error, (row.avg - row.y).abs());
-        if !risen && !lost {
-            return;
-        }
-        let keep = (self.config.window / 4).max(FIRST_FIT_ROWS);
-        self.rows.drain(..self.rows.len().saturating_sub(keep));
-        self.drifted = true;
-        self.with_status(|s| s.drifts += 1);
-        let than = match risen {
-            true => "it did",
-            false => "the moving average",
-        };
-        news::info(
-            "drift",
-            format_args!(
-                "the model errs more than {than}: fitting anew at once, on the newest samples"
-            ),
-        );
     }
 
     /// Compute the kernel's prediction again, from the record's own features.

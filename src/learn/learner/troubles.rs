@@ -3,7 +3,6 @@
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::features;
 use crate::kernel::trouble::Trouble;
-use crate::learn::gate::{Decision, Verdict};
 
 /// See the module.
 pub struct Troubles {
@@ -22,20 +21,6 @@ impl Troubles {
             }),
             publishing: Trouble::new("the kernel is told of models"),
             quantum: Trouble::new("the kernel is told of first quanta"),
-        }
-    }
-
-    /// Which classes could be fitted and which could not.
-    pub fn note_fits(&mut self, verdict: &Verdict) {
-        for (class, fitting) in self.fitting.iter_mut().enumerate() {
-            if let Some((_, e)) = verdict.unfitted.iter().find(|(c, _)| *c == class) {
-                let name = features::class_name(class);
-                fitting.note(Err::<(), _>(format!(
-                    "no model of {name} tasks can be fitted: {e}"
-                )));
-            } else if verdict.classes[class].decision != Decision::Unjudged {
-                fitting.note(Ok::<_, String>(()));
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::kernel::bpf::intf::{
     steering_STEERING_AVERAGE as STEERING_AVERAGE,
 };
 use crate::kernel::native::{self, SLICE_SOURCES};
-use crate::learn::gate::{HIGH_QUANTILE, LOW_QUANTILE};
+use crate::learn::residuals::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::watch::units::{duration, signed_duration};
 
 fn percent(share: f64) -> String {

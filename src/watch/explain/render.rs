@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use scx_ml_text::lines;
 
 use super::{Class, Explanation, Outcomes, Predicted, Prediction, Slice, State, Term};
-use crate::learn::gate::{HIGH_QUANTILE, LOW_QUANTILE};
+use crate::learn::residuals::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::watch::units::duration;
 
 /// Width of the column of labels, and of what stands before each line.

@@ -114,8 +114,8 @@ fn observed() -> Observed {
         banks: [bank(4), bank(3)],
         published: 4,
         watch: Some(watch {
-            err_model_q8: 128 << 6,
-            err_avg_q8: 256 << 6,
+            err_model_q8: 128 << 8,
+            err_avg_q8: 256 << 8,
             generation: 4,
             ..Default::default()
         }),

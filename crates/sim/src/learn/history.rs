@@ -97,8 +97,8 @@ impl History {
         }
     }
 
-    /// What the moving average predicts at a wake-up, Q16.
-    pub fn avg_pred_q16(&self) -> i32 {
+    /// avg_burst_q16()
+    pub fn avg_burst_q16(&self) -> i32 {
         if self.seen > 0 {
             native::log2_q16(self.avg_burst_ns) as i32
         } else {

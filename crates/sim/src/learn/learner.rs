@@ -1,4 +1,4 @@
-//! The learner inside the simulation: the real one, with window, fits, gate, drift and lease, and the process database, on
+//! The learner inside the simulation: the real one, with streams, fits, judges and lease, and the process database, on
 //! simulated time; and what the kernel does with its models. A published model is quantised, and it is the quantised one
 //! that predicts.
 
@@ -26,7 +26,7 @@ use crate::machine::{Machine, TaskId, Waker};
 /// How the learner is set up; the defaults are those of `scx_ml`.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LearnerParams {
-    /// Samples that the window holds.
+    /// Samples that a class remembers.
     pub window: usize,
     pub refit_ns: u64,
     /// Samples per second.
@@ -284,7 +284,7 @@ impl Learner {
         h.decay_syscalls();
         begun.repeat = repeat;
         begun.class = native::task_class(false, h.seen, h.kind_burst_q8());
-        begun.avg_pred_q16 = h.avg_pred_q16();
+        begun.avg_pred_q16 = h.kind_burst_q8() << 8;
         begun.waker_name_key = waker.map_or(0, |w| w.name_key);
         begun.generation = 0;
         h.pred_q8 = 0;
@@ -363,7 +363,7 @@ impl Learner {
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
             if begun.repeat > 0 {
                 let w = &mut self.watches[begun.class as usize];
-                native::watch_add(w, begun.generation, model as i64, avg as i64);
+                native::watch_add(w, begun.generation, model as i64, avg as i64, m.now_ns);
                 native::watch_quantile(w, label_q16 > begun.pred_q16 + begun.margin_q16);
             }
         }
@@ -398,7 +398,7 @@ impl Learner {
             class: begun.class,
             pred_q16: begun.pred_q16,
             margin_q16: begun.margin_q16,
-            avg_q16: begun.avg_pred_q16,
+            avg_q16: h.avg_burst_q16(),
             ..Default::default()
         };
         record
