@@ -64,8 +64,13 @@ fn a_fresh_wake_up_within_its_share_goes_first() {
 #[test]
 fn a_young_burst_in_the_fair_lane_goes_on_in_turn() {
     let pp = params();
-    let paced =
-        |lane, burst_ns, sure_long, waits| policy_is_paced(&pp, lane, burst_ns, sure_long, waits);
+    let lag = pp.lag_ns;
+    let half = (lag / 2) as i64;
+    let paced_at = |lane, burst_ns, ahead, sure_long, waits| {
+        policy_is_paced(&pp, lane, burst_ns, ahead, lag, sure_long, waits)
+    };
+    let paced = |lane, burst_ns, sure_long, waits| paced_at(lane, burst_ns, half, sure_long, waits);
+    assert!(!paced_at(FAIR, 0, half - 1, false, false), "hardly ahead");
     assert!(paced(FAIR, 0, false, false));
     assert!(paced(FAIR, pp.lag_ns - 1, false, false));
     assert!(!paced(FAIR, pp.lag_ns, false, false), "old");
