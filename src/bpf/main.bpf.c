@@ -320,7 +320,7 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 	struct task_ctx *tctx = task_ctx_of(p);
-	u64 vused, now_ns, *clock, weight_q10;
+	u64 vused, start_ns, now_ns, *clock, weight_q10;
 	struct llc_ctx *lctx;
 	bool over = false;
 	u32 rivals = 0;
@@ -329,6 +329,7 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 	if (!tctx || !cctx)
 		return;
 
+	start_ns = cctx->run_start_ns;
 	WRITE_ONCE(cctx->run_start_ns, 0);
 	tctx->wakee_pid = cctx->wakee_pid;
 	tctx->used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
@@ -356,7 +357,10 @@ void BPF_STRUCT_OPS(ml_stopping, struct task_struct *p, bool runnable)
 		return;
 	now_ns = scx_bpf_now();
 	if (lctx)
-		tctx->due_ns = now_ns + policy_pace_ns(tctx->used_ns, rivals, lctx->nr_cpus);
+		tctx->due_ns = policy_due_ns(tctx->paced, tctx->due_ns, start_ns, now_ns,
+					     policy_pace_ns(tctx->used_ns, rivals, lctx->nr_cpus,
+							    nr_by_clock(scx_bpf_task_cpu(p), cctx, lctx)),
+					     params.lag_ns);
 	/* Its fair lane has just had a turn. */
 	if (tctx->lane == LANE_FAIR)
 		cctx->fair_turn_ns = now_ns;

@@ -268,27 +268,34 @@ static inline bool policy_is_paced(const struct policy_params *pp, enum policy_l
 
 /*
  * How long after it has run for used_ns a task is due that is paced: when it has had its share of that time, of nr_cpus CPUs
- * among nr_rivals that weigh what it does, see policy_rivals(). So it stays as far ahead as it may be, and comes no further.
+ * among nr_rivals that weigh what it does, see policy_rivals(), but of no more than one among the nr_waiting whom the clock
+ * serves at its CPU: pinned tasks may be more there than elsewhere. So it stays as far ahead as it may be, and comes no further.
  */
-static inline u64 policy_pace_ns(u64 used_ns, u32 nr_rivals, u32 nr_cpus)
+static inline u64 policy_pace_ns(u64 used_ns, u32 nr_rivals, u32 nr_cpus, u32 nr_waiting)
 {
 	const u64 used_max_ns = 1ULL << 32;
-	u64 per_cpu_q8 = (nr_rivals * (u64)policy_recip_q16(nr_cpus)) >> 8, per_cpu_max_q8 = 1ULL << 30;
+	u64 others_q8 = (nr_rivals * (u64)policy_recip_q16(nr_cpus)) >> 8, here_q8 = (u64)nr_waiting << 8;
+	u64 others_max_q8 = 1ULL << 30;
 
+	others_q8 = others_q8 > 256 ? others_q8 - 256 : 0;
+	if (others_q8 < here_q8)
+		others_q8 = here_q8;
 	if (used_ns > used_max_ns)
 		used_ns = used_max_ns;
-	if (per_cpu_q8 > per_cpu_max_q8)
-		per_cpu_q8 = per_cpu_max_q8;
-	return per_cpu_q8 > 256 ? (used_ns * (per_cpu_q8 - 256)) >> 8 : 0;
+	if (others_q8 > others_max_q8)
+		others_q8 = others_max_q8;
+	return (used_ns * others_q8) >> 8;
 }
 
 /*
- * Virtual run time from which the deadline of a task is counted that is over its share: what it may be ahead does not count. So it
- * stands first in its CPU's near lane, and where its turn has not come goes before those who are no further behind than the clock.
+ * When a task is due that has run from start_ns until now_ns. Was it paced and due later, at due_ns, it has run before its turn, on
+ * an idle CPU or because a change of class left it there: what was missing is to be waited for as well, up to the lag bound.
  */
-static inline u64 policy_paced_vruntime(u64 vruntime, u64 vlag)
+static inline u64 policy_due_ns(bool paced, u64 due_ns, u64 start_ns, u64 now_ns, u64 pace_ns, u64 lag_ns)
 {
-	return vruntime - vlag;
+	s64 early_ns = paced ? policy_vdiff(due_ns, start_ns) : 0;
+
+	return now_ns + (u64)clamp_s64(early_ns, 0, (s64)lag_ns) + pace_ns;
 }
 
 /*

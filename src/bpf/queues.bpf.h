@@ -230,6 +230,17 @@ __noinline int paced_is_due(s32 cpu, u64 now_ns)
 	return cctx->paced_ns && policy_vdiff(now_ns, cctx->paced_ns) >= 0;
 }
 
+/* How many wait in the fair lanes that cpu serves, of an LLC's its part. */
+static u32 nr_by_clock(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	s32 near = READ_ONCE(cctx->nr_near);
+
+	/* Who may run nowhere else is not counted. */
+	if (READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_NEAR))
+		near = scx_bpf_dsq_nr_queued(near_dsq(cpu));
+	return policy_per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus) + (near > 0 ? near : 0);
+}
+
 /* Somebody who may run nowhere else may wait in one of cctx's lanes. */
 static void hint_pinned(struct cpu_ctx *cctx, enum policy_queue queue)
 {
@@ -444,8 +455,6 @@ __noinline u64 fair_key_for(struct task_ctx *tctx, u64 vruntime, u64 used_ns)
 
 	if (!tctx)
 		return vruntime;
-	if (tctx->paced && used_ns < tctx->quantum_ns)
-		vruntime = policy_paced_vruntime(vruntime, policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16));
 	return policy_fair_key(&pp, vruntime, tctx->inv_weight_q16, used_ns, tctx->sure, tctx->steer_q16,
 			       tctx->steer_margin_q16);
 }

@@ -544,7 +544,8 @@ mod tests {
             let (n, error) = (run.missed.len() as f64, mean(&run.missed));
             let variance = run.missed.iter().map(|m| (m - error).powi(2)).sum::<f64>() / n;
             let (loss, standard_error) = (mean(&run.losses), (variance / n).sqrt());
-            prop_assert!(loss <= standard_error + 0.01, "{loss}, ±{standard_error}");
+            // Two of them: of so many streams some lie beyond one by chance.
+            prop_assert!(loss <= 2.0 * standard_error + 0.01, "{loss}, ±{standard_error}");
         }
     }
 }

@@ -78,17 +78,27 @@ fn a_young_burst_in_the_fair_lane_goes_on_in_turn() {
     assert!(!paced(FAIR, 0, true, false), "surely long");
     assert!(!paced(FAIR, 0, false, true), "it yields");
     // Among four of its weight on one CPU it is due when it has had its quarter; on four CPUs at once.
-    assert_eq!(policy_pace_ns(1_000_000, 4, 1), 3_000_000);
-    assert_eq!(policy_pace_ns(1_000_000, 4, 2), 1_000_000);
-    assert_eq!(policy_pace_ns(1_000_000, 4, 4), 0);
-    assert_eq!(policy_pace_ns(1_000_000, 1, 4), 0);
-    assert_eq!(policy_pace_ns(0, 100, 1), 0);
+    assert_eq!(policy_pace_ns(1_000_000, 4, 1, 0), 3_000_000);
+    assert_eq!(policy_pace_ns(1_000_000, 4, 2, 0), 1_000_000);
+    assert_eq!(policy_pace_ns(1_000_000, 4, 4, 0), 0);
+    assert_eq!(policy_pace_ns(1_000_000, 1, 4, 0), 0);
+    assert_eq!(policy_pace_ns(0, 100, 1, 0), 0);
+    // Two who may run on one CPU only, and the other CPU has nothing to do.
+    assert_eq!(policy_pace_ns(1_000_000, 2, 2, 1), 1_000_000);
+    // What it has run before it was due is not forgotten, but for what is beyond the bound.
+    assert_eq!(policy_due_ns(true, 5, 90, 100, 10, lag), 110);
+    assert_eq!(policy_due_ns(true, 95, 90, 100, 10, lag), 115);
+    assert_eq!(policy_due_ns(false, 95, 90, 100, 10, lag), 110, "fresh");
+    assert_eq!(
+        policy_due_ns(true, u64::MAX / 4, 90, 100, 10, lag),
+        110 + lag
+    );
 }
 
 proptest! {
     #[test]
     fn who_is_paced_gets_no_more_than_its_share(used_ns in 0u64..1 << 32, rivals in 1u32..1 << 20, cpus in 1u32..=64) {
-        let pace_ns = policy_pace_ns(used_ns, rivals, cpus);
+        let pace_ns = policy_pace_ns(used_ns, rivals, cpus, 0);
         let period = (used_ns + pace_ns) as f64;
         let share = f64::from(cpus) / f64::from(rivals);
         // Two roundings, of the reciprocal and to a 256th.
@@ -96,8 +106,10 @@ proptest! {
     }
 
     #[test]
-    fn pace_is_finite_whatever_the_numbers(used_ns in any::<u64>(), rivals in any::<u32>(), cpus in any::<u32>()) {
-        prop_assert!(policy_pace_ns(used_ns, rivals, cpus) < 1 << 54);
+    fn pace_is_finite_whatever_the_numbers(
+        used_ns in any::<u64>(), rivals in any::<u32>(), cpus in any::<u32>(), waiting in any::<u32>(),
+    ) {
+        prop_assert!(policy_pace_ns(used_ns, rivals, cpus, waiting) < 1 << 54);
     }
 }
 

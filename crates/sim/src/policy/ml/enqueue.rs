@@ -13,12 +13,6 @@ impl Ml {
     pub(super) fn fair_key(&self, m: &Machine, t: TaskId, vruntime: u64) -> u64 {
         let ctx = self.ctx(t);
         let used_ns = m.burst_used_ns(t);
-        let vruntime = if ctx.paced && used_ns < ctx.quantum_ns {
-            let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
-            native::policy_paced_vruntime(vruntime, vlag)
-        } else {
-            vruntime
-        };
         let (pred_q16, margin_q16) = (ctx.steer_q16, ctx.steer_margin_q16);
         let key = |burst_ns, sure| {
             let weight = ctx.inv_weight_q16;

@@ -289,7 +289,7 @@ impl Policy for Ml {
         let exec_ns = m.exec_ns(t);
         let llc = m.topology.llc_of(cpu);
         let c = &mut self.cpus[cpu as usize];
-        c.runs.run_start_ns = 0;
+        let start_ns = std::mem::take(&mut c.runs.run_start_ns);
         let wakee = c.wakee;
         let ctx = self.ctx_mut(t);
         ctx.wakee = wakee;
@@ -303,8 +303,12 @@ impl Policy for Ml {
         let rivals = native::policy_rivals(weight_q10, inv_weight_q16);
         let ahead = native::policy_vdiff(vruntime, to.vclock);
         to.vclock += native::policy_vclock_step(vused, ahead, rivals);
-        let pace_ns = native::policy_pace_ns(ran_ns, rivals, m.topology.per_llc());
-        self.ctx_mut(t).due_ns = clock_ns(m) + pace_ns;
+        let nr_fair = native::policy_per_cpu(self.fair[llc as usize].len(), m.topology.per_llc());
+        let nr_here = nr_fair + self.near.of(cpu).len();
+        let pace_ns = native::policy_pace_ns(ran_ns, rivals, m.topology.per_llc(), nr_here);
+        let (lag_ns, ctx, now_ns) = (self.pp.lag_ns, self.ctx_mut(t), clock_ns(m));
+        ctx.due_ns =
+            native::policy_due_ns(ctx.paced, ctx.due_ns, start_ns, now_ns, pace_ns, lag_ns);
         if fair {
             self.cpus[cpu as usize].fair_turn_ns = clock_ns(m);
         }
