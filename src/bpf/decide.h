@@ -334,7 +334,7 @@ static inline bool policy_goes_on(u64 key, u64 shared_key, u64 pinned_key)
 enum policy_serve {
 	SERVE_IDLE_OVERDUE, /* the idle lanes, for a moment: the kernel ejects a scheduler that lets them starve */
 	SERVE_FRESH, /* its own fresh lane, or its neighbour's */
-	SERVE_PACED, /* the first of its near lane, which is paced and due: policy_is_paced() */
+	SERVE_PACED, /* one of its near lane who is paced and due: policy_is_paced() */
 	SERVE_PREV_BY_KEY, /* what ran, if it comes before the heads of the fair lanes */
 	SERVE_FAIR, /* the fair lanes */
 	SERVE_FRESH_AFTER_ALL, /* as the first one: what waits in the fair lanes may run elsewhere only */
@@ -349,6 +349,9 @@ enum policy_serve {
 	NR_SERVE,
 };
 
+/* How many of a near lane, from its first on, are looked at for one who is paced and due. */
+#define POLICY_PACED_MAX 8
+
 /* Neighbours on the LLC's ring whose fresh lanes a CPU serves before its fair lane. */
 #define POLICY_FRESH_NEIGHBOURS 1
 
@@ -356,7 +359,7 @@ enum policy_serve {
 struct serving {
 	u32 fair_waits; /* somebody waits in its fair lanes */
 	u32 overdue; /* they have waited for a turn for long, see policy_fair_overdue() */
-	u32 paced_due; /* the first of its near lane is paced, and due */
+	u32 paced_due; /* one of its near lane may be paced, and due */
 	u32 idle_waits; /* somebody waits in its idle lanes */
 	u32 idle_overdue; /* and has for very long, see policy_idle_overdue() */
 	u32 prev_runs; /* what ran could go on */

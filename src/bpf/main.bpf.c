@@ -397,9 +397,9 @@ static bool makes_room_by_clock(struct task_struct *p, struct task_ctx *tctx, u6
 }
 
 /* Whether what runs on cpu makes room for one of its near lane who is paced and due: as for one in the fresh lane. */
-static bool makes_room_for_paced(s32 cpu, u64 now_ns)
+static bool makes_room_for_paced(s32 cpu, struct cpu_ctx *cctx, u64 now_ns)
 {
-	return paced_is_due(cpu, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, now_ns);
+	return paced_is_due(cctx, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, now_ns);
 }
 
 /* Whether somebody waits in the fresh lane that a CPU serves beside its own. */
@@ -436,7 +436,8 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 	if (((READ_ONCE(cctx->nr_fresh) || neighbour_waits(cctx, lctx)) &&
 	     !room_in_ns(cpu, OCCASION_TICK, 0, now_ns)) ||
 	    (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(p, tctx, fair_dsq(cctx->llc))) ||
-	    (near_waits(cctx) && (makes_room_by_clock(p, tctx, near_dsq(cpu)) || makes_room_for_paced(cpu, now_ns)))) {
+	    (near_waits(cctx) &&
+	     (makes_room_by_clock(p, tctx, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)))) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}

@@ -212,22 +212,45 @@ static void expect_paced(struct cpu_ctx *cctx, u64 due_ns)
 		cctx->paced_ns = due_ns;
 }
 
+/* Whether somebody in cctx's near lane who is paced may be due. */
+static inline bool paced_is_due(struct cpu_ctx *cctx, u64 now_ns)
+{
+	return cctx->paced_ns && policy_vdiff(now_ns, cctx->paced_ns) >= 0;
+}
+
 /*
- * Whether the first of cpu's near lane is paced and due. None of the others is looked at, nor anybody where nobody is expected.
- * Under cpu's rq lock.
+ * Take one from cpu's near lane who is paced and due, of its first few: others may stand before it. Notes when the next one is.
+ * From ops.dispatch of cpu only. Return true if there was one.
  */
-__noinline int paced_is_due(s32 cpu, u64 now_ns)
+__noinline int take_paced(s32 cpu, u64 now_ns)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct task_struct *first;
-	struct task_ctx *tctx;
+	struct bpf_iter_scx_dsq near;
+	bool taken = false;
+	u64 next_ns = 0;
+	u32 i;
 
-	if (!cctx || !cctx->paced_ns || policy_vdiff(now_ns, cctx->paced_ns) < 0)
+	if (!cctx)
 		return false;
-	first = __COMPAT_scx_bpf_dsq_peek(near_dsq(cpu));
-	tctx = first ? task_ctx_of(first) : NULL;
-	cctx->paced_ns = tctx && tctx->paced ? tctx->due_ns ?: 1 : 0;
-	return cctx->paced_ns && policy_vdiff(now_ns, cctx->paced_ns) >= 0;
+	bpf_iter_scx_dsq_new(&near, near_dsq(cpu), 0);
+	bpf_for (i, 0, POLICY_PACED_MAX) {
+		struct task_struct *p = bpf_iter_scx_dsq_next(&near);
+		struct task_ctx *tctx = p ? task_ctx_of(p) : NULL;
+
+		if (!p)
+			break;
+		if (!tctx || !tctx->paced)
+			continue;
+		if (!taken && policy_vdiff(now_ns, tctx->due_ns) >= 0 && scx_bpf_dsq_move(&near, p, SCX_DSQ_LOCAL, 0))
+			taken = true;
+		else if (!next_ns || policy_vdiff(tctx->due_ns, next_ns) < 0)
+			next_ns = tctx->due_ns ?: 1;
+	}
+	bpf_iter_scx_dsq_destroy(&near);
+	cctx->paced_ns = next_ns;
+	if (taken)
+		COUNT(paced_turns);
+	return taken;
 }
 
 /* How many wait in the fair lanes that cpu serves, of an LLC's its part. */

@@ -62,10 +62,7 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 	case SERVE_FRESH_AFTER_ALL:
 		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh, d->now_ns);
 	case SERVE_PACED:
-		if (!scx_bpf_dsq_move_to_local(near_dsq(d->cpu), 0))
-			return false;
-		COUNT(paced_turns);
-		return true;
+		return take_paced(d->cpu, d->now_ns);
 	case SERVE_PREV_BY_KEY:
 		if (!d->prev || !d->prev_ctx ||
 		    !prev_is_next(d->prev, d->prev_ctx, fair_dsq(d->llc), near_dsq(d->cpu), d->near_wait))
@@ -174,7 +171,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	if (s.overdue)
 		d.cctx->fair_behind = fair_is_behind(cpu, d.llc, d.near_wait, d.now_ns);
 
-	s.paced_due = d.near_wait && paced_is_due(cpu, d.now_ns);
+	s.paced_due = d.near_wait && paced_is_due(d.cctx, d.now_ns);
 
 	nr = nr_pinned(d.cctx, cpu, QUEUE_IDLE_PINNED);
 	d.idle_pinned_wait = nr > 0;

@@ -45,10 +45,15 @@ impl Ml {
 
     pub(super) fn pop_near(&mut self, cpu: CpuId) -> Option<TaskId> {
         let t = self.near.pop(cpu)?;
+        self.left_near(t);
+        Some(t)
+    }
+
+    /// A task has been taken from a near lane.
+    pub(super) fn left_near(&mut self, t: TaskId) {
         self.uncount(t);
         let llc = self.ctx(t).llc;
         self.llcs[llc as usize].nr_near -= 1;
-        Some(t)
     }
 
     pub(super) fn pop_fair(&mut self, llc: u32) -> Option<TaskId> {

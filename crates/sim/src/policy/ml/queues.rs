@@ -44,6 +44,15 @@ impl Dsq {
         true
     }
 
+    /// Of the first `nr` tasks, the first one for which `is_it` holds.
+    pub fn find(&self, nr: usize, is_it: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        self.tasks.values().take(nr).copied().find(|&t| is_it(t))
+    }
+
+    pub fn remove(&mut self, t: TaskId) {
+        self.tasks.retain(|_, &mut other| other != t);
+    }
+
     pub fn len(&self) -> u32 {
         self.tasks.len() as u32
     }
@@ -71,6 +80,14 @@ impl Lanes {
 
     pub fn of(&self, cpu: CpuId) -> &Dsq {
         &self.lanes[cpu as usize]
+    }
+
+    pub fn remove(&mut self, cpu: CpuId, t: TaskId) {
+        let lane = &mut self.lanes[cpu as usize];
+        lane.remove(t);
+        if lane.is_empty() {
+            self.waiting.remove(cpu);
+        }
     }
 
     pub fn insert(&mut self, cpu: CpuId, t: TaskId, key: u64) {

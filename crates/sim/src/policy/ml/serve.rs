@@ -35,15 +35,15 @@ impl Ml {
         )
     }
 
-    /// paced_is_due().
-    fn paced_is_due(&self, m: &Machine, cpu: CpuId) -> bool {
-        let first = self.near.of(cpu).head().map(|(t, _)| self.ctx(t));
-        first.is_some_and(|first| first.paced && clock_ns(m) >= first.due_ns)
+    /// Whom take_paced() would take.
+    fn paced_who_is_due(&self, m: &Machine, cpu: CpuId) -> Option<TaskId> {
+        let due = |t: TaskId| self.ctx(t).paced && clock_ns(m) >= self.ctx(t).due_ns;
+        self.near.of(cpu).find(intf::POLICY_PACED_MAX as usize, due)
     }
 
     /// makes_room_for_paced().
     pub(super) fn makes_room_for_paced(&self, m: &Machine, cpu: CpuId) -> bool {
-        self.paced_is_due(m, cpu)
+        self.paced_who_is_due(m, cpu).is_some()
             && native::policy_room_in_ns(
                 &self.pp,
                 &self.cpus[cpu as usize].runs,
@@ -101,7 +101,7 @@ impl Ml {
         let known = serving {
             fair_waits: fair_waits.into(),
             overdue: overdue.into(),
-            paced_due: self.paced_is_due(m, cpu).into(),
+            paced_due: self.paced_who_is_due(m, cpu).is_some().into(),
             prev_runs: prev.is_some().into(),
             prev_yields: (nr_near > 0 && prev.is_some_and(|t| self.ctx(t).yielded)).into(),
             ..Default::default()
@@ -131,8 +131,11 @@ impl Ml {
                 self.take_fresh(m, cpu, llc).map(Pick::Run)
             }
             intf::policy_serve_SERVE_PACED => {
+                let t = self.paced_who_is_due(m, cpu)?;
                 self.counters.paced_turns += 1;
-                self.pop_near(cpu).map(Pick::Run)
+                self.near.remove(cpu, t);
+                self.left_near(t);
+                Some(Pick::Run(t))
             }
             intf::policy_serve_SERVE_PREV_BY_KEY => {
                 let prev = prev.filter(|&prev| self.prev_is_next(m, prev, cpu, llc))?;
