@@ -344,18 +344,13 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
         policy_serve_SERVE_PREV_IDLE as PREV_IDLE,
         policy_serve_SERVE_PREV_IDLE_BY_KEY as PREV_IDLE_BY_KEY,
     };
-    let all = |s: serving| -> Vec<u32> {
-        (0..intf::policy_serve_NR_SERVE)
-            .filter(|&step| policy_serves(&s, step))
-            .collect()
-    };
     let idle_waits = serving {
         idle_waits: 1,
         ..Default::default()
     };
     let fresh = intf::policy_serve_SERVE_FRESH;
     assert_eq!(
-        all(idle_waits),
+        tried(idle_waits),
         [fresh, OF_LLC, NEAR, OTHERS, IDLE, OTHERS_IDLE]
     );
     let prev_idle = serving {
@@ -365,7 +360,7 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
     };
     // All that is not idle comes before it, also that of other LLCs.
     assert_eq!(
-        all(prev_idle),
+        tried(prev_idle),
         [
             fresh,
             OF_LLC,
@@ -380,12 +375,12 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
         prev_runs: 1,
         ..idle_waits
     };
-    assert_eq!(all(prev), [fresh, PREV, IDLE]);
+    assert_eq!(tried(prev), [fresh, PREV, IDLE]);
     let overdue = serving {
         idle_overdue: 1,
         ..prev
     };
-    assert_eq!(all(overdue)[0], OVERDUE);
+    assert_eq!(tried(overdue)[0], OVERDUE);
     assert!(policy_idle_overdue(4_001 * MSEC) && !policy_idle_overdue(4_000 * MSEC));
     assert!(policy_is_stuck(true, 5_001 * MSEC) && !policy_is_stuck(true, 3_000 * MSEC));
 }
@@ -402,10 +397,7 @@ fn what_yields_does_not_go_on_while_others_wait() {
         prev_yields: 1,
         ..Default::default()
     };
-    let steps: Vec<u32> = (0..intf::policy_serve_NR_SERVE)
-        .filter(|&step| policy_serves(&s, step))
-        .collect();
-    assert_eq!(steps, [FRESH_LANES, FAIR_LANES, PREV]);
+    assert_eq!(tried(s), [FRESH_LANES, FAIR_LANES, PREV]);
 }
 
 #[test]
@@ -415,17 +407,14 @@ fn who_is_paced_and_due_comes_after_the_fresh_and_before_what_ran() {
         policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL, policy_serve_SERVE_PACED as PACED,
         policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
     };
-    let steps = |overdue| -> Vec<u32> {
-        let s = serving {
+    let steps = |overdue| {
+        tried(serving {
             fair_waits: 1,
             paced_due: 1,
             prev_runs: 1,
             overdue,
             ..Default::default()
-        };
-        (0..intf::policy_serve_NR_SERVE)
-            .filter(|&step| policy_serves(&s, step))
-            .collect()
+        })
     };
     assert_eq!(
         steps(0),
@@ -436,16 +425,20 @@ fn who_is_paced_and_due_comes_after_the_fresh_and_before_what_ran() {
 }
 
 /// The steps that are tried if none finds anything.
+fn tried(s: serving) -> Vec<u32> {
+    (0..intf::policy_serve_NR_SERVE)
+        .filter(|&step| policy_serves(&s, step))
+        .collect()
+}
+
+/// The same of a CPU that knows this much.
 fn steps(fair_waits: bool, overdue: bool, prev_runs: bool) -> Vec<u32> {
-    let s = serving {
+    tried(serving {
         fair_waits: fair_waits.into(),
         overdue: overdue.into(),
         prev_runs: prev_runs.into(),
         ..Default::default()
-    };
-    (0..intf::policy_serve_NR_SERVE)
-        .filter(|&step| policy_serves(&s, step))
-        .collect()
+    })
 }
 
 #[test]

@@ -38,8 +38,8 @@ pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
 impl intf::watch {
     /// Running mean |error| of the model and of the moving average, in octaves.
     pub fn errors(&self) -> (f64, f64) {
-        // Q8, kept with eight more bits.
-        let octaves = |e: i32| f64::from(e) / 256.0 / 256.0;
+        // Q8, kept with some more bits.
+        let octaves = |e: i32| f64::from(e) / 256.0 / f64::from(1 << intf::WATCH_SHIFT);
         (octaves(self.err_model_q8), octaves(self.err_avg_q8))
     }
 }

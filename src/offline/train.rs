@@ -129,13 +129,12 @@ pub fn split(rows: &[Row]) -> (&[Row], &[Row]) {
 
 /// Fit each class on the older part of `rows` (oldest first), and keep what proves better than the kind's average on the
 /// newer.
-pub fn train_bank(rows: &[Row]) -> Bank {
+pub fn train_bank<'a>(rows: &'a [Row]) -> Bank {
     let (older, newer) = split(rows);
     let mut model = Model::default();
     let classes = std::array::from_fn(|class| {
-        let of_class = |rows: &'_ [Row]| -> Vec<Row> {
-            let rows = rows.iter().filter(|r| r.class == class);
-            rows.copied().collect()
+        let of_class = |rows: &'a [Row]| -> Vec<&'a Row> {
+            rows.iter().filter(|r| r.class == class).collect()
         };
         let (older, newer) = (of_class(older), of_class(newer));
         let mut training = ClassTraining {
@@ -145,7 +144,7 @@ pub fn train_bank(rows: &[Row]) -> Bank {
             errors: None,
             failed: None,
         };
-        match fit_rows(&older.iter().collect::<Vec<_>>()) {
+        match fit_rows(&older) {
             Err(FitError::TooFew { .. }) => {}
             Err(e) => {
                 training.outcome = Outcome::NotFitted;
@@ -159,7 +158,7 @@ pub fn train_bank(rows: &[Row]) -> Bank {
                 }
                 if judge.is_sure() {
                     judge.decide(0);
-                    measure_margins(&mut linear, &newer);
+                    measure_margins(&mut linear, newer);
                     training.errors = Some(judge.errors());
                     training.outcome = match judge.trusts_model() {
                         true => Outcome::Model,
@@ -175,7 +174,7 @@ pub fn train_bank(rows: &[Row]) -> Bank {
 }
 
 /// Set a model's sigma and margins from its residuals on `rows`, by weight.
-pub fn measure_margins(model: &mut Linear, rows: &[Row]) {
+pub fn measure_margins<'a>(model: &mut Linear, rows: impl IntoIterator<Item = &'a Row>) {
     let mut residuals = Residuals::remembering(f64::INFINITY);
     for row in rows {
         residuals.add(row.y - model.predict(&row.x), row.weight);

@@ -43,14 +43,8 @@ impl Ml {
 
     /// makes_room_for_paced().
     pub(super) fn makes_room_for_paced(&self, m: &Machine, cpu: CpuId) -> bool {
-        self.paced_who_is_due(m, cpu).is_some()
-            && native::policy_room_in_ns(
-                &self.pp,
-                &self.cpus[cpu as usize].runs,
-                self.occasion(TICK),
-                0,
-                clock_ns(m),
-            ) == 0
+        self.paced_who_is_due(m, cpu)
+            .is_some_and(|t| self.room_for_ns(m, cpu, t, 0, TICK) == 0)
     }
 
     /// prev_is_next(). The engine accounts `prev` before it asks, as the kernel does.
