@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use scx_ml::kernel::bpf::NR_CLASSES;
 use scx_ml::kernel::bpf::intf::scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST;
 use scx_ml::kernel::bpf::intf::{burst_sample, sample_flags_SAMPLE_PREDICTED};
 use scx_ml::kernel::clock::thread_cpu_ns;
@@ -15,8 +16,8 @@ use scx_ml::kernel::sample::Sample;
 use scx_ml::learn::class::{ClassLearner, Memory};
 use scx_ml::learn::fit::fit;
 use scx_ml::learn::learner::{Learner, LearnerConfig, LearnerStatus};
-use scx_ml::learn::moments::Moments;
 use scx_ml::learn::row::Row;
+use scx_ml::learn::stream::Stream;
 use scx_ml::model::Model;
 use scx_ml::model::sink::{ModelSink, NotSet};
 
@@ -94,6 +95,10 @@ impl ModelSink for Counter {
         Ok(())
     }
 
+    fn set_thinning(&self, _: [u32; NR_CLASSES]) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     fn withdraw(&self) -> anyhow::Result<()> {
         Ok(())
     }
@@ -109,18 +114,21 @@ fn stream(c: &mut Criterion) {
     let rows: Vec<Row> = samples.iter().map(Row::from).collect();
     c.bench_function("learn from 1,000 rows", |b| {
         let mut learner = ClassLearner::new(Memory::of_rows(10_000));
-        rows.iter().for_each(|row| learner.add(row));
+        for row in &rows {
+            learner.add(row);
+        }
         b.iter(|| {
             for row in black_box(&rows[..1_000]) {
                 learner.add(row);
             }
         });
     });
-    let mut moments = Moments::default();
-    rows.iter().for_each(|row| moments.add(row, row.weight));
-    let model = fit(&moments).expect("it can be fitted");
+    let mut stream = Stream::default();
+    rows.iter().for_each(|row| stream.add(row, row.weight));
+    let moments = stream.moments();
+    let model = fit(moments).expect("it can be fitted");
     println!("the fit uses {} features", model.used().count());
-    c.bench_function("fit", |b| b.iter(|| fit(black_box(&moments))));
+    c.bench_function("fit", |b| b.iter(|| fit(black_box(moments))));
 }
 
 /// CPU time that the learner takes for a second of load.

@@ -34,6 +34,7 @@ use scx_ml::watch::ask::SOCKET;
 use scx_ml::watch::openmetrics::MetricsFile;
 use scx_ml::watch::printer::Printer;
 use scx_ml::watch::stats;
+use scx_ml::watch::verdicts::Verdicts;
 
 fn main() -> ExitCode {
     let opts = Opts::from_command_line();
@@ -109,6 +110,9 @@ fn run(opts: &Opts) -> Result<()> {
     schedule(opts, model, saver, recorder, metrics, &shutdown)
 }
 
+/// Samples that may wait for the learner, however few are taken a second.
+const BACKLOG_MIN: usize = 200;
+
 /// Schedule, and learn where the mode says so, until `shutdown`.
 fn schedule(
     opts: &Opts,
@@ -120,11 +124,15 @@ fn schedule(
 ) -> Result<()> {
     let learns = opts.mode != Mode::Base;
     let drain = Arc::<DrainCounters>::default();
-    // More would be forgotten as soon as they were learned from.
-    let (feed, to_learn) = backlog(opts.window, drain.clone());
+    // A learner that is behind by more had better know what is now. More than a window would be forgotten at once.
+    let second = usize::try_from(opts.sample_rate).unwrap_or(usize::MAX);
+    let waiting_max = second.max(BACKLOG_MIN).min(opts.window);
+    let (feed, to_learn) = backlog(waiting_max, drain.clone());
+    let verdicts = Arc::<Verdicts>::default();
     let mut outlets: Vec<Arc<dyn Outlet>> = vec![];
     if learns {
         outlets.push(Arc::new(feed));
+        outlets.push(verdicts.clone());
     }
     if let Some(recorder) = &recorder {
         outlets.push(recorder.clone());
@@ -135,6 +143,7 @@ fn schedule(
         recorder,
         status: Arc::default(),
         drain,
+        verdicts,
         histories: Mutex::default(),
     };
     let trainer = if learns {

@@ -45,6 +45,7 @@ use crate::watch::openmetrics::{self, MetricsFile};
 use crate::watch::server::protocol::Targets;
 use crate::watch::server::{Limits, Server};
 use crate::watch::stats::{Metrics, Sources};
+use crate::watch::verdicts::Verdicts;
 
 /// How often the run loop looks whether it is to end.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -61,6 +62,8 @@ pub struct Learning {
     pub recorder: Option<Arc<dyn Archive>>,
     pub status: Arc<Mutex<LearnerStatus>>,
     pub drain: Arc<DrainCounters>,
+    /// How predictions turned out; counted where it is among the outlets.
+    pub verdicts: Arc<Verdicts>,
     /// What the kernel keeps of tasks, once there is such a map.
     pub histories: Mutex<Option<MapHandle>>,
 }
@@ -261,6 +264,7 @@ impl<'a> Scheduler<'a> {
             uptime_s: self.attached.elapsed().as_secs_f64(),
             latencies: self.latencies()?,
             watches: &self.watches,
+            classes: self.learning.verdicts.read(),
             counters: &self.counters()?,
             drain: &self.learning.drain,
             learner: &status,
@@ -283,7 +287,7 @@ impl<'a> Scheduler<'a> {
         Ok(())
     }
 
-    /// Log where the kernel has fallen back from a model to the moving average, or returned to it.
+    /// Log where the kernel has fallen back from a model to the kind's average, or returned to it.
     fn report_watches(&mut self) -> Result<()> {
         for class in 0..NR_CLASSES {
             let now = self.read_watch(class)?;
@@ -294,7 +298,7 @@ impl<'a> Scheduler<'a> {
             let name = features::class_name(class);
             let (model, avg) = now.errors();
             let text = format!(
-                "{name} tasks: the model errs by {model:.3} octaves, the moving average by {avg:.3}; the kernel"
+                "{name} tasks: the model errs by {model:.3} octaves, the kind's average by {avg:.3}; the kernel"
             );
             if now.fallback != 0 {
                 news::warn(

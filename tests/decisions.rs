@@ -54,6 +54,29 @@ fn the_model_steers_unless_only_the_average_is_sure() {
     assert_eq!(of(&unknown(), &unknown()), intf::steering_STEERING_NONE);
 }
 
+#[test]
+fn no_model_is_asked_about_what_is_surely_short() {
+    let of_us = |us: f64, error_octaves: f64| forecast {
+        pred_q16: ((us * 1000.0).log2() * 65536.0) as i32,
+        ..forecast(3.0, error_octaves)
+    };
+    assert!(policy_spares_model(&of_us(150.0, 0.1)));
+    assert_eq!(
+        policy_steering(&forecast(0.5, 0.2), &of_us(150.0, 0.1)),
+        intf::steering_STEERING_AVERAGE
+    );
+    assert!(policy_spares_model(&of_us(30.0, 0.5)));
+    // It would have to be off by six times what it is, or less.
+    assert!(!policy_spares_model(&of_us(150.0, 0.2)));
+    assert!(!policy_spares_model(&of_us(40.0, 0.5)));
+    assert!(!policy_spares_model(&of_us(10.0, 0.6)));
+    assert!(!policy_spares_model(&unknown()));
+    // Long before any slice ends.
+    let shortest_ns = [FAIR, FRESH].map(|lane| policy_shortest_slice_ns(&params(), lane));
+    let at_most_ns = exp2_q16(i64::from(intf::POLICY_SPARED_LOG2 << 16));
+    assert!(shortest_ns.iter().all(|ns| *ns > 2 * at_most_ns));
+}
+
 fn stake(expected_ms: f64, burst_ms: f64) -> stake {
     let ns = |ms: f64| (ms * MSEC as f64) as u64;
     stake {
@@ -64,7 +87,9 @@ fn stake(expected_ms: f64, burst_ms: f64) -> stake {
 
 #[test]
 fn only_what_is_much_shorter_goes_before_a_burst() {
-    let waits = |waits: stake, other: stake| policy_waits_for(&waits, &other);
+    let waits = |waits: stake, other: stake| {
+        policy_waits_for(policy_rest_ns(&waits), policy_rest_ns(&other))
+    };
     // A quarter of what is left, whatever the scale.
     for scale in [0.001, 1.0, 1_000.0] {
         let of = |ms: f64| stake(ms * scale, 0.0);
@@ -111,12 +136,12 @@ fn what_is_surely_long_lets_the_much_shorter_before_it() {
             pred_q16: log2_q16((ms * MSEC as f64) as u64) as i32,
             ..forecast(0.5, error)
         };
-        policy_long_delay_ns(&params(), &average)
+        policy_long_delay_ns(&params(), policy_expected_ns(&average), average.err_q8)
     };
-    assert_eq!(delay(3.9, 0.2), 0);
-    assert!(delay(10.0, 0.2).abs_diff(160 * MSEC) < 2 * MSEC);
-    assert_eq!(delay(10.0, 0.6), 0, "not sure");
-    assert_eq!(policy_long_delay_ns(&params(), &unknown()), 0);
+    assert_eq!(delay(15.9, 0.2), 0);
+    assert!(delay(20.0, 0.2).abs_diff(320 * MSEC) < 4 * MSEC);
+    assert_eq!(delay(20.0, 0.6), 0, "not sure");
+    assert_eq!(policy_long_delay_ns(&params(), 0, 0), 0, "not known");
 }
 
 #[test]
@@ -125,18 +150,11 @@ fn room_is_made_for_the_much_shorter_only() {
     let o = occupant {
         run_start_ns: now_ns - 10 * MSEC,
         quantum_ns: 4 * MSEC,
+        expected_ns: 40 * MSEC,
         ..Default::default()
     };
     let room = |o: &occupant, waits: stake| {
-        policy_room_for_ns(
-            &params(),
-            o,
-            INTERRUPT,
-            0,
-            &waits,
-            &stake(40.0, 10.0),
-            now_ns,
-        )
+        policy_room_in_ns(&params(), o, INTERRUPT, 0, policy_rest_ns(&waits), now_ns)
     };
     assert_eq!(room(&o, stake(1.0, 0.0)), 0);
     assert_eq!(room(&o, stake(10.0, 0.0)), NEVER_NS);
@@ -237,7 +255,7 @@ fn an_idle_cpu_is_called_before_anybody_is_disturbed() {
 fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
     let start_ns = 1_000 * MSEC;
     let now_ns = start_ns + 10 * MSEC;
-    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, now_ns);
+    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, 0, now_ns);
     let quiet = occupant {
         run_start_ns: start_ns,
         burst_before_ns: 0,
@@ -282,7 +300,7 @@ fn what_has_just_woken_others_makes_room_at_a_tick_or_for_an_interrupt_only() {
 #[test]
 fn what_makes_room_for_another_is_not_told_twice_and_idle_tasks_make_room_at_once() {
     let now_ns = 1_000 * MSEC;
-    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, now_ns);
+    let at = |o: &occupant, occasion| policy_room_in_ns(&params(), o, occasion, 0, 0, now_ns);
     let leaves = occupant {
         run_start_ns: now_ns - 9 * MSEC,
         leaves: 1,
@@ -316,7 +334,7 @@ fn a_first_quantum_does_not_protect_from_who_is_much_heavier() {
         heavy_inv_q16: 68 * ONE_Q16,
         ..Default::default()
     };
-    let at = |o: &occupant, inv| policy_room_in_ns(&params(), o, WAKEUP, inv, now_ns);
+    let at = |o: &occupant, inv| policy_room_in_ns(&params(), o, WAKEUP, inv, 0, now_ns);
     assert_eq!(at(&light, ONE_Q16), 0);
     assert_eq!(at(&light, 68 * ONE_Q16), MSEC, "one like it");
     assert_eq!(at(&light, 0), MSEC, "nobody heavier has been here");
@@ -375,7 +393,8 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
         prev_runs: 1,
         ..idle_waits
     };
-    assert_eq!(tried(prev), [fresh, PREV, IDLE]);
+    let carried = intf::policy_serve_SERVE_CARRIED;
+    assert_eq!(tried(prev), [carried, fresh, PREV, IDLE]);
     let overdue = serving {
         idle_overdue: 1,
         ..prev
@@ -388,8 +407,8 @@ fn an_idle_lane_is_served_after_all_others_unless_it_is_overdue() {
 #[test]
 fn what_yields_does_not_go_on_while_others_wait() {
     use intf::{
-        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
-        policy_serve_SERVE_PREV as PREV,
+        policy_serve_SERVE_CARRIED as CARRIED, policy_serve_SERVE_FAIR as FAIR_LANES,
+        policy_serve_SERVE_FRESH as FRESH_LANES, policy_serve_SERVE_PREV as PREV,
     };
     let s = serving {
         fair_waits: 1,
@@ -397,13 +416,14 @@ fn what_yields_does_not_go_on_while_others_wait() {
         prev_yields: 1,
         ..Default::default()
     };
-    assert_eq!(tried(s), [FRESH_LANES, FAIR_LANES, PREV]);
+    assert_eq!(tried(s), [CARRIED, FRESH_LANES, FAIR_LANES, PREV]);
 }
 
 #[test]
 fn who_is_paced_and_due_comes_after_the_fresh_and_before_what_ran() {
     use intf::{
-        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
+        policy_serve_SERVE_CARRIED as CARRIED, policy_serve_SERVE_FAIR as FAIR_LANES,
+        policy_serve_SERVE_FRESH as FRESH_LANES,
         policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL, policy_serve_SERVE_PACED as PACED,
         policy_serve_SERVE_PREV as PREV, policy_serve_SERVE_PREV_BY_KEY as PREV_BY_KEY,
     };
@@ -418,7 +438,7 @@ fn who_is_paced_and_due_comes_after_the_fresh_and_before_what_ran() {
     };
     assert_eq!(
         steps(0),
-        [FRESH_LANES, PACED, PREV_BY_KEY, FAIR_LANES, PREV]
+        [CARRIED, FRESH_LANES, PACED, PREV_BY_KEY, FAIR_LANES, PREV]
     );
     // The others' own turn is theirs.
     assert_eq!(steps(1), [PREV_BY_KEY, FAIR_LANES, FRESH_AFTER_ALL, PREV]);
@@ -444,7 +464,8 @@ fn steps(fair_waits: bool, overdue: bool, prev_runs: bool) -> Vec<u32> {
 #[test]
 fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
     use intf::{
-        policy_serve_SERVE_FAIR as FAIR_LANES, policy_serve_SERVE_FRESH as FRESH_LANES,
+        policy_serve_SERVE_CARRIED as CARRIED, policy_serve_SERVE_FAIR as FAIR_LANES,
+        policy_serve_SERVE_FRESH as FRESH_LANES,
         policy_serve_SERVE_FRESH_AFTER_ALL as FRESH_AFTER_ALL,
         policy_serve_SERVE_FRESH_OF_LLC as OF_LLC, policy_serve_SERVE_IDLE_OF_OTHER_LLCS as IDLE,
         policy_serve_SERVE_NEAR_OF_LLC as NEAR, policy_serve_SERVE_OTHER_LLCS as OTHERS,
@@ -454,14 +475,14 @@ fn fresh_wake_ups_are_served_first_unless_the_fair_lane_is_overdue() {
         steps(false, false, false),
         [FRESH_LANES, OF_LLC, NEAR, OTHERS, IDLE]
     );
-    assert_eq!(steps(false, false, true), [FRESH_LANES, PREV]);
+    assert_eq!(steps(false, false, true), [CARRIED, FRESH_LANES, PREV]);
     assert_eq!(
         steps(true, false, false),
-        [FRESH_LANES, FAIR_LANES, OF_LLC, NEAR, OTHERS, IDLE]
+        [CARRIED, FRESH_LANES, FAIR_LANES, OF_LLC, NEAR, OTHERS, IDLE]
     );
     assert_eq!(
         steps(true, false, true),
-        [FRESH_LANES, PREV_BY_KEY, FAIR_LANES, PREV]
+        [CARRIED, FRESH_LANES, PREV_BY_KEY, FAIR_LANES, PREV]
     );
     assert_eq!(
         steps(true, true, true),
@@ -561,7 +582,7 @@ proptest! {
     ) {
         let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, ..Default::default() };
         let now = start + ran;
-        let room = |at| policy_room_in_ns(&params(), &o, TICK, 0, at);
+        let room = |at| policy_room_in_ns(&params(), &o, TICK, 0, 0, at);
         let in_ns = room(now);
         prop_assert_eq!(room(now + in_ns), 0);
         prop_assert!(in_ns == 0 || room(now + in_ns - 1) == 1);
@@ -576,7 +597,7 @@ proptest! {
         now in any::<u64>(), occasion in any::<u32>(),
     ) {
         let o = occupant { run_start_ns: start, burst_before_ns: before, quantum_ns: quantum, protect_until_ns: protect, woke_ns: woke, ..Default::default() };
-        let room = |occasion| policy_room_in_ns(&params(), &o, occasion, 0, now);
+        let room = |occasion| policy_room_in_ns(&params(), &o, occasion, 0, 0, now);
         prop_assert!(room(occasion) >= room(TICK));
         prop_assert_eq!(room(INTERRUPT), room(TICK));
     }
@@ -682,20 +703,19 @@ proptest! {
 
     #[test]
     fn of_two_that_are_known_one_waits_at_least(a in 1u64..1 << 50, b in 1u64..1 << 50, ran_a in 0u64..1 << 50, ran_b in 0u64..1 << 50) {
-        let (a, b) = (stake { expected_ns: a, burst_ns: ran_a }, stake { expected_ns: b, burst_ns: ran_b });
-        prop_assert!(policy_rest_ns(&a) > 0 && policy_rest_ns(&b) > 0);
-        prop_assert!(policy_waits_for(&a, &b) || policy_waits_for(&b, &a));
+        let a = policy_rest_ns(&stake { expected_ns: a, burst_ns: ran_a });
+        let b = policy_rest_ns(&stake { expected_ns: b, burst_ns: ran_b });
+        prop_assert!(a > 0 && b > 0);
+        prop_assert!(policy_waits_for(a, b) || policy_waits_for(b, a));
     }
 
     #[test]
-    fn room_for_one_is_never_sooner_than_for_anyone(started in 1u64..1 << 40, expected in any::<u64>(), ran in any::<u64>(), waits in any::<u64>(), inv in 0u64..1 << 36, occasion in 0u32..3) {
-        let o = occupant { run_start_ns: started, quantum_ns: 4 * MSEC, inv_weight_q16: 1 << 16, ..Default::default() };
-        let (runs, waits) = (stake { expected_ns: expected, burst_ns: ran }, stake { expected_ns: waits, burst_ns: 0 });
-        let now = started + 3 * MSEC;
-        let room = policy_room_for_ns(&params(), &o, occasion, inv, &waits, &runs, now);
-        let anyone = policy_room_in_ns(&params(), &o, occasion, inv, now);
-        prop_assert!(room == anyone || room == NEVER_NS);
+    fn room_for_one_is_never_sooner_than_for_anyone(started in 1u64..1 << 40, expected in any::<u64>(), ran in 0u64..1 << 50, need in any::<u64>(), inv in 0u64..1 << 36, occasion in 0u32..3) {
+        let o = occupant { run_start_ns: started, burst_before_ns: ran, quantum_ns: 4 * MSEC, expected_ns: expected, inv_weight_q16: 1 << 16, ..Default::default() };
+        let room = |need| policy_room_in_ns(&params(), &o, occasion, inv, need, started + 3 * MSEC);
+        let anyone = room(0);
+        prop_assert!(room(need) == anyone || room(need) == NEVER_NS);
         // Much heavier: it does not wait.
-        prop_assert!(inv == 0 || inv >= 1 << 15 || room == anyone);
+        prop_assert!(inv == 0 || inv >= 1 << 15 || room(need) == anyone);
     }
 }

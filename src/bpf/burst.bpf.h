@@ -75,10 +75,9 @@ static struct model *published_model(struct cpu_ctx *here, u64 *generation, u64 
  * Predict the burst that begins from its features, into f; not known where there is no valid model, which leaves
  * model_generation 0, or where the watch does not trust it.
  */
-static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct forecast *f)
+static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w, struct forecast *f)
 {
 	struct linear *linear;
-	struct watch *w;
 	u32 class = tctx->class;
 
 	if (!m || class >= NR_CLASSES)
@@ -88,7 +87,6 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 		goto no_model;
 
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
-	w = watch_of(class);
 	tctx->margin_q16 = watched_margin_q16(linear->margin_q16, w ? READ_ONCE(w->margin_shift_q16) : 0);
 	f->long_margin_q16 = linear->long_margin_q16;
 
@@ -115,25 +113,64 @@ no_model:
 	COUNT(no_model);
 }
 
-/* Decide what the burst that begins is steered by, and what it may run before others take its place. */
-static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
+/*
+ * What the average of bursts that begin alike says of the burst that begins. margin_q16: of its upper quantile.
+ */
+static inline struct forecast average_forecast(const struct task_ctx *tctx, s32 margin_q16)
 {
-	struct policy_params pp = policy_params();
-	struct forecast average = {
+	return (struct forecast){
 		.pred_q16 = tctx->avg_pred_q16,
-		.margin_q16 = tctx->err_kind_q8 << 9,
+		.margin_q16 = margin_q16,
 		.long_margin_q16 = tctx->err_kind_q8 << 9,
 		.err_q8 = tctx->err_kind_q8,
 		/* Before its first error there is nothing known of it. */
 		.known = tctx->judged_kind > 0,
 	};
+}
+
+/* A function of its own to the verifier, and so is the next: they are called in many states. */
+__noinline int expect_burst(struct task_ctx *tctx, u32 waker_pid)
+{
+	struct forecast average;
+
+	if (!tctx)
+		return 0;
+	tctx->kind = burst_kind(waker_pid);
+	tctx->avg_pred_q16 = kind_burst_q8(tctx) << 8;
+	average = average_forecast(tctx, 0);
+	tctx->expected_ns = policy_expected_ns(&average);
+	return 0;
+}
+
+__noinline s32 average_margin_of(s32 err_q8, s32 average_shift_q16)
+{
+	return average_margin_q16(err_q8, average_shift_q16);
+}
+
+/* What policy_steering() comes to where no model decides, and none is asked. What the burst may run was set already. */
+static void steer_unasked(struct task_ctx *tctx, const struct forecast *average)
+{
+	tctx->pred_q16 = average->pred_q16;
+	if (mode != MODE_LEARN)
+		return;
+	tctx->steering = STEERING_AVERAGE;
+	tctx->sure = policy_forecast_is_sure(average);
+	tctx->steer_q16 = average->pred_q16;
+	tctx->steer_margin_q16 = average->margin_q16;
+}
+
+/* Decide what the burst that begins is steered by, and what it may run before others take its place. */
+static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w,
+			const struct forecast *average)
+{
+	struct policy_params pp = policy_params();
 	struct forecast forecast = {};
 	bool proven_long = false;
 
-	predict_burst(tctx, m, generation, &forecast);
-	tctx->steering = policy_steering(&forecast, &average);
+	predict_burst(tctx, m, generation, w, &forecast);
+	tctx->steering = policy_steering(&forecast, average);
 	if (tctx->steering == STEERING_AVERAGE)
-		forecast = average;
+		forecast = *average;
 	if (tctx->steering) {
 		tctx->steer_q16 = forecast.pred_q16;
 		tctx->steer_margin_q16 = forecast.margin_q16;
@@ -143,11 +180,8 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 	tctx->sure = tctx->steering && policy_forecast_is_sure(&forecast);
 	tctx->sure_long =
 		tctx->steering && policy_sure_long(&pp, tctx->steer_q16, forecast.long_margin_q16, forecast.err_q8);
-	if (tctx->sure_long) {
-		struct watch *w = watch_of(tctx->class);
-
+	if (tctx->sure_long)
 		proven_long = w && watch_long_proven(w);
-	}
 	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
 }
 
@@ -158,8 +192,10 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation)
 static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 {
 	struct task_struct *waker;
+	struct forecast average;
 	struct cpu_ctx *here;
 	struct model *m = NULL;
+	struct watch *w;
 	u64 now_ns, generation = 0, mask = 0;
 	bool irq;
 
@@ -192,16 +228,31 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 		here->partner = here->wakee_pid == (u32)p->pid;
 		here->wakee_pid = p->pid;
 	}
+	/* Kept without a model, too: it says who waits for whom. */
+	expect_burst(tctx, waker ? waker->pid : 0);
 	if (mode == MODE_BASE)
 		return;
 
 	note_wakeup(p, tctx, now_ns);
-	tctx->kind = burst_kind(waker ? waker->pid : 0);
-	tctx->avg_pred_q16 = kind_burst_q8(tctx) << 8;
-	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, kind_burst_q8(tctx));
-	tctx->repeat = is_own_task(p) || !here ? 0 : sample_repeat(here, now_ns);
+	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, tctx->avg_pred_q16 >> 8);
+	tctx->sampled = false;
+	tctx->repeat = 0;
+	if (here && !is_own_task(p))
+		sample_begin(here, tctx, now_ns);
 	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
 			     (sync ? SAMPLE_SYNC : 0) | (irq ? SAMPLE_IRQ : 0);
+
+	w = watch_of(tctx->class);
+	average = average_forecast(tctx, average_margin_of(tctx->err_kind_q8, w ? READ_ONCE(w->average_shift_q16) : 0));
+	tctx->spared = policy_spares_model(&average);
+	if (tctx->spared)
+		COUNT(spared);
+	/* Those that are sampled tell what models are worth, of all alike. */
+	if (tctx->spared && !tctx->sampled) {
+		steer_unasked(tctx, &average);
+		decay_syscalls(tctx);
+		return;
+	}
 
 	if (here)
 		m = published_model(here, &generation, now_ns);
@@ -224,7 +275,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 		fill_wakeup_features(p, tctx, waker, here, sync, wanted, now_ns);
 	}
 	decay_syscalls(tctx);
-	steer_burst(tctx, m, generation);
+	steer_burst(tctx, m, generation, w, &average);
 }
 
 /* Keep how a prediction turned out, for whoever asks about the task. */
@@ -241,42 +292,52 @@ static void note_outcome(struct task_ctx *tctx, s32 label_q16)
 /* p blocks: the burst's CPU time is the label. */
 static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 {
-	u64 now_ns = scx_bpf_now(), burst_ns;
 	struct watch *w = NULL;
+	u64 now_ns, burst_ns;
+	struct counters *c;
 	s32 label_q16;
 
 	if (!tctx->in_burst)
 		return;
 	tctx->in_burst = false;
-	if (mode == MODE_BASE)
-		return;
-
 	burst_ns = burst_used_ns(p, tctx);
 	label_q16 = (s32)log2_q16(burst_ns);
-	sample_burst(p, tctx, burst_ns, now_ns);
+	if (mode == MODE_BASE) {
+		note_kind(tctx, tctx->kind & (NR_KINDS - 1), (label_q16 + 128) >> 8);
+		return;
+	}
+	c = counters_here();
+	if (!c)
+		return;
+	now_ns = scx_bpf_now();
+	sample_burst(p, tctx, c, burst_ns, now_ns);
 
-	if (tctx->sure_long || tctx->model_generation)
+	if (tctx->sure_long || tctx->sampled)
 		w = watch_of(tctx->class);
 	if (w && tctx->sure_long)
 		watch_long(w, burst_ns > first_quantum_ns());
+	/* Shared by all CPUs, so only as often as bursts are sampled. */
+	if (w && tctx->sampled && tctx->judged_kind) {
+		s32 margin_q16 = average_margin_of(tctx->err_kind_q8, w->average_shift_q16);
+
+		w->average_shift_q16 =
+			watch_quantile(w->average_shift_q16, label_q16 > tctx->avg_pred_q16 + margin_q16);
+	}
 	if (tctx->model_generation && !is_own_task(p)) {
 		s32 err_model_q8 = (tctx->pred_q16 - label_q16) >> 8;
 		s32 err_avg_q8 = (tctx->avg_pred_q16 - label_q16) >> 8;
-		struct counters *c = counters_here();
 
 		err_model_q8 = err_model_q8 < 0 ? -err_model_q8 : err_model_q8;
 		err_avg_q8 = err_avg_q8 < 0 ? -err_avg_q8 : err_avg_q8;
-		if (c) {
-			c->judged++;
-			c->err_model_q8 += err_model_q8;
-			c->err_avg_q8 += err_avg_q8;
-		}
+		c->judged++;
+		c->err_model_q8 += err_model_q8;
+		c->err_avg_q8 += err_avg_q8;
 		note_outcome(tctx, label_q16);
 		judge(&tctx->err_model_q8, &tctx->judged_model, err_model_q8);
-		/* Shared by all CPUs, so only as often as records are taken. */
-		if (w && tctx->repeat) {
+		if (w && tctx->sampled) {
 			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8, now_ns);
-			watch_quantile(w, label_q16 > tctx->pred_q16 + tctx->margin_q16);
+			w->margin_shift_q16 =
+				watch_quantile(w->margin_shift_q16, label_q16 > tctx->pred_q16 + tctx->margin_q16);
 		}
 	}
 	note_burst(p, tctx, burst_ns, (label_q16 + 128) >> 8, now_ns);

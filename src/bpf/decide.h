@@ -37,12 +37,28 @@ static inline bool policy_forecast_is_sure(const struct forecast *f)
 }
 
 /*
- * Who steers: the model; where there is none to trust, or it is not sure of this task while the task's moving average is,
- * that; else nobody.
+ * Whether a burst is so surely short, by its kind's average, that no model decides about it: its end comes long before its slice's,
+ * and before anybody may take its place. Such bursts come by the thousand, and to ask about each would cost more than anything else
+ * that is done for it. By its mean error about this very task, so many times of which it would have to be off: margins are those of
+ * a class, and wide where others of that are hard to tell.
+ */
+#define POLICY_SPARED_LOG2 18 /* a quarter of a ms */
+#define POLICY_SPARED_ERRORS 6
+
+static inline bool policy_spares_model(const struct forecast *average)
+{
+	return average->known && average->err_q8 <= POLICY_SURE_ERROR_Q8 &&
+	       average->pred_q16 + POLICY_SPARED_ERRORS * (average->err_q8 << 8) < POLICY_SPARED_LOG2 << 16;
+}
+
+/*
+ * Who steers: the model; where there is none to trust, or it is not sure of this task while its kind's average is, or
+ * no model decides, that; else nobody.
  */
 static inline enum steering policy_steering(const struct forecast *model, const struct forecast *average)
 {
-	if (model->known && (policy_forecast_is_sure(model) || !policy_forecast_is_sure(average)))
+	if (model->known && !policy_spares_model(average) &&
+	    (policy_forecast_is_sure(model) || !policy_forecast_is_sure(average)))
 		return STEERING_MODEL;
 	return average->known ? STEERING_AVERAGE : STEERING_NONE;
 }
@@ -159,6 +175,7 @@ struct occupant {
 	u64 quantum_ns; /* its first quantum, as far as it protects: policy_protected_ns() */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 woke_ns; /* when a task last woke another there */
+	u64 expected_ns; /* what its burst is expected to take: policy_expected_ns() */
 	u64 inv_weight_q16; /* its inverse weight, and the heaviest that the CPU is used to: policy_heavy() */
 	u64 heavy_inv_q16;
 	u32 idle; /* it is to run where nothing else wants to */
@@ -196,32 +213,6 @@ static inline bool policy_produces(const struct occupant *o, u64 now_ns)
 }
 
 /*
- * Time until what runs on a CPU makes room for a fresh wake-up: it must be past its first quantum, if the other is not much
- * heavier, and have been there for a moment, so that a switch buys more than it costs. What is to run where nothing else wants
- * to makes room at once. inv_weight_q16: of the one that waits; 0: not known, as heavy as the CPU is used to. 0: now;
- * POLICY_NEVER_NS: as far as can be told it does not, or nothing runs, or it makes room for another already.
- */
-static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
-				    u64 inv_weight_q16, u64 now_ns)
-{
-	u64 at_ns, quantum_ns = o->quantum_ns;
-
-	if (!o->run_start_ns || (o->leaves && occasion != OCCASION_TICK))
-		return POLICY_NEVER_NS;
-	if (o->idle)
-		return 0;
-	if (occasion == OCCASION_WAKEUP && policy_produces(o, now_ns))
-		return POLICY_NEVER_NS;
-	inv_weight_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
-	if (inv_weight_q16 && policy_is_lighter(o->inv_weight_q16, inv_weight_q16))
-		quantum_ns = 0;
-	at_ns = policy_preemptible_at_ns(o->run_start_ns, o->burst_before_ns, quantum_ns,
-					 o->partner && occasion == OCCASION_WAKEUP ? 0 : pp->preempt_after_ns,
-					 o->protect_until_ns);
-	return at_ns > now_ns ? at_ns - now_ns : 0;
-}
-
-/*
  * Who waits for whom, where it is known for how long bursts of their kinds run.
  *
  * A quantum of some ms is right for one load. Whatever is cut may hold what those who come next spin for; then their bursts
@@ -236,7 +227,7 @@ struct stake {
 	u64 burst_ns;
 };
 
-/* What is expected of a burst by the moving average of its kind; 0: that has not been judged yet. */
+/* What is expected of a burst by its kind's average; 0: that has not been judged yet. */
 static inline u64 policy_expected_ns(const struct forecast *average)
 {
 	return average->known ? exp2_q16(average->pred_q16) ?: 1 : 0;
@@ -250,56 +241,76 @@ static inline u64 policy_rest_ns(const struct stake *s)
 	return s->burst_ns < s->expected_ns ? s->expected_ns - s->burst_ns : s->burst_ns;
 }
 
-/* Whether the first waits for the second to end: it is known that it does not need a quarter of what that still does, or more. */
+/*
+ * Whether who needs so much waits for another burst to end, which needs rest_ns still: it is known that it is not a quarter of that
+ * at most. 0: not known.
+ */
 #define POLICY_SHORTER_SHIFT 2
 
-static inline bool policy_waits_for(const struct stake *waits, const struct stake *other)
+static inline bool policy_waits_for(u64 need_ns, u64 rest_ns)
 {
-	u64 need_ns = policy_rest_ns(waits), rest_ns = policy_rest_ns(other);
-
 	return need_ns && rest_ns && need_ns > rest_ns >> POLICY_SHORTER_SHIFT;
 }
 
 /*
  * Whether a burst that could be cut, or has been, goes before those who wait for it: until it is twice as long as expected, or
- * very long, and while its task is within its share. ahead: its virtual time beyond the clock's.
+ * very long, and while its task is within its share. ahead: its virtual time beyond the clock's. behind: it is not to go before
+ * anybody, as it has yielded, is light, or is to run where nothing else wants to.
  */
 #define POLICY_CARRIES_SHIFT 1
 #define POLICY_CARRIES_MAX_NS (200 * SCX_ML_NSEC_PER_MSEC)
 
-static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vlag, bool yielded)
+static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vlag, bool behind)
 {
-	return s->expected_ns && !yielded && ahead < (s64)vlag &&
-	       s->burst_ns >> POLICY_CARRIES_SHIFT < s->expected_ns &&
+	return s->expected_ns && !behind && ahead < (s64)vlag && s->burst_ns >> POLICY_CARRIES_SHIFT < s->expected_ns &&
 	       s->burst_ns + policy_rest_ns(s) < POLICY_CARRIES_MAX_NS;
 }
 
 /*
- * How far behind its wake-up a task stands in the fresh lane that is surely longer than a first quantum: so far that those who are
- * much shorter do not wait behind it, who would not wait for it if it ran.
+ * How far behind its wake-up a task stands in the fresh lane that is surely long: so far that those who are much shorter do not
+ * wait behind it, who would not wait for it if it ran. Just beyond a first quantum is not long: a worker that finds a backlog is.
  */
 #define POLICY_LONG_DELAY_SHIFT 4
 
-static inline u64 policy_long_delay_ns(const struct policy_params *pp, const struct forecast *average)
+static inline u64 policy_long_delay_ns(const struct policy_params *pp, u64 expected_ns, s32 err_q8)
 {
-	u64 expected_ns = policy_expected_ns(average);
-
-	if (average->err_q8 > POLICY_SURE_ERROR_Q8 || expected_ns <= pp->first_quantum_ns)
+	if (err_q8 > POLICY_SURE_ERROR_Q8 ||
+	    expected_ns <= policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS))
 		return 0;
 	return (expected_ns < POLICY_CARRIES_MAX_NS ? expected_ns : POLICY_CARRIES_MAX_NS) << POLICY_LONG_DELAY_SHIFT;
 }
 
-/* policy_room_in_ns() for one that waits, as much as is known of it and of what runs. */
-static inline u64 policy_room_for_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
-				     u64 inv_weight_q16, const struct stake *waits, const struct stake *runs,
-				     u64 now_ns)
+/*
+ * Time until what runs on a CPU makes room for a fresh wake-up: it must be past its first quantum, if the other is not much
+ * heavier, and have been there for a moment, so that a switch buys more than it costs; and the other must not be one that waits for
+ * its end, see policy_waits_for(). What is to run where nothing else wants to makes room at once.
+ * inv_weight_q16, need_ns: of the one that waits, as much as is known of it; 0: nothing is, it is as heavy as the CPU is used to.
+ * 0: now; POLICY_NEVER_NS: as far as can be told it does not, or nothing runs, or it makes room for another already.
+ */
+static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
+				    u64 inv_weight_q16, u64 need_ns, u64 now_ns)
 {
-	u64 inv_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
-	bool lighter = inv_q16 && policy_is_lighter(o->inv_weight_q16, inv_q16);
+	struct stake runs = {.expected_ns = o->expected_ns};
+	u64 at_ns, quantum_ns = o->quantum_ns;
+	bool lighter;
 
-	if (!o->idle && !lighter && policy_waits_for(waits, runs))
+	if (!o->run_start_ns || (o->leaves && occasion != OCCASION_TICK))
 		return POLICY_NEVER_NS;
-	return policy_room_in_ns(pp, o, occasion, inv_weight_q16, now_ns);
+	if (o->idle)
+		return 0;
+	if (occasion == OCCASION_WAKEUP && policy_produces(o, now_ns))
+		return POLICY_NEVER_NS;
+	inv_weight_q16 = inv_weight_q16 ?: o->heavy_inv_q16;
+	lighter = inv_weight_q16 && policy_is_lighter(o->inv_weight_q16, inv_weight_q16);
+	if (lighter)
+		quantum_ns = 0;
+	at_ns = policy_preemptible_at_ns(o->run_start_ns, o->burst_before_ns, quantum_ns,
+					 o->partner && occasion == OCCASION_WAKEUP ? 0 : pp->preempt_after_ns,
+					 o->protect_until_ns);
+	if (at_ns > now_ns)
+		return at_ns - now_ns;
+	runs.burst_ns = o->burst_before_ns + (now_ns - o->run_start_ns);
+	return !lighter && policy_waits_for(need_ns, policy_rest_ns(&runs)) ? POLICY_NEVER_NS : 0;
 }
 
 /*
@@ -333,6 +344,7 @@ static inline bool policy_goes_on(u64 key, u64 shared_key, u64 pinned_key)
 /* The steps of a CPU that looks for a task, in their order: the first that finds one is the last. */
 enum policy_serve {
 	SERVE_IDLE_OVERDUE, /* the idle lanes, for a moment: the kernel ejects a scheduler that lets them starve */
+	SERVE_CARRIED, /* what was cut, or could be, and goes before those in its fresh lane: policy_carries_on() */
 	SERVE_FRESH, /* its own fresh lane, or its neighbour's */
 	SERVE_PACED, /* one of its near lane who is paced and due: policy_is_paced() */
 	SERVE_PREV_BY_KEY, /* what ran, if it comes before the heads of the fair lanes */
@@ -375,6 +387,8 @@ static inline bool policy_serves(const struct serving *s, enum policy_serve step
 	switch (step) {
 	case SERVE_IDLE_OVERDUE:
 		return s->idle_overdue;
+	case SERVE_CARRIED:
+		return (prev_runs || s->fair_waits) && !s->overdue;
 	case SERVE_FRESH:
 		return !s->overdue;
 	case SERVE_PACED:

@@ -3,7 +3,7 @@
  * Features: what is known about a task when it wakes, and the history that they come from.
  *
  * A feature is computed only when somebody wants it: all of them for a burst that will be recorded, else those that
- * the model of the task's class uses. History is kept for every burst; it is a few additions.
+ * the model of the task's class uses, if it is asked. History is kept for every burst; it is a few additions.
  */
 #ifndef __SCX_ML_FEATURES_BPF_H
 #define __SCX_ML_FEATURES_BPF_H
@@ -212,7 +212,7 @@ static __always_inline void fill_wakeup_features(struct task_struct *p, struct t
 
 		FEATURE(WAKER_BURST, wctx ? wctx->log_burst_q8 : tctx->log_burst_q8);
 		FEATURE(WAKER_RAN, log2_q8_of(ran_ns));
-		FEATURE(WAKER_PRED, wctx && wctx->model_generation ? wctx->pred_q16 >> 8 : 0);
+		FEATURE(WAKER_PRED, wctx && (wctx->model_generation || wctx->spared) ? wctx->pred_q16 >> 8 : 0);
 		FEATURE(WAKER_NONE, flag_q8(!wctx));
 		FEATURE(WAKER_KIN, flag_q8(waker && waker->tgid == p->tgid));
 		FEATURE(SYNC_WAKE, flag_q8(sync));

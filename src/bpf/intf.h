@@ -74,11 +74,6 @@ struct policy_params {
 		.preempt_after_ns = 250 * SCX_ML_NSEC_PER_USEC,                                                        \
 	}
 
-/* What user space has learned of the load as a whole, and may change at any time. */
-struct learned {
-	u64 first_quantum_ns; /* 0: that of policy_params */
-};
-
 enum policy_lane {
 	LANE_FRESH = 0,
 	LANE_FAIR = 1,
@@ -102,6 +97,12 @@ enum task_class {
 enum class_bounds {
 	YOUNG_BURSTS = 5, /* also the last stage of life that profiles tell apart, see profile_key() */
 	BATCH_LOG2_Q8 = 20 * 256, /* 1.05 ms */
+};
+
+/* What user space has learned of the load as a whole, and may change at any time. */
+struct learned {
+	u64 first_quantum_ns; /* 0: that of policy_params */
+	u32 thin_shift[NR_CLASSES]; /* of what is sampled of a class, one burst in 2^thin_shift sends its record */
 };
 
 /* A linear model of log2(burst) on up to MODEL_TERMS features. All-zero is "no model". */
@@ -128,8 +129,8 @@ struct model {
 };
 
 /*
- * The kernel's own watch over the model, per class: running |error| of the model and of the moving average by kind of
- * wake-up, and whether that has taken over (model.h, watch_add()).
+ * The kernel's own watch over the model, per class: running |error| of the model and of the kind's average,
+ * and whether that has taken over (model.h, watch_add()).
  */
 struct watch {
 	s32 err_model_q8;
@@ -140,8 +141,10 @@ struct watch {
 	u32 returns; /* how often it came back */
 	u64 changed_ns; /* when it last did either; 0: never */
 	u64 generation; /* of the model that is watched */
-	s32 margin_shift_q16; /* what the upper quantile's margin is corrected by, see watch_quantile() */
+	s32 margin_shift_q16; /* what the model's margin is corrected by, see watch_quantile() */
+	s32 average_shift_q16; /* by how many of its errors more the average's quantile lies above it */
 	s32 long_right_q16; /* share of surely long bursts that were long, see watch_long() */
+	u32 pad;
 };
 
 /* Which of the two slots is the published one. */
@@ -154,7 +157,7 @@ enum sample_flags {
 	SAMPLE_STEERED = 1 << 1, /* the slice came from the prediction */
 	SAMPLE_KTHREAD = 1 << 2,
 	SAMPLE_FIRST = 1 << 3, /* the task's first burst: there was no history */
-	SAMPLE_FALLBACK = 1 << 4, /* there was a prediction, but the watch had the moving average take over */
+	SAMPLE_FALLBACK = 1 << 4, /* there was a prediction, but the watch had the kind's average take over */
 	SAMPLE_SYNC = 1 << 5, /* the waker said that it is about to block */
 	SAMPLE_IRQ = 1 << 6, /* woken from an interrupt */
 };
@@ -179,7 +182,7 @@ _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample
 	X(PREDICTED, predicted, "the prediction's quantile")                                                           \
 	X(RAISED, raised, "the prediction's quantile, raised to the shortest slice")                                   \
 	X(CUT, cut, "the prediction's quantile, cut to the longest slice")                                             \
-	X(AVERAGE, average, "the moving average's quantile: no model predicts, or it is less sure of the task")        \
+	X(AVERAGE, average, "the kind's average's quantile: no model predicts, or it is less sure of the task")        \
 	X(OUTLIVED, outlived, "the base policy: the burst has outlived the prediction's quantile")
 
 enum slice_source {
@@ -192,7 +195,7 @@ enum slice_source {
 enum steering {
 	STEERING_NONE = 0, /* the base policy */
 	STEERING_MODEL = 1,
-	STEERING_AVERAGE = 2, /* its moving average: no model predicts, it is in fallback, or not sure of this task */
+	STEERING_AVERAGE = 2, /* its kind's average: no model predicts, it is in fallback, or not sure of this task */
 };
 
 /* How a prediction turned out: log2(ns) in Q8. */
@@ -246,7 +249,9 @@ struct cpu_ctx {
 	u64 lease_seen_ns; /* when it looked */
 	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
 	u64 paced_ns; /* when it next looks whether one of its near lane is due, see policy_pace_ns(); 0: none is there */
-	u64 pads[3];
+	u64 expected_ns; /* what the burst of what runs is expected to take: policy_expected_ns() */
+	u64 random; /* by which bursts are sampled */
+	u64 pads[1];
 	/* how fast it is, and is to be: frequency.h */
 	u64 util_ns; /* until when its utilisation is known; 0: it is not */
 	u64 busy_ns; /* time since then that tasks have run */
@@ -349,10 +354,11 @@ struct latencies {
 	X(sampled_out, "bursts that sampling left out")                                                                \
 	X(excluded, "bursts of the scheduler's own threads")                                                           \
 	X(slices_predicted, "slices that came from a prediction")                                                      \
-	X(slices_average, "slices from the moving average, where no model predicts or that is surer")                  \
+	X(slices_average, "slices from the kind's average, where no model predicts or that is surer")                  \
 	X(slices_base, "slices from the base policy")                                                                  \
 	X(predictions, "predictions made at a wake-up")                                                                \
 	X(no_model, "wake-ups for which no valid model was published")                                                 \
+	X(spared, "wake-ups for bursts so surely short that no model decides about them")                              \
 	X(clamped_min, "predicted slices raised to the shortest allowed")                                              \
 	X(clamped_max, "predicted slices cut to the longest allowed")                                                  \
 	X(fallback, "wake-ups with a prediction that the watch did not let steer")                                     \
@@ -365,6 +371,7 @@ struct latencies {
 	X(queued_near, "tasks queued in the fair lane at their CPU: short so far, paced, or yielding")                 \
 	X(queued_paced, "of these, those that go on in turn with the others")                                          \
 	X(paced_turns, "turns of such")                                                                                \
+	X(carried, "turns of what was cut, or could be, before those of the fresh lane")                               \
 	X(queued_pinned, "tasks queued for one CPU only")                                                              \
 	X(queued_idle, "tasks queued to run where nothing else wants to")                                              \
 	X(yields, "times a task yielded")                                                                              \

@@ -12,6 +12,7 @@
  *   relief.bpf.h       whom nobody serves          sweep.bpf.h      who waits with another weight
  *   frequency.h        speeds and capacities       frequency.bpf.h  how fast CPUs are to be
  *   latency.bpf.h      from wake-up to running     capacity.bpf.h   CPUs that differ
+ *   carry.bpf.h        what is not cut             pace.bpf.h       who is over its share
  */
 #include "preempt.bpf.h"
 #include "serve.bpf.h"
@@ -74,6 +75,15 @@ static inline bool waits_behind(struct task_struct *p, struct task_ctx *tctx, st
 				struct llc_ctx *lctx)
 {
 	return tctx->idle || (tctx->yielded && waits_by_clock(cctx, lctx)) || (is_own_task(p) && p->scx.weight < 100);
+}
+
+/* How far behind its wake-up a task stands in the fresh lane, that has used so much since. */
+static inline u64 fresh_delay_ns(const struct policy_params *pp, const struct task_ctx *tctx, u64 used_ns)
+{
+	u64 predicted_ns = policy_fresh_delay_ns(pp, tctx->steering, tctx->steer_q16);
+	u64 long_ns = used_ns ? 0 : policy_long_delay_ns(pp, tctx->expected_ns, tctx->err_kind_q8);
+
+	return predicted_ns > long_ns ? predicted_ns : long_ns;
 }
 
 /* Put p, which is not to wait in a fresh lane, into the fair or idle lane of its LLC or CPU. Under its rq lock. */
@@ -146,7 +156,11 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	lane = policy_lane(tctx->quantum_ns, used_ns, ahead, vlag, waits, policy_vdiff(now_ns, tctx->due_ns) >= 0);
 	tctx->paced = policy_is_paced(&pp, lane, used_ns, ahead, vlag, tctx->sure_long, waits);
 	tctx->lane = tctx->paced && used_ns < tctx->quantum_ns ? LANE_FRESH : lane;
-	queue = policy_queue(lane, pinned, policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded, tctx->paced),
+	/* What was cut while others wait here who may be for its end waits here, too. */
+	tctx->carries = used_ns && lane == LANE_FAIR && !waits && carries_on(p, tctx, cctx, lctx) &&
+			first_fresh(cpu, cctx, lctx);
+	queue = policy_queue(lane, pinned,
+			     policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded, tctx->paced || tctx->carries),
 			     tctx->idle);
 
 	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
@@ -155,7 +169,7 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	place = find_place(p, tctx, cpu, lctx, pinned, queue == QUEUE_FRESH,
 			   woken && bpf_in_interrupt() ? OCCASION_INTERRUPT : OCCASION_WAKEUP, now_ns);
 	if (queue == QUEUE_FRESH) {
-		tctx->deadline_after_ns = policy_fresh_delay_ns(&pp, tctx->steering, tctx->steer_q16);
+		tctx->deadline_after_ns = fresh_delay_ns(&pp, tctx, used_ns);
 		COUNT(queued_fresh);
 		count(tctx, QUEUE_FRESH, place.at, pinned);
 		scx_bpf_dsq_insert_vtime(
@@ -284,6 +298,7 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	}
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
+	cctx->expected_ns = tctx->expected_ns;
 	cctx->quantum_ns = policy_protected_ns(unscaled_quantum_ns(cctx, tctx->quantum_ns), tctx->sure_long);
 	inv_weight_q16 = tctx->inv_weight_q16 > ~0U ? ~0U : tctx->inv_weight_q16;
 	cctx->inv_weight_q16 = inv_weight_q16;
@@ -396,23 +411,6 @@ static bool makes_room_by_clock(struct task_struct *p, struct task_ctx *tctx, u6
 						    burst_used_ns(first, fctx), first->scx.dsq_vtime));
 }
 
-/* Whether what runs on cpu makes room for one of its near lane who is paced and due: as for one in the fresh lane. */
-static bool makes_room_for_paced(s32 cpu, struct cpu_ctx *cctx, u64 now_ns)
-{
-	return paced_is_due(cctx, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, now_ns);
-}
-
-/* Whether somebody waits in the fresh lane that a CPU serves beside its own. */
-static bool neighbour_waits(struct cpu_ctx *cctx, struct llc_ctx *lctx)
-{
-	struct cpu_ctx *next;
-
-	if (!READ_ONCE(lctx->nr_fresh))
-		return false;
-	next = cpu_ctx_of(cctx->next_in_llc);
-	return next && READ_ONCE(next->nr_fresh);
-}
-
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
 void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 {
@@ -433,8 +431,7 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 		: READ_ONCE(lctx->nr_fair) ? fair_dsq(cctx->llc)
 		: READ_ONCE(cctx->nr_near) ? near_dsq(cpu)
 					   : 0;
-	if (((READ_ONCE(cctx->nr_fresh) || neighbour_waits(cctx, lctx)) &&
-	     !room_in_ns(cpu, OCCASION_TICK, 0, now_ns)) ||
+	if (makes_room_for_fresh(cpu, cctx, lctx, now_ns) ||
 	    (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(p, tctx, fair_dsq(cctx->llc))) ||
 	    (near_waits(cctx) &&
 	     (makes_room_by_clock(p, tctx, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)))) {

@@ -228,6 +228,27 @@ static inline bool is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
 	return step_q8 <= 128 && step_q8 >= -128 && (off_q8 > 256 || off_q8 < -256);
 }
 
+/* A burst is sampled or not by the lowest bits of 32 random ones, and sends a record or not by the next. */
+#define KEEP_SHIFT_MAX 16
+#define THIN_SHIFT_MAX 15
+
+/* Whether a burst is one of those of which one in 2^keep_shift is sampled. */
+static inline bool sample_kept(u32 keep_shift, u32 random)
+{
+	return !(random & ((1U << (keep_shift & 31)) - 1));
+}
+
+/*
+ * How many bursts the record of one that is sampled stands for, where of those one in 2^thin_shift sends a record; 0: this
+ * one does not.
+ */
+static inline u32 sample_repeat(u32 keep_shift, u32 thin_shift, u32 random)
+{
+	u32 shift = (keep_shift & 31) + (thin_shift & THIN_SHIFT_MAX);
+
+	return sample_kept(shift, random) ? 1U << (shift & 31) : 0;
+}
+
 /* Errors to have seen before the watch judges, and the weight of the newest in its running means. */
 #define WATCH_MIN_COUNT 256
 #define WATCH_SHIFT 8
@@ -236,11 +257,13 @@ static inline bool is_new_start(s32 avg_q8, s32 last_q8, s32 label_q8)
 #define WATCH_REST_NS 10000000000ULL
 
 /*
- * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the moving average takes over: it
- * does when the model errs by an eighth more than the moving average, and the model comes back when it errs less. The
+ * Take one burst's errors (|log2 error| in Q8) into a class's watch, and decide whether the kind's average takes over: it
+ * does when the model errs by an eighth more than that average, and the model comes back when it errs less. The
  * gap between the two, and a rest after each change, keep it from flapping: user space decides by a test, this is for
  * when it is too slow. Errors are limited to 40 octaves each, so that one absurd value does not decide. Concurrent
  * updates may lose one; the means hardly notice.
+ *
+ * A model of a new generation comes with a margin that was measured just now: what the old one was corrected by is in there.
  */
 static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, s64 err_avg_q8, u64 now_ns)
 {
@@ -254,7 +277,10 @@ static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, 
 		w->err_model_q8 += model - (w->err_model_q8 >> WATCH_SHIFT);
 		w->err_avg_q8 += avg - (w->err_avg_q8 >> WATCH_SHIFT);
 	}
-	w->generation = generation;
+	if (generation > w->generation) {
+		w->generation = generation;
+		w->margin_shift_q16 = 0;
+	}
 	if (w->count < WATCH_MIN_COUNT) {
 		w->count++;
 		return;
@@ -279,15 +305,16 @@ static inline void watch_add(struct watch *w, u64 generation, s64 err_model_q8, 
 #define MARGIN_SHIFT_MAX_Q16 (8 << 16)
 
 /*
- * Keep a class's upper quantile honest: its margin was measured when the model was judged, and the load has gone on
- * since. Adaptive conformal inference (Gibbs and Candes 2021): whatever the load does, in the long run 95 % of the
- * bursts stay below the quantile. Racing updates may lose a step.
+ * Keep a class's upper quantile honest, the model's or the average's: its margin was measured before, and the load has gone
+ * on since. Adaptive conformal inference (Gibbs and Candes 2021): whatever the load does, in the long run 95 % of the
+ * bursts stay below the quantile. shift_q16: what its margin was corrected by; the result is what it is to be now. Racing
+ * updates may lose a step.
  */
-static inline void watch_quantile(struct watch *w, bool above)
+static inline s32 watch_quantile(s32 shift_q16, bool above)
 {
-	s64 shift = (s64)w->margin_shift_q16 + (above ? MARGIN_MISS_STEPS * MARGIN_STEP_Q16 : -MARGIN_STEP_Q16);
+	s64 shift = (s64)shift_q16 + (above ? MARGIN_MISS_STEPS * MARGIN_STEP_Q16 : -MARGIN_STEP_Q16);
 
-	w->margin_shift_q16 = (s32)clamp_s64(shift, MARGIN_SHIFT_MIN_Q16, MARGIN_SHIFT_MAX_Q16);
+	return (s32)clamp_s64(shift, MARGIN_SHIFT_MIN_Q16, MARGIN_SHIFT_MAX_Q16);
 }
 
 /*
@@ -312,6 +339,20 @@ static inline bool watch_long_proven(const struct watch *w)
 static inline s32 watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
 {
 	return (s32)clamp_s64((s64)margin_q16 + margin_shift_q16, 0, (s64)LOG2_MAX_Q8 << 8);
+}
+
+/*
+ * The margin of the kind's average's upper quantile: so many times its mean |error| on the task, of one task in hundredths of
+ * an octave and of another in octaves. Twice, until the watch has found what it is; an eighth at least, or it would not be
+ * moved by bursts above it. Range [0, LOG2_MAX_Q8 << 8].
+ */
+static inline s32 average_margin_q16(s32 err_q8, s32 average_shift_q16)
+{
+	s64 times_q16 = (2 << 16) + (s64)average_shift_q16;
+
+	if (times_q16 < 1 << 13)
+		times_q16 = 1 << 13;
+	return (s32)clamp_s64(err_q8 * times_q16 >> 8, 0, (s64)LOG2_MAX_Q8 << 8);
 }
 
 #endif /* __SCX_ML_MODEL_H */

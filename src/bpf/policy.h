@@ -357,10 +357,12 @@ static inline u64 policy_quanta_ns(const struct policy_params *pp, u32 quanta, u
  */
 #define POLICY_LONG_QUANTA 4
 #define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
+#define POLICY_LONG_MIN_LOG2 22 /* floor(log2) of that */
 
 static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
 {
-	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 &&
+	/* Most bursts are far from it, which the exponent alone tells. */
+	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 && (s64)pred_q16 - long_margin_q16 >= POLICY_LONG_MIN_LOG2 << 16 &&
 	       exp2_q16((s64)pred_q16 - long_margin_q16) > policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS);
 }
 

@@ -11,7 +11,8 @@
 #ifndef __SCX_ML_PREEMPT_BPF_H
 #define __SCX_ML_PREEMPT_BPF_H
 
-#include "queues.bpf.h"
+#include "carry.bpf.h"
+#include "pace.bpf.h"
 
 /* What runs on cctx's CPU, as it is seen now. */
 static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
@@ -22,6 +23,7 @@ static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 		.quantum_ns = cctx->quantum_ns,
 		.protect_until_ns = cctx->protect_until_ns,
 		.woke_ns = READ_ONCE(cctx->woke_ns),
+		.expected_ns = cctx->expected_ns,
 		.inv_weight_q16 = cctx->inv_weight_q16,
 		.heavy_inv_q16 = cctx->heavy_inv_q16,
 		.idle = cctx->idle,
@@ -30,10 +32,8 @@ static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 	};
 }
 
-/*
- * Time until what runs on cpu makes room for a fresh wake-up of this inverse weight (0: not known), see policy_room_in_ns().
- */
-__noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 now_ns)
+/* Time until what runs on cpu makes room for a fresh wake-up of this inverse weight and need, see policy_room_in_ns(). */
+__noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 need_ns, u64 now_ns)
 {
 	struct policy_params pp = policy_params();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -42,7 +42,21 @@ __noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 now_ns)
 	if (!cctx)
 		return POLICY_NEVER_NS;
 	o = occupant_of(cctx);
-	return policy_room_in_ns(&pp, &o, occasion, inv_weight_q16, now_ns);
+	return policy_room_in_ns(&pp, &o, occasion, inv_weight_q16, need_ns, now_ns);
+}
+
+/* Whether what runs on cpu makes room for the first of the fresh lane that it serves next. */
+static bool makes_room_for_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u64 now_ns)
+{
+	struct task_struct *first = first_fresh(cpu, cctx, lctx);
+
+	return first && !room_in_ns(cpu, OCCASION_TICK, 0, need_of(first), now_ns);
+}
+
+/* Whether what runs on cpu makes room for one of its near lane who is paced and due: as for one in the fresh lane. */
+static bool makes_room_for_paced(s32 cpu, struct cpu_ctx *cctx, u64 now_ns)
+{
+	return paced_is_due(cctx, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, 0, now_ns);
 }
 
 /* Whether a higher class has a CPU. It need not have told: one that starts on an idle CPU takes it from nobody. */
@@ -84,7 +98,7 @@ static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32
 
 	if (!octx || tctx->idle || tctx->yielded)
 		return place;
-	if ((fresh || octx->idle) && !room_in_ns(cpu, occasion, tctx->inv_weight_q16, now_ns)) {
+	if ((fresh || octx->idle) && !room_in_ns(cpu, occasion, tctx->inv_weight_q16, need(p, tctx), now_ns)) {
 		place.victim = cpu;
 		return place;
 	}
@@ -100,7 +114,7 @@ static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32
 			break;
 		if (!bpf_cpumask_test_cpu(other, p->cpus_ptr))
 			continue;
-		if (octx->idle && !room_in_ns(other, occasion, tctx->inv_weight_q16, now_ns)) {
+		if (octx->idle && !room_in_ns(other, occasion, tctx->inv_weight_q16, 0, now_ns)) {
 			place.victim = place.at = other;
 			break;
 		}

@@ -60,7 +60,8 @@
 	/* who woke it */                                                                                              \
 	X(WAKER_BURST, waker_burst, "log2(ns)", "the waker's context", "the waker's LOG_BURST; its own if unknown")    \
 	X(WAKER_RAN, waker_ran, "log2(ns)", "the waker's context", "CPU time of the waker's burst so far")             \
-	X(WAKER_PRED, waker_pred, "log2(ns)", "the waker's context", "the waker's own predicted burst; 0 if none")     \
+	X(WAKER_PRED, waker_pred, "log2(ns)", "the waker's context",                                                   \
+	  "the waker's own predicted burst, its KIND_BURST where no model was asked; 0 if none")                       \
 	X(WAKER_NONE, waker_none, "flag", "current at the wake-up", "woken by the idle task or an interrupt")          \
 	X(WAKER_KIN, waker_kin, "flag", "current at the wake-up", "the waker is of the same process")                  \
 	X(SYNC_WAKE, sync_wake, "flag", "SCX_WAKE_SYNC", "the waker said that it is about to block")                   \

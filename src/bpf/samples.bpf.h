@@ -5,16 +5,15 @@
  * Problem: a machine may end 100,000 bursts a second; the learner needs a few thousand samples.
  * How: each CPU has a budget of samples per window. At the start of a window the share to keep is set from the bursts
  * of the window before, so that the budget is spent evenly (one burst in 2^keep_shift, chosen at random: a fixed
- * stride would lock on to periodic work). What a window keeps is limited to twice the budget whatever happens.
- * A record carries how many bursts it stands for.
+ * stride would lock on to periodic work). What a window keeps is limited to twice the budget whatever happens. Of what
+ * is kept of a class that user space has learned, only one in 2^thin_shift sends a record; the others tell the kernel's
+ * own watch, which is no slower for it. A record carries how many bursts it stands for.
  * Possible limitation: a CPU whose load jumps in the middle of a window spends up to twice its budget.
  */
 #ifndef __SCX_ML_SAMPLES_BPF_H
 #define __SCX_ML_SAMPLES_BPF_H
 
 #include "task.bpf.h"
-
-#define SAMPLE_SHIFT_MAX 16
 
 /* The reader polls; it is woken early only when this much is waiting. */
 #define SAMPLE_WAKE_BYTES (256 * 1024)
@@ -25,16 +24,18 @@ struct {
 } samples SEC(".maps");
 
 /*
- * How many bursts the record of the burst that begins now is to stand for; 0 to leave it out. Decided at the wake-up,
- * because the features of a burst that nobody records need not be computed. The budget spent is that of the executing
- * CPU, which cannot be preempted meanwhile.
+ * Whether the burst of tctx's task that begins now is sampled, and how many its record is to stand for; 0 to leave it
+ * out. Decided at the wake-up, because the features of a burst that nobody records need not be computed. The budget spent
+ * is that of the executing CPU, which cannot be preempted meanwhile.
  */
-static u32 sample_repeat(struct cpu_ctx *cctx, u64 now_ns)
+static void sample_begin(struct cpu_ctx *cctx, struct task_ctx *tctx, u64 now_ns)
 {
+	u32 random, keep_shift, thin_shift;
+
 	if (now_ns - cctx->window_ns >= SAMPLE_WINDOW_NS) {
 		u32 shift = 0, left = cctx->window_bursts;
 
-		while (shift < SAMPLE_SHIFT_MAX && left > sample_budget) {
+		while (shift < KEEP_SHIFT_MAX && left > sample_budget) {
 			left >>= 1;
 			shift++;
 		}
@@ -45,12 +46,16 @@ static u32 sample_repeat(struct cpu_ctx *cctx, u64 now_ns)
 	}
 
 	cctx->window_bursts++;
-	if (cctx->keep_shift && (bpf_get_prandom_u32() & ((1U << (cctx->keep_shift & 31)) - 1)))
-		return 0;
-	if (cctx->window_kept >= 2 * sample_budget)
-		return 0;
+	keep_shift = cctx->keep_shift;
+	thin_shift = learned.thin_shift[tctx->class & (NR_CLASSES - 1)];
+	/* The upper half of a linear congruential generator (Knuth's MMIX): the kernel's costs ten times as much. */
+	cctx->random = cctx->random * 6364136223846793005ULL + 1442695040888963407ULL;
+	random = cctx->random >> 32;
+	if (!sample_kept(keep_shift, random) || cctx->window_kept >= 2 * sample_budget)
+		return;
 	cctx->window_kept++;
-	return 1U << (cctx->keep_shift & 31);
+	tctx->sampled = true;
+	tctx->repeat = sample_repeat(keep_shift, thin_shift, random);
 }
 
 /* What the moving average of bursts says, log2(ns) Q16; before the first burst, what is assumed of it. */
@@ -59,25 +64,25 @@ static inline s32 avg_burst_q16(const struct task_ctx *tctx)
 	return tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
 }
 
-/* Account for a burst that ended, and send its record. Once per burst, from ops.quiescent. */
-static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, u64 now_ns)
+/* Account for a burst that ended in the counters c, and send its record. Once per burst, from ops.quiescent. */
+static void sample_burst(struct task_struct *p, struct task_ctx *tctx, struct counters *c, u64 burst_ns, u64 now_ns)
 {
 	struct burst_sample *s;
 	u64 mono_ns;
 
 	if (is_own_task(p)) {
-		COUNT(excluded);
+		c->excluded++;
 		return;
 	}
-	COUNT(bursts);
+	c->bursts++;
 	if (!tctx->repeat) {
-		COUNT(sampled_out);
+		c->sampled_out++;
 		return;
 	}
 
 	s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
 	if (!s) {
-		COUNT(dropped);
+		c->dropped++;
 		return;
 	}
 
@@ -116,7 +121,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst
 	 */
 	bpf_ringbuf_submit(s, bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA) > SAMPLE_WAKE_BYTES ? BPF_RB_FORCE_WAKEUP
 												 : BPF_RB_NO_WAKEUP);
-	COUNT(kept);
+	c->kept++;
 }
 
 #endif /* __SCX_ML_SAMPLES_BPF_H */

@@ -5,7 +5,9 @@
 #ifndef __SCX_ML_SERVE_BPF_H
 #define __SCX_ML_SERVE_BPF_H
 
+#include "carry.bpf.h"
 #include "group_ops.bpf.h"
+#include "pace.bpf.h"
 #include "relief.bpf.h"
 
 /* Renew the slice of prev, which goes on because nothing more urgent waits. */
@@ -49,6 +51,43 @@ struct dispatch {
 	u32 idle_pinned_wait; /* the same of idle ones */
 };
 
+/*
+ * What ran goes on before those of the fresh lane who would wait for its end; or the first of the near lane does, if that was cut and
+ * would not wait for what ran.
+ */
+static bool serve_carried(struct dispatch *d)
+{
+	struct task_struct *first, *cut;
+	u64 first_ns, prev_ns = 0, cut_ns;
+	struct task_ctx *cut_ctx;
+
+	/* To look at heads is expensive, and most often what ran has blocked and nobody was cut. */
+	if (!d->prev_ctx && !d->near_wait)
+		return false;
+	first = first_fresh(d->cpu, d->cctx, d->lctx);
+	first_ns = first ? need_of(first) : 0;
+	if (!first_ns)
+		return false;
+	if (d->prev_ctx) {
+		prev_ns = need(d->prev, d->prev_ctx);
+		if (policy_waits_for(first_ns, prev_ns) && carries_on(d->prev, d->prev_ctx, d->cctx, d->lctx)) {
+			keep_running(d->prev, d->prev_ctx, d->per_cpu);
+			COUNT(carried);
+			return true;
+		}
+	}
+	cut = d->near_wait ? __COMPAT_scx_bpf_dsq_peek(near_dsq(d->cpu)) : NULL;
+	cut_ctx = cut ? task_ctx_of(cut) : NULL;
+	if (!cut_ctx || !cut_ctx->carries)
+		return false;
+	cut_ns = need(cut, cut_ctx);
+	if (!policy_waits_for(first_ns, cut_ns) || policy_waits_for(cut_ns, prev_ns) ||
+	    !carries_on(cut, cut_ctx, d->cctx, d->lctx) || !scx_bpf_dsq_move_to_local(near_dsq(d->cpu), 0))
+		return false;
+	COUNT(carried);
+	return true;
+}
+
 /* Try one step of policy_serve. Return true if cpu has a task to run now. From ops.dispatch only. */
 static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bool overdue)
 {
@@ -58,6 +97,8 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 			return false;
 		COUNT(idle_turns);
 		return true;
+	case SERVE_CARRIED:
+		return serve_carried(d);
 	case SERVE_FRESH:
 	case SERVE_FRESH_AFTER_ALL:
 		return take_fresh(d->cpu, d->cctx, d->lctx, d->nr_fresh, d->now_ns);
@@ -147,6 +188,8 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 		if (d.prev_ctx) {
 			s.prev_runs = !bandwidth_ends(prev, d.prev_ctx);
 			s.prev_idle = d.prev_ctx->idle;
+			if (!s.prev_runs)
+				d.prev_ctx = NULL;
 		}
 	}
 

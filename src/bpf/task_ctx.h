@@ -22,6 +22,7 @@ struct task_ctx {
 
 	/* queueing and slices */
 	u64 quantum_ns; /* first quantum of this burst */
+	u64 expected_ns; /* what those that begin like it take: policy_expected_ns() */
 	u64 used_ns; /* of the last slice */
 	u64 due_ns; /* when it is due, if it is paced: policy_pace_ns() */
 	u64 granted_ns; /* last slice */
@@ -44,7 +45,8 @@ struct task_ctx {
 	u8 yielded; /* and has not been queued since */
 	u8 yields; /* since it was put on its CPU */
 	u8 paced; /* it was queued as one over its share: policy_is_paced() */
-	u8 pad0[5];
+	u8 carries; /* it was cut, and goes before those who would wait for its end: policy_carries_on() */
+	u8 pad0[4];
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
@@ -57,7 +59,7 @@ struct task_ctx {
 	s32 margin_q16;
 	s32 avg_pred_q16; /* what would steer without a model: the average of bursts that begin like this one */
 	u32 sample_flags;
-	u32 repeat; /* bursts that the record stands for; 0: sampled out */
+	u32 repeat; /* bursts that the record stands for; 0: there is none */
 	u32 waker_pid;
 
 	/* history that every burst needs */
@@ -82,7 +84,8 @@ struct task_ctx {
 	u8 limited; /* a cgroup that it is in has a cpu.max: see bandwidth.bpf.h */
 	u8 pass; /* it was put aside for so long that it may run for once */
 	u8 may_park; /* it was queued, and has not run since */
-	u8 pad[2];
+	u8 sampled; /* this burst tells the watch, and sends a record where repeat is not 0 */
+	u8 spared; /* no model decides about this burst: policy_spares_model() */
 
 	/* the rest of it */
 	u64 charged_exec_ns; /* se.sum_exec_runtime up to which its cgroups have paid, if it is limited */

@@ -30,6 +30,13 @@ pub enum Task {
     /// the busiest threads.
     Top(TopArgs),
 
+    /// What the scheduler that is running has come to since it was attached: how well it predicts, and what came of that.
+    Totals {
+        /// For machines: all of its statistics.
+        #[arg(long)]
+        json: bool,
+    },
+
     #[command(flatten)]
     Recording(RecordingTask),
 

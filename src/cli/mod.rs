@@ -278,7 +278,11 @@ impl Opts {
     /// The learner's share of the options.
     pub fn learner_config(&self) -> LearnerConfig {
         let refit_interval = Duration::from_secs_f64(self.refit_interval);
-        LearnerConfig::new(self.window, refit_interval, self.mode == Mode::Frozen)
+        LearnerConfig {
+            // A recording is for others to learn from.
+            thin: self.recording.folder().is_none(),
+            ..LearnerConfig::new(self.window, refit_interval, self.mode == Mode::Frozen)
+        }
     }
 }
 

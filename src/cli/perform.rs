@@ -17,7 +17,7 @@ use crate::cli::commands::Task;
 use crate::cli::json::write_json;
 use crate::cli::manual;
 use crate::kernel::features;
-use crate::watch::{explain, top};
+use crate::watch::{explain, top, totals};
 
 /// Do it; results go to standard output. What goes on until it is ended asks for `shutdown`.
 ///
@@ -39,6 +39,10 @@ pub fn perform(task: &Task, shutdown: fn() -> Result<Arc<AtomicBool>>) -> Result
             drop(out);
             let shutdown = shutdown()?;
             top::run(Duration::from_secs_f64(args.interval), args.once, &shutdown)
+        }
+        Task::Totals { json } => {
+            drop(out);
+            totals::run(*json)
         }
         Task::Recording(task) => task.perform(&mut out, colour),
         Task::Completions { shell } => {

@@ -111,7 +111,7 @@ impl RecordArgs {
 /// What can be done with recordings.
 #[derive(Debug, Clone, Subcommand)]
 pub enum RecordingTask {
-    /// Fit a model on a recording and keep it in a file, if it beats the moving average on the newest fifth.
+    /// Fit a model on a recording and keep it in a file, if it beats the kind's average on the newest fifth.
     Train {
         /// The recording: a folder that `scx_ml --record` wrote.
         dir: PathBuf,
@@ -129,8 +129,8 @@ pub enum RecordingTask {
         json: bool,
     },
 
-    /// Judge predictors on the newest part of a recording: models, what scx_ml would have learned and what it did
-    /// predict, moving averages, and how far any prediction could go.
+    /// Judge predictors on the newest part of a recording, and over its time: models, what scx_ml would have learned and
+    /// what it did predict, the kind's average, which steers where no model does, others, and how far any could go.
     Eval {
         /// The recording: a folder that `scx_ml --record` wrote.
         dir: PathBuf,

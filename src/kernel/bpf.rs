@@ -36,7 +36,7 @@ pub const NR_MODEL_SLOTS: usize = intf::scx_ml_consts_NR_MODEL_SLOTS as usize;
 pub const FEATURE_SLOTS: usize = intf::scx_ml_consts_FEATURE_SLOTS as usize;
 
 impl intf::watch {
-    /// Running mean |error| of the model and of the moving average, in octaves.
+    /// Running mean |error| of the model and of the kind's average, in octaves.
     pub fn errors(&self) -> (f64, f64) {
         // Q8, kept with some more bits.
         let octaves = |e: i32| f64::from(e) / 256.0 / f64::from(1 << intf::WATCH_SHIFT);

@@ -4,6 +4,8 @@
 //! from, so what is compared was fitted on older bursts only. By how much the model is nearer than the average is a
 //! series of differences; its mean, with the standard error of that, decides. Both forget, for loads change.
 
+use crate::learn::mean::Mean;
+
 /// What decides in a stream is the mean over about so many rows, the newest.
 const MEMORY_ROWS: f64 = 1_000.0;
 
@@ -21,16 +23,9 @@ const REST_NS: u64 = 10_000_000_000;
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    /// Share of what it knows that a row leaves.
-    keep: f64,
-    /// Sum of the weights, and of their squares.
-    weight: f64,
-    weight_squared: f64,
-    /// Of the differences, of their squares, and of the two errors, by weight.
-    gain: f64,
-    gain_squared: f64,
-    error_model: f64,
-    error_average: f64,
+    /// By how much the model was nearer than the average, and the average's |error|; octaves.
+    gain: Mean,
+    error_average: Mean,
     /// The model predicts.
     trusts: bool,
     /// When that changed last, CLOCK_MONOTONIC ns.
@@ -59,13 +54,8 @@ impl Judge {
     /// That knows about so many rows, the newest; infinity: all.
     pub fn remembering(rows: f64) -> Self {
         Self {
-            keep: 1.0 - 1.0 / rows,
-            weight: 0.0,
-            weight_squared: 0.0,
-            gain: 0.0,
-            gain_squared: 0.0,
-            error_model: 0.0,
-            error_average: 0.0,
+            gain: Mean::remembering(rows),
+            error_average: Mean::remembering(rows),
             trusts: false,
             changed_ns: None,
         }
@@ -85,15 +75,14 @@ impl Judge {
         if !(model + average).is_finite() {
             return;
         }
-        let gain = average - model;
-        let keep = self.keep;
-        let add = |sum: &mut f64, value: f64| *sum = *sum * keep + value;
-        add(&mut self.weight, weight);
-        self.weight_squared = self.weight_squared * keep * keep + weight * weight;
-        add(&mut self.gain, weight * gain);
-        add(&mut self.gain_squared, weight * gain * gain);
-        add(&mut self.error_model, weight * model);
-        add(&mut self.error_average, weight * average);
+        self.gain.add(average - model, weight);
+        self.error_average.add(average, weight);
+    }
+
+    /// Let what is known count for the share `keep` of what it did beside what comes.
+    pub fn fade(&mut self, keep: f64) {
+        self.gain.fade(keep);
+        self.error_average.fade(keep);
     }
 
     /// Decide at `now_ns`. Whether the predictor changes.
@@ -115,14 +104,14 @@ impl Judge {
     }
 
     /// Whether the average has proved better.
-    pub fn disproves(&self) -> bool {
+    fn disproves(&self) -> bool {
         let errors = self.errors();
         self.is_sure() && errors.model - errors.average > DISPROOF * errors.standard_error
     }
 
     /// Whether it has seen enough to decide.
     pub fn is_sure(&self) -> bool {
-        self.weight * self.weight >= ROWS_MIN * self.weight_squared && self.weight > 0.0
+        self.gain.rows() >= ROWS_MIN
     }
 
     /// Whether the model predicts.
@@ -132,18 +121,12 @@ impl Judge {
 
     /// Of the rows that decide.
     pub fn errors(&self) -> Errors {
-        if self.weight <= 0.0 {
-            return Errors::default();
-        }
-        let mean = |sum: f64| sum / self.weight;
-        let gain = mean(self.gain);
-        let variance = (mean(self.gain_squared) - gain * gain).max(0.0);
+        let (gain, average) = (self.gain.mean(), self.error_average.mean());
         Errors {
-            model: mean(self.error_model),
-            average: mean(self.error_average),
-            // The variance of a weighted mean (Kish 1965).
-            standard_error: (variance * self.weight_squared).sqrt() / self.weight,
-            bursts: self.weight,
+            model: average - gain,
+            average,
+            standard_error: self.gain.standard_error(),
+            bursts: self.gain.weight(),
         }
     }
 }

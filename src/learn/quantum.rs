@@ -22,7 +22,6 @@
 //! cuts pay, four bursts in five are let finish if that takes no more than the longest quantum; else it is the base policy's.
 
 use crate::kernel::native;
-use crate::learn::row::Row;
 
 /// The quanta to choose from. A switch must buy more than it costs (`preempt_after_ns`); and what is beyond a few ms is
 /// not an interactive answer any more.
@@ -77,15 +76,6 @@ pub struct Length {
     pub y: f64,
     /// Bursts that it stands for.
     pub weight: f64,
-}
-
-impl From<&Row> for Length {
-    fn from(row: &Row) -> Self {
-        Self {
-            y: row.y,
-            weight: row.weight,
-        }
-    }
 }
 
 /// The first quantum that the kernel was told, and when to look at it again.

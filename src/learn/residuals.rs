@@ -79,6 +79,11 @@ impl Residuals {
         }
     }
 
+    /// Let what is known count for the share `keep` of what it did beside what comes.
+    pub fn fade(&mut self, keep: f64) {
+        self.scale /= keep;
+    }
+
     /// Set the spread and the margins of `model`, whose residuals these are; it keeps its own where they are too few.
     pub fn set_margins(&self, model: &mut Linear) {
         if self.rows < ROWS_MIN {

@@ -3,6 +3,7 @@
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::features::Features;
 use crate::kernel::sample::Sample;
+use crate::learn::mean::Mean;
 
 /// Fewest samples that a model is fitted on and judged by.
 pub const SAMPLES_MIN: usize = 500;
@@ -10,8 +11,12 @@ pub const SAMPLES_MIN: usize = 500;
 /// Most samples that are looked at, the newest: more would take gigabytes of memory and tell no more.
 pub const SAMPLES_MAX: usize = 1_000_000;
 
-/// A row never counts for more than this many bursts: one thinned-out CPU must not drown the others.
-pub const WEIGHT_MAX: u32 = 64;
+/// A row counts for no more than so many mean ones of its class: one of a CPU that ends very many bursts may stand for a
+/// thousand times as many as its neighbours, and would be all that is known.
+const WEIGHT_RATIO_MAX: f64 = 16.0;
+
+/// About so many rows, the newest, tell what a mean one stands for.
+const WEIGHT_ROWS: f64 = 100.0;
 
 /// One sample as the fit sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,10 +40,28 @@ impl From<&Sample> for Row {
             x: sample.features(),
             y: sample.log_burst(),
             avg: sample.kind_average(),
-            weight: f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX)),
+            weight: f64::from(sample.0.repeat.max(1)),
             class: sample.class().min(NR_CLASSES - 1),
             end_ns: sample.0.end_ns,
         }
+    }
+}
+
+/// What the rows of a class stand for of late.
+#[derive(Debug, Clone)]
+pub struct Weights(Mean);
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self(Mean::remembering(WEIGHT_ROWS))
+    }
+}
+
+impl Weights {
+    /// How many bursts a row is to count for that stands for `weight`.
+    pub fn limited(&mut self, weight: f64) -> f64 {
+        self.0.add(weight, 1.0);
+        weight.min(WEIGHT_RATIO_MAX * self.0.mean())
     }
 }
 
@@ -75,10 +98,26 @@ pub mod tests {
     pub fn rows(n: usize, y: impl Fn(&Features) -> f64) -> Vec<Row> {
         (0..n)
             .map(|i| {
-                let x: Features =
-                    std::array::from_fn::<_, NR_FEATURES, _>(|j| 15.0 + 4.0 * noise(j, i));
+                let x: Features = std::array::from_fn::<_, NR_FEATURES, _>(|j| {
+                    ((15.0 + 4.0 * noise(j, i)) * 256.0).round() / 256.0
+                });
                 row(i, x, y(&x))
             })
             .collect()
+    }
+
+    #[test]
+    fn a_heavy_row_counts_for_a_few_and_heavy_rows_for_what_they_are() {
+        let mut weights = Weights::default();
+        for _ in 0..1_000 {
+            assert_eq!(weights.limited(2.0), 2.0);
+        }
+        let heavy = weights.limited(65_536.0);
+        assert!(heavy < 0.2 * 65_536.0, "{heavy}");
+        // Whose rows are thinned out: in the end all are alike again.
+        for _ in 0..200 {
+            weights.limited(256.0);
+        }
+        assert_eq!(weights.limited(256.0), 256.0);
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crossbeam::channel::RecvTimeoutError;
 use log::{debug, error, warn};
 
+use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::fault::{Fault, is_asked_for};
 use crate::kernel::sample::Sample;
@@ -21,6 +22,9 @@ use crate::model::sink::ModelSink;
 
 /// Longest wait for samples before the clock is looked at again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// What has come is taken in for so long before it is seen what is due: on a machine that is busy there is always more.
+const TAKE_NS: u64 = 100_000_000;
 
 /// Longest wait for its end. A fit takes a fraction of that, even on a busy machine.
 const END_WAIT: Duration = Duration::from_secs(10);
@@ -111,7 +115,10 @@ impl Trainer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            while let Ok(batch) = backlog.try_take() {
+            let until_ns = monotonic_ns().saturating_add(TAKE_NS);
+            while monotonic_ns() < until_ns
+                && let Ok(batch) = backlog.try_take()
+            {
                 self.take(&batch);
             }
             self.learn(|_, _| {
@@ -185,7 +192,8 @@ impl Trainer {
             return;
         };
         let (model, quantum) = (self.sink.withdraw(), self.sink.set_first_quantum(None));
-        if clearing.note(model.and(quantum)).is_some() {
+        let thinning = self.sink.set_thinning([0; NR_CLASSES]);
+        if clearing.note(model.and(quantum).and(thinning)).is_some() {
             self.clearing = None;
         }
     }
@@ -258,6 +266,10 @@ mod tests {
             Ok(())
         }
 
+        fn set_thinning(&self, _: [u32; NR_CLASSES]) -> Result<()> {
+            Ok(())
+        }
+
         fn set_profiles(&self, _: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
             let call = self.told.fetch_add(1, Ordering::Relaxed) + 1;
             (self.profiles)(call).map_err(|first| NotSet {
@@ -284,6 +296,7 @@ mod tests {
                 refit_interval: Duration::from_millis(1),
                 max_age: Duration::from_secs(1),
                 freeze: false,
+                thin: true,
             };
             let thread = start(
                 Learner::new(config, status.clone()),

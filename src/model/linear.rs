@@ -88,7 +88,8 @@ pub struct Linear {
 impl Linear {
     /// Predicted log2(burst in ns), limited as the kernel limits it.
     pub fn predict(&self, x: &Features) -> f64 {
-        let sum: f64 = self.coef.iter().zip(x).map(|(c, x)| c * x).sum();
+        // Most are 0, and floating point is expensive where it is emulated.
+        let sum: f64 = self.used().map(|i| self.coef[i] * x[i]).sum();
         (self.intercept + sum).clamp(0.0, LOG2_MAX)
     }
 

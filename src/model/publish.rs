@@ -8,6 +8,7 @@ use log::debug;
 use rustix::process::{Signal, getpid, kill_process};
 use zerocopy::IntoBytes;
 
+use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::{
     self, learned, model_ctl, scx_ml_consts_NR_MODEL_SLOTS as NR_MODEL_SLOTS,
 };
@@ -39,8 +40,7 @@ struct State {
     /// What is published: the model as the kernel reads it.
     current: Option<intf::model>,
     profiles: Wanted,
-    /// 0: none was set.
-    first_quantum_ns: u64,
+    learned: learned,
 }
 
 impl MapSink {
@@ -90,7 +90,13 @@ impl ModelSink for MapSink {
 
     fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()> {
         let mut state = self.lock();
-        state.first_quantum_ns = quantum_ns.unwrap_or(0);
+        state.learned.first_quantum_ns = quantum_ns.unwrap_or(0);
+        state.set_learned()
+    }
+
+    fn set_thinning(&self, shifts: [u32; NR_CLASSES]) -> Result<()> {
+        let mut state = self.lock();
+        state.learned.thin_shift = shifts;
         state.set_learned()
     }
 
@@ -142,12 +148,9 @@ impl State {
         let Some(maps) = &self.maps else {
             return Ok(());
         };
-        let learned = learned {
-            first_quantum_ns: self.first_quantum_ns,
-        };
         maps.learned
-            .update(&0u32.to_ne_bytes(), learned.as_bytes(), MapFlags::ANY)
-            .context("cannot tell the kernel the first quantum")
+            .update(&0u32.to_ne_bytes(), self.learned.as_bytes(), MapFlags::ANY)
+            .context("cannot tell the kernel what the load asks for")
     }
 
     fn set_active(&self, generation: u64) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::kernel::bpf::NR_CLASSES;
 use crate::model::Model;
 
 /// What the learner asks of the kernel.
@@ -14,6 +15,9 @@ pub trait ModelSink: Send + Sync {
 
     /// Set the first quantum of bursts that are not predicted; None: that of the base policy.
     fn set_first_quantum(&self, quantum_ns: Option<u64>) -> Result<()>;
+
+    /// Of the samples of each class, have one in 2 to the power of this sent.
+    fn set_thinning(&self, shifts: [u32; NR_CLASSES]) -> Result<()>;
 
     /// Set profiles of the process database by their key, or remove them: mean log2(burst in ns), Q8. One that fails
     /// keeps none of the others from being set, and is tried again by the next call, with or without changes.

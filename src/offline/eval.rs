@@ -36,7 +36,7 @@ pub struct Evaluation {
     pub fitted_samples: usize,
     pub judged_samples: usize,
     pub groups: Vec<Group>,
-    /// How the online learner did from its start on, over all samples.
+    /// All samples from the first one on, which is where the online learner starts; last, those from the fifth second on.
     pub over_time: Vec<Span>,
     /// What a reader of the numbers should know.
     pub notes: Vec<String>,
@@ -50,34 +50,17 @@ pub struct Group {
     pub predictors: Vec<Line>,
 }
 
-/// A part of the recording, as the learner met it that started with it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// A part of the recording, and how good each predictor that needs no fit of its own is on it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Span {
     /// Seconds since the end of the first burst.
     pub from_s: f64,
     /// None: until the end.
     pub until_s: Option<f64>,
+    /// Judged, each record as the bursts that it stands for.
     pub bursts: f64,
-    /// Mean |log2 error|, octaves, of the learner, the kind's average standing in where it published nothing, and of that
-    /// average, the moving average and the last value.
-    pub online: f64,
-    pub kind_average: f64,
-    pub moving_average: f64,
-    pub last_value: f64,
-    /// Share of the bursts that a model predicted.
-    pub own_share: f64,
+    pub predictors: Vec<Line>,
 }
-
-/// Where the spans of time begin, seconds. The last one is of all from the fifth second on.
-const SPANS_S: [(f64, f64); 7] = [
-    (0.0, 2.0),
-    (2.0, 5.0),
-    (5.0, 10.0),
-    (10.0, 20.0),
-    (20.0, 40.0),
-    (40.0, f64::INFINITY),
-    (5.0, f64::INFINITY),
-];
 
 /// A predictor on a group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,8 +82,28 @@ struct Predictor {
     predictions: Predictions,
 }
 
+/// The learner, replayed.
+pub const ONLINE: &str = "online";
+
+/// What the kernel predicted while it recorded.
+pub const LIVE: &str = "live";
+
 /// What would steer instead of a model: ratios are against it.
-const YARDSTICK: &str = "kind average";
+pub const YARDSTICK: &str = "kind average";
+
+/// The best that could be known in hindsight.
+pub const CEILING: &str = "noise ceiling";
+
+impl Predictor {
+    /// The same for the samples from this one on.
+    fn since(&self, from: usize) -> Self {
+        Self {
+            predictions: self.predictions[from..].to_vec(),
+            file: self.file.clone(),
+            ..*self
+        }
+    }
+}
 
 /// Fit on the oldest samples (a share of `split`), judge on the others. `models` are judged too, with their paths.
 ///
@@ -148,19 +151,6 @@ pub fn evaluate(
         Ok(linear) => add("single", None, predictors::single(&linear, judged)),
         Err(e) => notes.push(format!("single is left out: {e}")),
     }
-    let (predictions, status) = online::replay(samples);
-    let over_time = over_time(samples, &rows, &predictions);
-    notes.push(format!(
-        "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
-        status.fits, status.published, status.kept, status.withdrawn, status.drifts
-    ));
-    let online = predictors::watch_quantiles(predictions, &rows);
-    add("online", None, online[from..].to_vec());
-    if judged_samples.iter().any(|s| s.prediction().is_some()) {
-        add("live", None, predictors::live(judged_samples));
-    } else {
-        notes.push("live is left out: the kernel predicted none of the judged bursts".into());
-    }
     for (path, file) in models {
         match of_file(file, &recording.meta, judged) {
             Unseen::All(predictions) => add("file", Some(path.shown().to_string()), predictions),
@@ -179,16 +169,21 @@ pub fn evaluate(
             )),
         }
     }
-    let (by_task, by_name) = predictors::running_means(samples, from);
-    add("last value", None, predictors::last_value(judged_samples));
-    let (averages, halves) = (predictors::moving_average, predictors::fast_average);
-    add("moving average 1/4", None, averages(judged_samples));
-    add("moving average 1/2", None, halves(judged_samples));
-    let kinds = predictors::kind_average(judged_samples);
-    add(YARDSTICK, None, kinds);
-    add("task mean", None, by_task);
-    add("name mean", None, by_name);
-    add("noise ceiling", None, predictors::ceiling(judged_samples));
+    let (mut whole, note) = unfitted(samples, &rows);
+    notes.push(note);
+    let judged_live = judged_samples.iter().any(|s| s.prediction().is_some());
+    if !judged_live {
+        notes.push("live is left out: the kernel predicted none of the judged bursts".into());
+    }
+    let known = whole.iter().filter(|p| judged_live || p.name != LIVE);
+    compared.extend(known.map(|p| p.since(from)));
+    let ceiling = |samples| Predictor {
+        name: CEILING,
+        file: None,
+        predictions: predictors::ceiling(samples),
+    };
+    compared.push(ceiling(judged_samples));
+    whole.push(ceiling(samples));
 
     Ok(Evaluation {
         recording: source,
@@ -203,13 +198,13 @@ pub fn evaluate(
             })
             .filter(|g| !g.predictors.is_empty())
             .collect(),
-        over_time,
+        over_time: over_time(&whole, &rows),
         notes,
     })
 }
 
 /// One linear model for all classes, on the samples that the bank's models are fitted on; used whether or not it beats
-/// the moving average.
+/// the kind's average.
 fn single_model(older: &[Row]) -> Result<Linear, FitError> {
     let (fitted, newer) = split(older);
     let mut linear = fit_rows(&fitted.iter().collect::<Vec<_>>())?;
@@ -242,39 +237,69 @@ fn of_file(file: &ModelFile, meta: &Meta, judged: &[Row]) -> Unseen {
     }
 }
 
-/// The recording in spans of time, those that have samples. `online`: what the learner predicted of each.
-fn over_time(samples: &[Sample], rows: &[Row], online: &Predictions) -> Vec<Span> {
-    let start_ns = rows.iter().map(|r| r.end_ns).min().unwrap_or(0);
-    let (average, last) = (
-        predictors::moving_average(samples),
-        predictors::last_value(samples),
+/// The predictors that need no older samples to be fitted on, over all samples, and what the learner did.
+fn unfitted(samples: &[Sample], rows: &[Row]) -> (Vec<Predictor>, String) {
+    let (online, status) = online::replay(samples);
+    let note = format!(
+        "online: {} fits, {} models published, {} confirmed, {} withdrawn, {} drifts over all samples",
+        status.fits, status.published, status.kept, status.withdrawn, status.drifts
     );
-    let span = |&(from_s, until_s): &(f64, f64)| {
-        let inside = |row: &Row| {
-            let since_s = (row.end_ns - start_ns) as f64 / 1e9;
-            since_s >= from_s && since_s < until_s
-        };
-        let members: Vec<usize> = (0..rows.len()).filter(|&i| inside(&rows[i])).collect();
-        let bursts: f64 = members.iter().map(|&i| rows[i].weight).sum();
-        let mean = |value: &dyn Fn(usize) -> f64| {
-            let sum: f64 = members.iter().map(|&i| rows[i].weight * value(i)).sum();
-            sum / bursts
-        };
-        let missed = |predictions: &Predictions| {
-            mean(&|i| predictions[i].map_or(0.0, |p| (p.value - rows[i].y).abs()))
-        };
-        (bursts > 0.0).then(|| Span {
-            from_s,
-            until_s: until_s.is_finite().then_some(until_s),
-            bursts,
-            online: missed(online),
-            kind_average: mean(&|i| (rows[i].avg - rows[i].y).abs()),
-            moving_average: missed(&average),
-            last_value: missed(&last),
-            own_share: mean(&|i| f64::from(u8::from(online[i].is_some_and(|p| p.own)))),
-        })
+    let (by_task, by_name) = predictors::running_means(samples);
+    let mut all = vec![
+        (ONLINE, predictors::watch_quantiles(online, rows)),
+        (LIVE, predictors::live(samples)),
+        ("last value", predictors::last_value(samples)),
+        ("moving average 1/4", predictors::moving_average(samples)),
+        ("moving average 1/2", predictors::fast_average(samples)),
+        (YARDSTICK, predictors::kind_average(samples)),
+        ("task mean", by_task),
+        ("name mean", by_name),
+    ];
+    if samples.iter().all(|s| s.prediction().is_none()) {
+        all.retain(|(name, _)| *name != LIVE);
+    }
+    let named = |(name, predictions)| Predictor {
+        name,
+        file: None,
+        predictions,
     };
-    SPANS_S.iter().filter_map(span).collect()
+    (all.into_iter().map(named).collect(), note)
+}
+
+/// Until then a span is five seconds long, and later ones as long as all before them.
+const FINE_S: f64 = 60.0;
+
+/// From the start, the learner's first seconds by themselves; those that have begun after `length_s`.
+fn spans_s(length_s: f64) -> impl Iterator<Item = (f64, f64)> {
+    let after = |from: f64| match from {
+        0.0 => 2.0,
+        2.0 => 5.0,
+        from if from < FINE_S => from + 5.0,
+        from => 2.0 * from,
+    };
+    let starts = std::iter::successors(Some(0.0), move |&from| Some(after(from)));
+    let spans = starts.map(move |from| (from, after(from)));
+    spans.take_while(move |&(from, _)| from <= length_s)
+}
+
+/// The recording in spans of time, those that have samples, and all from the fifth second on.
+fn over_time(whole: &[Predictor], rows: &[Row]) -> Vec<Span> {
+    let start_ns = rows.iter().map(|r| r.end_ns).min().unwrap_or(0);
+    let since_s = |row: &Row| (row.end_ns - start_ns) as f64 / 1e9;
+    let length_s = rows.iter().map(since_s).fold(0.0, f64::max);
+    spans_s(length_s)
+        .chain([(5.0, f64::INFINITY)])
+        .filter_map(|(from_s, until_s)| {
+            let inside = |i: &usize| (from_s..until_s).contains(&since_s(&rows[*i]));
+            let members: Vec<usize> = (0..rows.len()).filter(inside).collect();
+            (!members.is_empty()).then(|| Span {
+                from_s,
+                until_s: until_s.is_finite().then_some(until_s),
+                bursts: members.iter().map(|&i| rows[i].weight).sum(),
+                predictors: lines(whole, rows, &members),
+            })
+        })
+        .collect()
 }
 
 /// Names of the groups, and the indices of their samples.
@@ -377,6 +402,35 @@ mod tests {
                 .iter()
                 .any(|n| n.starts_with("live is left out"))
         );
+    }
+
+    #[test]
+    fn time_goes_by_in_spans_and_the_learner_is_the_average_before_it_knows_better() {
+        // A hundred seconds.
+        let evaluation = evaluate(&recording(samples(10_000)), &[], 0.7).expect("enough");
+        let bounds: Vec<_> = evaluation
+            .over_time
+            .iter()
+            .map(|s| (s.from_s, s.until_s))
+            .collect();
+        assert_eq!(
+            bounds[..3],
+            [(0.0, Some(2.0)), (2.0, Some(5.0)), (5.0, Some(10.0))]
+        );
+        assert_eq!(
+            bounds[12..],
+            [(55.0, Some(60.0)), (60.0, Some(120.0)), (5.0, None)]
+        );
+        let ratio = |span: usize| {
+            let lines = &evaluation.over_time[span].predictors;
+            let found = lines.iter().find(|l| l.predictor == ONLINE);
+            found.and_then(|l| l.ratio).expect("a ratio")
+        };
+        assert!(ratio(0) > ratio(3) && ratio(3) < 0.2 && ratio(14) < 0.2);
+        let all: f64 = evaluation.over_time[..14].iter().map(|s| s.bursts).sum();
+        let (first, last) = (&evaluation.over_time[..2], &evaluation.over_time[14]);
+        let early: f64 = first.iter().map(|s| s.bursts).sum();
+        assert_eq!(all, early + last.bursts);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct Point {
     pub prediction: f64,
     /// What the predictor gave as the 95 % quantile; None: it gave none.
     pub upper: Option<f64>,
-    /// Whether the prediction is the predictor's own; else the moving average stood in.
+    /// Whether the prediction is the predictor's own; else the kind's average stood in.
     pub own: bool,
     /// Bursts that the point stands for.
     pub weight: f64,
@@ -21,10 +21,10 @@ pub struct Point {
 /// Measures of a predictor on a group of bursts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
-    /// Records, and the bursts that they stand for (each up to [`crate::learn::row::WEIGHT_MAX`]).
+    /// Records, and the bursts that they stand for.
     pub samples: usize,
     pub bursts: f64,
-    /// Share of the bursts for which the prediction is the predictor's own; for the others the moving average stood in.
+    /// Share of the bursts for which the prediction is the predictor's own; for the others the kind's average stood in.
     pub own_share: f64,
     /// Mean |log2 error|, octaves.
     pub log_mae: f64,

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::kernel::sample::Sample;
 use crate::learn::least_squares::FitError;
-use crate::learn::row::{SAMPLES_MIN, WEIGHT_MAX};
+use crate::learn::row::SAMPLES_MIN;
 use crate::model::file::utc;
 use crate::recording::Recording;
 
@@ -43,7 +43,7 @@ pub enum OfflineError {
     )]
     Unjudged,
     #[error(
-        "no model beats the moving average on the newest fifth of the recording, so none is written; what was \
+        "no model beats the kind's average on the newest fifth of the recording, so none is written; what was \
          recorded last may differ from what was before it: record for longer"
     )]
     NothingBetter,
@@ -53,7 +53,7 @@ pub enum OfflineError {
 
 /// Bursts that a sample counts for.
 fn weight(sample: &Sample) -> f64 {
-    f64::from(sample.0.repeat.clamp(1, WEIGHT_MAX))
+    f64::from(sample.0.repeat.max(1))
 }
 
 /// What a report says about its recording.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 
 use crate::kernel::bpf::intf::{self, sample_flags_SAMPLE_PREDICTED as PREDICTED};
-use crate::kernel::bpf::{FEATURE_SLOTS, NR_FEATURES};
+use crate::kernel::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
 use crate::kernel::native;
 use crate::kernel::sample::Sample;
 use crate::learn::learner::{Learner, LearnerConfig, LearnerStatus};
@@ -15,20 +15,22 @@ use crate::model::sink::{ModelSink, NotSet};
 use super::predictors::{Prediction, Predictions};
 
 /// Predictions for all samples, and what the learner did. Test, then train: every burst is predicted by
-/// the model that was published when its task woke, in the kernel's arithmetic, and only then learned from. The clock is
-/// that of the records; fits take no time.
+/// the model that was published when its task woke, in the kernel's arithmetic, and only then learned from, if it is one of
+/// those that the learner wants at the time. The clock is that of the records; fits take no time.
 pub fn replay(samples: &[Sample]) -> (Predictions, LearnerStatus) {
     let status = Arc::new(Mutex::new(LearnerStatus::default()));
     let mut learner = Learner::new(LearnerConfig::default(), status.clone()).with_cpu_clock(|| 0);
     let press = Press::default();
     let mut predictions = Vec::with_capacity(samples.len());
     let mut now_ns = 0;
-    for sample in samples {
+    for (i, sample) in samples.iter().enumerate() {
         let mut sample = *sample;
         predictions.push(Some(press.predict(&mut sample)));
         now_ns = sample.0.end_ns.max(now_ns);
         press.set_clock(now_ns);
-        learner.add(&[sample]);
+        if press.takes(&mut sample, i) {
+            learner.add(&[sample]);
+        }
         learner.step(now_ns, &press);
     }
     let status = status.lock().unwrap_or_else(|e| e.into_inner()).clone();
@@ -47,6 +49,7 @@ struct State {
     generation: u64,
     /// Oldest first.
     published: Vec<Publication>,
+    thin_shift: [u32; NR_CLASSES],
 }
 
 struct Publication {
@@ -62,6 +65,16 @@ impl Press {
 
     fn set_clock(&self, now_ns: u64) {
         self.lock().now_ns = now_ns;
+    }
+
+    /// Whether the kernel would have sent a record of this, the `i`th sample; and for how many bursts.
+    fn takes(&self, sample: &mut Sample, i: usize) -> bool {
+        let shift = self.lock().thin_shift.get(sample.class()).copied();
+        // Irregular (multiplication by the golden ratio), and the same in every replay.
+        let random = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let stands_for = native::sample_repeat(0, shift.unwrap_or(0), random as u32);
+        sample.0.repeat = sample.0.repeat.saturating_mul(stands_for);
+        stands_for > 0
     }
 
     /// Predict as the kernel would have, and write that into the record in place of what the kernel did predict.
@@ -106,6 +119,11 @@ impl ModelSink for Press {
     }
 
     fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    fn set_thinning(&self, shifts: [u32; NR_CLASSES]) -> Result<()> {
+        self.lock().thin_shift = shifts;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use crate::kernel::bpf::NR_CLASSES;
 use crate::kernel::bpf::intf::{
     class_bounds_YOUNG_BURSTS as YOUNG_BURSTS, scx_ml_feature_FEATURE_HALF_BURST as HALF_BURST,
-    scx_ml_feature_FEATURE_LAST_BURST as LAST_BURST, watch,
+    scx_ml_feature_FEATURE_LAST_BURST as LAST_BURST,
 };
 use crate::kernel::native;
 use crate::kernel::sample::Sample;
@@ -90,7 +90,7 @@ pub fn live(samples: &[Sample]) -> Predictions {
 /// Shift the quantiles as the kernel's watch does, burst by burst and class by class: a margin is what was measured when
 /// the model was judged, and the load has gone on since. `rows` in the order of their end.
 pub fn watch_quantiles(mut predictions: Predictions, rows: &[Row]) -> Predictions {
-    let mut watches = [watch::default(); NR_CLASSES];
+    let mut watches = [None; NR_CLASSES];
     for (prediction, row) in predictions.iter_mut().zip(rows) {
         let Some(prediction) = prediction else {
             continue;
@@ -98,12 +98,17 @@ pub fn watch_quantiles(mut predictions: Predictions, rows: &[Row]) -> Prediction
         let Some(upper) = prediction.upper else {
             continue;
         };
-        let w = &mut watches[row.class];
-        let margin_q16 = ((upper - prediction.value) * 65536.0) as i32;
-        let watched_q16 = native::watched_margin_q16(margin_q16, w.margin_shift_q16);
+        let margin_q16 = ((upper - prediction.value) * 65536.0).round() as i32;
+        // Another margin is that of another generation.
+        let watch: &mut Option<(i32, i32)> = &mut watches[row.class];
+        let (_, shift_q16) = watch
+            .filter(|(of_q16, _)| *of_q16 == margin_q16)
+            .unwrap_or((margin_q16, 0));
+        let watched_q16 = native::watched_margin_q16(margin_q16, shift_q16);
         let watched = prediction.value + f64::from(watched_q16) / 65536.0;
         prediction.upper = Some(watched);
-        native::watch_quantile(w, row.y > watched);
+        let shift_q16 = native::watch_quantile(shift_q16, row.y > watched);
+        *watch = Some((margin_q16, shift_q16));
     }
     predictions
 }
@@ -163,20 +168,18 @@ impl Running {
     }
 }
 
-/// Means of log2(burst) over all records that had ended when the judged samples, those from `from` on, woke: of the
-/// task, and of all tasks of its name. The kind's average stands in where there is none. `samples` are sorted by their
-/// end.
-pub fn running_means(samples: &[Sample], from: usize) -> (Predictions, Predictions) {
-    let judged = &samples[from..];
+/// Means of log2(burst) over all records that had ended when a sample woke: of the task, and of all tasks of its name. The
+/// kind's average stands in where there is none. `samples` are sorted by their end.
+pub fn running_means(samples: &[Sample]) -> (Predictions, Predictions) {
     // A record whose clock stepped must not be known before it ends.
-    let wake = |i: usize| judged[i].0.wake_ns.min(judged[i].0.end_ns);
-    let mut order: Vec<usize> = (0..judged.len()).collect();
+    let wake = |i: usize| samples[i].0.wake_ns.min(samples[i].0.end_ns);
+    let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by_key(|&i| wake(i));
 
     let mut tasks: HashMap<u32, Running> = HashMap::new();
     let mut names: HashMap<[std::ffi::c_char; 16], Running> = HashMap::new();
-    let mut by_task = vec![None; judged.len()];
-    let mut by_name = vec![None; judged.len()];
+    let mut by_task = vec![None; samples.len()];
+    let mut by_name = vec![None; samples.len()];
     let mut ended = samples.iter().peekable();
     for i in order {
         while let Some(sample) = ended.next_if(|s| s.0.end_ns < wake(i)) {
@@ -189,11 +192,11 @@ pub fn running_means(samples: &[Sample], from: usize) -> (Predictions, Predictio
             task.add(sample);
             names.entry(record.comm).or_default().add(sample);
         }
-        let record = &judged[i].0;
+        let record = &samples[i].0;
         let own = tasks
             .get(&record.pid)
             .filter(|t| t.bursts_before < record.bursts_before);
-        let avg = judged[i].kind_average();
+        let avg = samples[i].kind_average();
         by_task[i] = Some(or_average(own, avg));
         by_name[i] = Some(or_average(names.get(&record.comm), avg));
     }
@@ -299,9 +302,15 @@ mod tests {
             sample(1, 2, 9, 14),
         ];
         samples.iter_mut().for_each(|s| s.0.comm[0] = 97);
-        let (task, name) = running_means(&samples, 2);
-        assert_eq!(values(&task), [(10.0, true), (20.0, true), (11.0, true)]);
-        assert_eq!(values(&name), [(15.0, true), (15.0, true), (16.0, true)]);
+        let (task, name) = running_means(&samples);
+        assert_eq!(
+            values(&task)[2..],
+            [(10.0, true), (20.0, true), (11.0, true)]
+        );
+        assert_eq!(
+            values(&name)[2..],
+            [(15.0, true), (15.0, true), (16.0, true)]
+        );
     }
 
     #[test]
@@ -311,15 +320,15 @@ mod tests {
             sample(1, 0, 3, 20),
             sample(1, 1, 6, 12),
         ];
-        let (task, _) = running_means(&samples, 1);
-        assert_eq!(values(&task), [(7.0, false), (20.0, true)]);
+        let (task, _) = running_means(&samples);
+        assert_eq!(values(&task)[1..], [(7.0, false), (20.0, true)]);
     }
 
     #[test]
     fn a_clock_that_steps_reveals_nothing() {
         let mut odd = sample(1, 1, 5, 10);
         odd.0.wake_ns = 90 * MS;
-        let (task, _) = running_means(&[odd, sample(2, 1, 6, 12)], 0);
+        let (task, _) = running_means(&[odd, sample(2, 1, 6, 12)]);
         assert_eq!(values(&task), [(7.0, false); 2]);
     }
 

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, Color, Table, TableComponent, presets};
 use scx_ml_text::{Show, lines};
 
 use super::Source;
-use super::eval::{Evaluation, Line};
+use super::eval::{CEILING, Evaluation, LIVE, Line, ONLINE, Span, YARDSTICK};
 use super::train::{ClassReport, TrainingReport};
 use crate::model::Dropped;
 
@@ -20,14 +20,14 @@ pub fn training(w: &mut impl Write, report: &TrainingReport, colour: bool) -> Re
         report.fitted_samples,
         report.judging_samples,
         report.error_model,
-        report.error_moving_average
+        report.error_kind_average
     )?;
     let mut table = table(&[
         "class",
         "fitted on",
         "judged on",
         "|error|",
-        "average's",
+        "kind's average",
         "",
     ]);
     for class in &report.classes {
@@ -37,10 +37,10 @@ pub fn training(w: &mut impl Write, report: &TrainingReport, colour: bool) -> Re
             right(class.judging_samples),
             paint(
                 right(number(class.error_model, 3)),
-                share(class.error_model, class.error_moving_average),
+                share(class.error_model, class.error_kind_average),
                 colour,
             ),
-            right(number(class.error_moving_average, 3)),
+            right(number(class.error_kind_average, 3)),
             Cell::new(class.outcome.words()),
         ]);
     }
@@ -123,32 +123,53 @@ pub fn evaluation(w: &mut impl Write, report: &Evaluation, colour: bool) -> Resu
     Ok(())
 }
 
-/// The online learner from its start on.
+/// What is shown of each span of time beside the kind's average, as a share of that.
+const OVER_TIME: [&str; 6] = [
+    ONLINE,
+    LIVE,
+    "last value",
+    "moving average 1/4",
+    "task mean",
+    CEILING,
+];
+
+/// The predictors from the recording's start on, which is where the online learner starts.
 fn over_time(w: &mut impl Write, report: &Evaluation, colour: bool) -> Result<()> {
-    writeln!(w, "\nonline from its start on, |error|")?;
-    let mut table = table(&[
-        "seconds",
-        "online",
-        "ratio",
-        "own",
-        "kind average",
-        "moving average 1/4",
-        "last value",
-        "bursts",
-    ]);
+    let of = |span: &Span, name: &str| {
+        span.predictors
+            .iter()
+            .find(|l| l.predictor == name)
+            .cloned()
+    };
+    let all = report.over_time.last();
+    let shown: Vec<&str> = OVER_TIME
+        .into_iter()
+        .filter(|name| all.is_some_and(|span| of(span, name).is_some()))
+        .collect();
+    writeln!(
+        w,
+        "\nover time: |error| of the kind's average, and of the others as a share of that"
+    )?;
+    let mut header = vec!["seconds", "bursts", YARDSTICK];
+    header.extend(&shown);
+    header.extend(["online's own", "below its q95"]);
+    let mut table = table(&header);
     for span in &report.over_time {
-        let ratio = (span.kind_average > 0.0).then(|| span.online / span.kind_average);
         let until = span.until_s.map_or("end".into(), |s| format!("{s:.0}"));
-        table.add_row(vec![
+        let average = of(span, YARDSTICK).map(|l| l.metrics.log_mae);
+        let mut row = vec![
             Cell::new(format!("{:.0} to {until}", span.from_s)),
-            right(format!("{:.3}", span.online)),
-            paint(right(number(ratio, 3)), ratio, colour),
-            right(format!("{:.1} %", 100.0 * span.own_share)),
-            right(format!("{:.3}", span.kind_average)),
-            right(format!("{:.3}", span.moving_average)),
-            right(format!("{:.3}", span.last_value)),
             right(format!("{:.0}", span.bursts)),
-        ]);
+            right(number(average, 3)),
+        ];
+        row.extend(shown.iter().map(|name| {
+            let ratio = of(span, name).and_then(|l| l.ratio);
+            paint(right(number(ratio, 3)), ratio, colour)
+        }));
+        let online = of(span, ONLINE).map(|l| l.metrics);
+        row.push(right(percent(online.as_ref().map(|m| m.own_share))));
+        row.push(right(percent(online.and_then(|m| m.coverage))));
+        table.add_row(row);
     }
     writeln!(w, "{table}")?;
     Ok(())
@@ -160,14 +181,13 @@ fn cells(line: &Line, colour: bool) -> Vec<Cell> {
         Some(path) => format!("{} {path}", line.predictor),
         None => line.predictor.to_string(),
     };
-    let percent = |share: Option<f64>| number(share.map(|s| 100.0 * s), 1) + " %";
     vec![
         Cell::new(name),
         right(format!("{:.3}", m.log_mae)),
         paint(right(number(line.ratio, 3)), line.ratio, colour),
         right(number(m.spearman, 3)),
         right(number(m.r2, 3)),
-        right(m.coverage.map_or("–".into(), |c| percent(Some(c)))),
+        right(percent(m.coverage)),
         right(percent(Some(m.own_share))),
         right(m.samples),
     ]
@@ -227,6 +247,10 @@ fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".into(), |v| format!("{v:.digits$}"))
 }
 
+fn percent(share: Option<f64>) -> String {
+    share.map_or("–".into(), |s| format!("{:.1} %", 100.0 * s))
+}
+
 fn share(part: Option<f64>, whole: Option<f64>) -> Option<f64> {
     Some(part? / whole?)
 }
@@ -271,6 +295,8 @@ mod tests {
             "none: too few samples",
             "moving average 1/2",
             "noise ceiling",
+            "over time: |error| of the kind's average",
+            "5 to end",
             "note: live is left out",
         ] {
             assert!(text.contains(part), "no '{part}' in\n{text}");

@@ -36,10 +36,10 @@ pub struct TrainingReport {
     /// Samples that were fitted on, and the newer ones that judged.
     pub fitted_samples: usize,
     pub judging_samples: usize,
-    /// Mean |log2 error| on the judging samples, octaves: of the bank, the kind's moving average standing in where it has
+    /// Mean |log2 error| on the judging samples, octaves: of the bank, the kind's average standing in where it has
     /// no model, and of that average alone.
     pub error_model: f64,
-    pub error_moving_average: f64,
+    pub error_kind_average: f64,
     pub classes: Vec<ClassReport>,
 }
 
@@ -53,7 +53,7 @@ pub struct ClassReport {
     pub outcome: Outcome,
     /// Mean |log2 error| on the class's judging samples, octaves; None where there were too few.
     pub error_model: Option<f64>,
-    pub error_moving_average: Option<f64>,
+    pub error_kind_average: Option<f64>,
     /// Of the model; empty where there is none.
     pub chosen: Vec<ChosenFeature>,
     pub dropped: Vec<DroppedFeature>,
@@ -65,8 +65,8 @@ pub struct ClassReport {
 pub enum Outcome {
     /// A model.
     Model,
-    /// None, for the moving average is as good or better.
-    MovingAverageBetter,
+    /// None, for the kind's average is as good or better.
+    KindAverageBetter,
     /// None, for there are too few samples.
     TooFewSamples,
     /// None, for its samples do not give one.
@@ -78,7 +78,7 @@ impl Outcome {
     pub fn words(self) -> &'static str {
         match self {
             Self::Model => "model",
-            Self::MovingAverageBetter => "none: the moving average is better",
+            Self::KindAverageBetter => "none: the kind's average is better",
             Self::TooFewSamples => "none: too few samples",
             Self::NotFitted => "none: it cannot be fitted",
         }
@@ -162,7 +162,7 @@ pub fn train_bank<'a>(rows: &'a [Row]) -> Bank {
                     training.errors = Some(judge.errors());
                     training.outcome = match judge.trusts_model() {
                         true => Outcome::Model,
-                        false => Outcome::MovingAverageBetter,
+                        false => Outcome::KindAverageBetter,
                     };
                     model.classes[class] = judge.trusts_model().then_some(linear);
                 }
@@ -198,7 +198,7 @@ pub fn train(recording: &Recording, window: usize) -> Result<Training, OfflineEr
         fitted_samples: older.len(),
         judging_samples: newer.len(),
         error_model,
-        error_moving_average: error_avg,
+        error_kind_average: error_avg,
         classes: classes
             .map(|(class, training)| class_report(class, training, &bank.model))
             .collect(),
@@ -277,7 +277,7 @@ fn class_report(class: usize, training: &ClassTraining, model: &Model) -> ClassR
         judging_samples: training.judging_samples,
         outcome: training.outcome,
         error_model: training.errors.map(|e| e.model),
-        error_moving_average: training.errors.map(|e| e.average),
+        error_kind_average: training.errors.map(|e| e.average),
         chosen,
         dropped,
     }
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!((file.origin.samples, file.model.samples()), (2_000, 1_600));
 
         let report = training.report;
-        assert!(report.error_model < report.error_moving_average);
+        assert!(report.error_model < report.error_kind_average);
         assert_eq!(report.classes[2].outcome, Outcome::Model);
         assert_eq!(report.classes[2].chosen[1].feature, "waker_ran");
         assert!(report.classes[2].chosen[1].explains > 0.9);
@@ -333,8 +333,8 @@ mod tests {
         let training = train(&recording(samples), 1_000).expect("enough samples");
         assert_eq!(training.model, Err(OfflineError::NothingBetter));
         let class = &training.report.classes[2];
-        assert_eq!(class.outcome, Outcome::MovingAverageBetter);
-        assert_eq!(class.error_moving_average, Some(0.0));
+        assert_eq!(class.outcome, Outcome::KindAverageBetter);
+        assert_eq!(class.error_kind_average, Some(0.0));
     }
 
     #[test]

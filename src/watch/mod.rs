@@ -4,6 +4,7 @@
 //! stats        statistics on scx_stats' socket and as text;  openmetrics  the same for Prometheus
 //! server       listens there, and bounds what clients can ask of the process
 //! desk         answers who asks there, whatever fails;  printer  prints what it says
+//! verdicts     how predictions turned out, class by class;  totals  what it has come to since the start
 //! latency      the kernel's histogram of wake-to-run latencies
 //! queues       the machine as the scheduler knows it, and what waits where
 //! observe      reads tasks, models and queues in the BPF maps for whoever asks on the socket
@@ -24,4 +25,6 @@ pub mod queues;
 pub mod server;
 pub mod stats;
 pub mod top;
+pub mod totals;
 pub mod units;
+pub mod verdicts;

@@ -148,14 +148,14 @@ pub fn text(metrics: &Metrics, watches: &[watch], version: &str) -> String {
     t.family("scx_ml_error_octaves", "counter", "octaves", description);
     for (predictor, sum_q8) in [
         ("model", metrics.err_model_q8),
-        ("moving_average", metrics.err_avg_q8),
+        ("kind_average", metrics.err_avg_q8),
     ] {
         let labels = [("predictor", predictor)];
         t.sample("scx_ml_error_octaves_total", &labels, sum_q8 as f64 / 256.0);
     }
     t.latency(metrics);
     t.learner(metrics);
-    t.classes(watches);
+    t.classes(metrics, watches);
     t.text.push_str("# EOF\n");
     t.text
 }
@@ -255,12 +255,12 @@ impl Text {
             ),
             (
                 "models_withdrawn",
-                "times that the last model was withdrawn because the moving average was better",
+                "times that the last model was withdrawn because the kind's average was better",
                 m.models_withdrawn,
             ),
             (
                 "drifts",
-                "times that a class's fits became worse than the moving average",
+                "times that a class's fits became worse than the kind's average",
                 m.drifts,
             ),
             (
@@ -311,7 +311,7 @@ impl Text {
         self.gauge("fit_seconds", "seconds", help, m.fit_us as f64 / 1e6);
     }
 
-    fn classes(&mut self, watches: &[watch]) {
+    fn classes(&mut self, m: &Metrics, watches: &[watch]) {
         let classes = || {
             watches
                 .iter()
@@ -328,8 +328,14 @@ impl Text {
                 f64::from(u8::from(w.fallback != 0)),
             );
         }
+        let name = "scx_ml_class_sample_ratio";
+        let help = "of the samples of this class that the rate allows, the share that is taken";
+        self.family(name, "gauge", "", help);
+        for ((class, _), of) in classes().zip(&m.thinning) {
+            self.sample(name, &[("class", class)], 1.0 / *of as f64);
+        }
         let name = "scx_ml_class_fallbacks";
-        let help = "times that the kernel fell back from the model to the moving average";
+        let help = "times that the kernel fell back from the model to the kind's average";
         self.family(name, "counter", "", help);
         for (class, w) in classes() {
             self.sample(
@@ -343,7 +349,7 @@ impl Text {
         self.family(name, "gauge", "octaves", help);
         for (class, w) in classes() {
             let (model, avg) = w.errors();
-            for (predictor, error) in [("model", model), ("moving_average", avg)] {
+            for (predictor, error) in [("model", model), ("kind_average", avg)] {
                 self.sample(name, &[("class", class), ("predictor", predictor)], error);
             }
         }
@@ -375,6 +381,7 @@ mod tests {
             latencies_log2,
             latency_ns: 2_000_000_000,
             err_model_q8: 512,
+            thinning: vec![1, 1, 4, 1],
             ..Default::default()
         }
     }
@@ -440,6 +447,7 @@ mod tests {
             "scx_ml_wake_to_run_seconds_count 36",
             "scx_ml_wake_to_run_seconds_sum 2",
             "scx_ml_class_fallback{class=\"interactive\"} 1",
+            "scx_ml_class_sample_ratio{class=\"interactive\"} 0.25",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
         }

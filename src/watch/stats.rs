@@ -1,5 +1,6 @@
 //! Statistics: what the kernel part counts and the learner has done, over scx_stats' socket and as text.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use crate::kernel::ringbuf::DrainCounters;
 use crate::learn::learner::LearnerStatus;
 use crate::watch::latency::{self, Histogram};
 use crate::watch::units;
+use crate::watch::verdicts::{ByClass, Verdict};
 
 /// The error of a request that was understood, but for which something could not be read.
 pub const CANNOT_READ: StatsErrno = StatsErrno(libc::EIO);
@@ -61,6 +63,7 @@ native::SCX_ML_COUNTERS! { metrics {
     wakeups: u64 = "wake-ups that ended with the task on a CPU: the sum of those",
     latency_p50_us: f64 = "half of them took less, microseconds",
     latency_p99_us: f64 = "99 % of them took less, microseconds",
+    thinning: Vec<u64> = "by class of tasks: of the samples that the rate allows, one in so many is taken",
     received: u64 = "samples that user space has read, since the start",
     channel_dropped: u64 = "samples lost because the learner was behind, since the start",
     undecodable: u64 = "records that were no samples, since the start",
@@ -72,8 +75,8 @@ native::SCX_ML_COUNTERS! { metrics {
     models_failed: u64 = "fits that failed, since the start",
     models_published: u64 = "times that models of other classes were published than before, since the start",
     models_kept: u64 = "times that the published models were refined or confirmed, since the start",
-    models_withdrawn: u64 = "times that the last model was withdrawn because the moving average was better, since the start",
-    drifts: u64 = "times that a class's fits became worse than the moving average, and older samples were forgotten; since the start",
+    models_withdrawn: u64 = "times that the last model was withdrawn because the kind's average was better, since the start",
+    drifts: u64 = "times that a class's fits became worse than the kind's average, and older samples were forgotten; since the start",
     generation: u64 = "generation of the published model, 0 for none",
     model_samples: u64 = "samples that the published model was fitted on",
     first_quantum_ns: u64 = "first quantum that the load asks for, nanoseconds; 0: not known yet",
@@ -81,15 +84,16 @@ native::SCX_ML_COUNTERS! { metrics {
     profiles: u64 = "profiles in the process database",
     profiles_told: u64 = "profiles that the kernel uses",
     gate_model: f64 = "mean |error| of what is published on samples that it was not fitted on, of late; octaves",
-    gate_avg: f64 = "the moving average's mean |error| on the same, octaves",
+    gate_avg: f64 = "mean |error| of the kind's average on the same, octaves",
     parity_checked: u64 = "predictions of the kernel that were recomputed, since the start",
     parity_errors: u64 = "of those, how many differed by more than the quantisation explains",
     parity_max: f64 = "largest difference, octaves",
     in_fallback: String = "classes of tasks whose model the kernel does not use at the moment",
-    fallbacks: u64 = "times that the kernel fell back from a model to the moving average, since the start",
+    fallbacks: u64 = "times that the kernel fell back from a model to the kind's average, since the start",
     returns: u64 = "times that it returned to the model, since the start",
-    error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst)",
-    error_avg: f64 = "mean |error| of what would steer instead, the moving average by kind of wake-up, on the same bursts, octaves",
+    error_model: f64 = "the model's mean |error| in the kernel, octaves of log2(burst), of the bursts that it was asked about",
+    error_avg: f64 = "mean |error| of the kind's average, which steers where no model does, on the same bursts, octaves",
+    classes: BTreeMap<String, Verdict> = "how predictions turned out, by class of tasks, as the samples tell",
     troubles: u64 = "failures in user space that scheduling went on after, since the start; the log says which",
 } }
 
@@ -106,6 +110,7 @@ pub struct Sources<'a> {
     pub learner: &'a LearnerStatus,
     /// By class.
     pub watches: &'a [watch],
+    pub classes: ByClass,
     /// Samples in the recording, and those that are not; since the start.
     pub recorded: u64,
     pub record_lost: u64,
@@ -123,6 +128,7 @@ impl Metrics {
             span_s: from.uptime_s,
             latencies_log2: from.latencies.counts,
             latency_ns: from.latencies.sum_ns,
+            thinning: learner.thinned.iter().map(|&shift| 1 << shift).collect(),
             received: from.drain.received.load(Ordering::Relaxed),
             channel_dropped: from.drain.channel_dropped.load(Ordering::Relaxed),
             undecodable: from.drain.undecodable.load(Ordering::Relaxed),
@@ -150,6 +156,7 @@ impl Metrics {
             in_fallback: in_fallback(from.watches),
             fallbacks: from.watches.iter().map(|w| u64::from(w.fallbacks)).sum(),
             returns: from.watches.iter().map(|w| u64::from(w.returns)).sum(),
+            classes: from.classes,
             troubles: from.troubles,
             ..Default::default()
         };
@@ -163,6 +170,11 @@ impl Metrics {
     pub fn since(&self, before: &Self) -> Self {
         let mut delta = self.clone();
         delta.counters_since(before);
+        for (class, verdict) in &mut delta.classes {
+            if let Some(before) = before.classes.get(class) {
+                *verdict = verdict.since(before);
+            }
+        }
         if self.uptime_s >= before.uptime_s {
             delta.span_s = self.uptime_s - before.uptime_s;
             delta.latency_ns = self.latency_ns.saturating_sub(before.latency_ns);
@@ -208,10 +220,11 @@ impl Metrics {
     pub fn format<W: Write>(&self, w: &mut W) -> Result<()> {
         writeln!(
             w,
-            "[scx_ml {}] bursts {}, samples kept {}, sampled out {}, lost {} (ring buffer {}, channel {})",
+            "[scx_ml {}] bursts {}, samples kept {}{}, sampled out {}, lost {} (ring buffer {}, channel {})",
             self.mode.shown(),
             self.bursts,
             self.kept,
+            thinned(&self.thinning),
             self.sampled_out,
             self.dropped + self.channel_dropped,
             self.dropped,
@@ -224,7 +237,7 @@ impl Metrics {
                 format!("model {g} of {} samples", self.model_samples)
             }
             g => format!(
-                "model {g} of {} samples, moving average for {}",
+                "model {g} of {} samples, kind's average for {}",
                 self.model_samples,
                 self.in_fallback.shown()
             ),
@@ -249,7 +262,7 @@ impl Metrics {
         )?;
         writeln!(
             w,
-            "  slices predicted {:.1} % of {}, by moving average {:.1} %; |error| model {} moving average {} octaves; fresh {}, fair {}, idle {}, \
+            "  slices predicted {:.1} % of {}, by the kind's average {:.1} %; |error| model {}, kind's average {} octaves; fresh {}, fair {}, idle {}, \
              preempted {}, mean wait {} us",
             self.predicted_share(),
             self.slices(),
@@ -293,6 +306,20 @@ impl Metrics {
     }
 }
 
+/// Of which classes, being learned, few samples are taken.
+fn thinned(thinning: &[u64]) -> String {
+    let shares: Vec<String> = thinning
+        .iter()
+        .enumerate()
+        .filter(|(_, of)| **of > 1)
+        .map(|(class, of)| format!("{} 1/{of}", features::class_name(class)))
+        .collect();
+    match shares.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", shares.join(", ")),
+    }
+}
+
 /// Names of the classes in fallback.
 fn in_fallback(watches: &[watch]) -> String {
     let names: Vec<&str> = watches
@@ -304,7 +331,8 @@ fn in_fallback(watches: &[watch]) -> String {
     names.join(" ")
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
+/// A share in percent; of nothing: 0.
+pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         0.0
     } else {
@@ -405,6 +433,12 @@ mod tests {
         let failed = text(3);
         let last = failed.lines().nth(4);
         assert_eq!(last, Some("  failed in user space 3: the log says what"));
+    }
+
+    #[test]
+    fn of_which_classes_few_samples_are_taken_is_told() {
+        assert_eq!(thinned(&[1, 1, 1, 1]), "");
+        assert_eq!(thinned(&[1, 1, 4, 2]), " (interactive 1/4, batch 1/2)");
     }
 
     #[test]

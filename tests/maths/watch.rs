@@ -62,7 +62,7 @@ fn a_watched_quantile_holds_for_95_percent_whatever_the_margin_was() {
             let margin_q16 = watched_margin_q16((margin * 65536.0) as i32, w.margin_shift_q16);
             let over = residual * 65536.0 > f64::from(margin_q16);
             above += u32::from(over);
-            watch_quantile(&mut w, over);
+            w.margin_shift_q16 = watch_quantile(w.margin_shift_q16, over);
         }
         let share = f64::from(above) / 20_000.0;
         assert!(
@@ -73,11 +73,44 @@ fn a_watched_quantile_holds_for_95_percent_whatever_the_margin_was() {
 }
 
 #[test]
+fn the_average_s_quantile_is_found_for_tasks_of_all_errors_together() {
+    let (mut shift, mut above) = (0, 0);
+    for i in 0..20_000u64 {
+        let error = [0.02, 0.3, 2.0][i as usize % 3];
+        // Residuals from 0 to six times the task's mean |error|, evenly: twice that covers a third.
+        let residual =
+            6.0 * error * (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 24) as f64;
+        let over =
+            residual * 65536.0 > f64::from(average_margin_q16((error * 256.0) as i32, shift));
+        above += u32::from(over && i >= 1_000);
+        shift = watch_quantile(shift, over);
+    }
+    let share = f64::from(above) / 19_000.0;
+    assert!((share - 0.05).abs() < 0.01, "{share}");
+}
+
+#[test]
+fn what_a_margin_is_corrected_by_ends_with_its_model() {
+    let mut w = watch::default();
+    watch_add(&mut w, 5, 256, 256, S);
+    w.margin_shift_q16 = watch_quantile(w.margin_shift_q16, true);
+    let corrected = w.margin_shift_q16;
+    // A long burst that the model before had predicted ends.
+    watch_add(&mut w, 4, 256, 256, S);
+    watch_add(&mut w, 5, 256, 256, S);
+    assert!(corrected > 0 && w.margin_shift_q16 == corrected);
+    watch_add(&mut w, 6, 256, 256, S);
+    assert_eq!((w.margin_shift_q16, w.generation), (0, 6));
+}
+
+#[test]
 fn a_watched_margin_stays_in_range() {
     let mut w = watch::default();
     for above in [true, false] {
         for _ in 0..10_000 {
-            watch_quantile(&mut w, above);
+            w.margin_shift_q16 = watch_quantile(w.margin_shift_q16, above);
+            let margin = average_margin_q16(40 * 256, w.margin_shift_q16);
+            assert!((0..=40 << 16).contains(&margin));
         }
         for margin in [i32::MIN, -1, 0, 1 << 16, i32::MAX] {
             assert!((0..=40 << 16).contains(&watched_margin_q16(margin, w.margin_shift_q16)));

@@ -139,6 +139,22 @@ const DUTIES: &[Duty] = &[
     },
 ];
 
+/// What does not hold beside `theirs` is measured again, so often: an emulated CPU stands still now and then, and what is
+/// wrong stays so.
+const AGAIN: usize = 2;
+
+fn measured(duty: &Duty, theirs: f64) -> f64 {
+    let mut ours = (duty.load)();
+    for _ in 0..AGAIN {
+        if duty.holds.of(theirs, ours) {
+            break;
+        }
+        println!("{ours:10.3}, and once more: {}", duty.name);
+        ours = (duty.load)();
+    }
+    ours
+}
+
 /// All of them under one scheduler after the other, so that it is loaded once a mode.
 #[test]
 fn duties_are_done_as_by_the_kernels_own_scheduler() {
@@ -147,9 +163,13 @@ fn duties_are_done_as_by_the_kernels_own_scheduler() {
     let duties: Vec<_> = DUTIES.iter().filter(|d| d.name.contains(&wanted)).collect();
     let run = || -> Vec<f64> { duties.iter().map(|d| (d.load)()).collect() };
     let before = run();
+    let run_ours = || -> Vec<f64> {
+        let beside = duties.iter().zip(&before);
+        beside.map(|(d, &theirs)| measured(d, theirs)).collect()
+    };
     let ours = ["base", "learn"].map(|mode| {
         let running = Running::start(&["--mode", mode]);
-        let ours = run();
+        let ours = run_ours();
         running.assert_nothing_is_counted();
         running.stop();
         (mode, ours)

@@ -34,6 +34,7 @@ fn all(running: &Running, what: &str, is: impl Fn(&CpuQueues) -> bool) {
 #[test]
 fn busy_cpus_are_told_to_be_fast_and_idle_ones_to_be_slow() {
     let mut running = Running::start(&[]);
+    running.stats();
     let threads = busy();
     all(&running, "fast", |cpu| {
         cpu.speed == 1024 && cpu.utilisation > 700

@@ -188,7 +188,7 @@ fn a_limit_may_change_at_any_time_and_so_may_those_it_holds() {
         ("30000 50000", 0.6),
     ] {
         group.set("cpu.max", max);
-        seen.push((max, expected, cpus_of(&[&group])[0]));
+        seen.push((max, expected, cpus_near(&group, expected)));
     }
     // Out and in again, while they are put aside.
     group.set("cpu.max", "5000 1000000");

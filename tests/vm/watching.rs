@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use scx_ml::watch::stats::Metrics;
 use scx_ml::watch::top::answer::{MODELS_TARGET, Models, TASKS_TARGET, Tasks};
 
 use crate::bad_days::refused;
@@ -43,6 +44,37 @@ fn top_shows_models_tasks_and_latencies() {
     assert!(!shown.contains('\u{1b}'), "colour in a pipe:\n{shown}");
     println!("{shown}");
 
+    load.end();
+    running.stop();
+}
+
+fn totals(args: &[&str]) -> Command {
+    let mut command = Command::new(SCX_ML);
+    command.arg("totals").args(args);
+    command
+}
+
+#[test]
+fn totals_are_of_the_whole_run_whoever_asks_and_tell_what_the_models_are_worth() {
+    refused(&mut totals(&[]), "start it with `sudo scx_ml`");
+    let mut running = Running::start(&["--refit-interval", "2"]);
+    let load = load::alternating(4);
+    running.stats_until(Duration::from_secs(120), |s| s.judged > 200);
+    let read = || -> Metrics {
+        let (code, out, err) = run(&mut totals(&["--json"]));
+        assert_eq!(code, Some(0), "{out}{err}");
+        serde_json::from_str(&out).expect("statistics")
+    };
+    let (first, second) = (read(), read());
+    assert!(first.judged > 200 && second.judged >= first.judged);
+    assert!(second.bursts > 0 && second.span_s >= first.span_s);
+    // By class they are of the samples, which are drained a little later than the kernel counts.
+    let sum: u64 = second.classes.values().map(|c| c.judged).sum();
+    let share = sum as f64 / second.judged as f64;
+    assert!((0.5..1.5).contains(&share), "{second:#?}");
+    let (code, out, _) = run(&mut totals(&[]));
+    println!("{out}");
+    assert!(code == Some(0) && out.contains("kind's average") && out.contains(" % less"));
     load.end();
     running.stop();
 }

@@ -55,9 +55,9 @@ pub enum Ending {
 
 /// Which planned cells are still to be run, given those saved.
 ///
-/// Failed cells are run again. So is the whole of an unfinished block that was begun in another boot: a block is
-/// compared within itself, and only what was measured in one boot can be compared. `matches` are cells as planned;
-/// records that the plan does not know make it an error to continue.
+/// Failed cells are run again. So are all schedulers under a workload that was begun in another boot and not finished in
+/// that block: these are what is compared with each other, and only what was measured in one boot can be compared. Records
+/// that the plan does not know make it an error to continue.
 pub fn remaining(planned: &[Cell], saved: &[CellRecord], boot_id: &str) -> Result<Vec<Cell>> {
     let by_index: HashMap<usize, &CellRecord> = saved.iter().map(|r| (r.cell.index, r)).collect();
     for r in saved {
@@ -69,21 +69,27 @@ pub fn remaining(planned: &[Cell], saved: &[CellRecord], boot_id: &str) -> Resul
         }
     }
     let done = |c: &Cell| by_index.get(&c.index).is_some_and(|r| r.is_ok());
-    let unfinished: HashSet<u32> = planned
+    let unfinished: HashSet<(u32, &str)> = planned
         .iter()
         .filter(|c| !done(c))
-        .map(|c| c.block)
+        .map(compared_with)
         .collect();
-    let foreign: HashSet<u32> = saved
+    let foreign: HashSet<(u32, &str)> = saved
         .iter()
-        .filter(|r| unfinished.contains(&r.cell.block) && r.boot_id != boot_id)
-        .map(|r| r.cell.block)
+        .filter(|r| r.boot_id != boot_id)
+        .map(|r| compared_with(&r.cell))
+        .filter(|pair| unfinished.contains(pair))
         .collect();
     Ok(planned
         .iter()
-        .filter(|c| !done(c) || foreign.contains(&c.block))
+        .filter(|c| !done(c) || foreign.contains(&compared_with(c)))
         .cloned()
         .collect())
+}
+
+/// What the cells have in common that are compared with each other: block and workload.
+fn compared_with(cell: &Cell) -> (u32, &str) {
+    (cell.block, &cell.workload)
 }
 
 /// Run what is left of the experiment in `folder`. With `keep_going` a failed cell does not end the run.
@@ -136,6 +142,7 @@ pub fn run(
 pub mod tests {
     use super::*;
     use crate::metric::{Better, MetricDef, Outcome};
+    use crate::provenance::Provenance;
     use crate::results::Run;
     use crate::settings::{Experiment, Request, SchedulerSpec, WorkloadSpec};
     use std::path::Path;
@@ -237,6 +244,16 @@ pub mod tests {
         folder.load().expect("readable")
     }
 
+    /// The same run, as if it had been measured on so many CPUs.
+    pub fn on_cpus(run: Run, cpus: usize) -> Run {
+        let mut provenance = Provenance::gather(&run.experiment, None).expect("gathered");
+        provenance.cpus = cpus;
+        Run {
+            provenance: vec![provenance],
+            ..run
+        }
+    }
+
     pub fn metric_value(record: &CellRecord) -> f64 {
         record.outcome.metrics[0].value
     }
@@ -270,12 +287,12 @@ pub mod tests {
     }
 
     #[test]
-    fn after_a_reboot_the_unfinished_block_is_measured_anew_and_finished_ones_are_kept() {
+    fn after_a_reboot_what_is_compared_with_the_unfinished_is_measured_anew_and_the_rest_is_kept() {
         let dir = tempfile::tempdir().expect("tempdir");
         let folder = Folder::create(dir.path(), &experiment(3)).expect("new");
         let interrupt = Interrupt::default();
         let mut fake = Fake {
-            interrupt_after: Some((8, interrupt.clone())),
+            interrupt_after: Some((11, interrupt.clone())),
             ..Fake::default()
         };
         run(&folder, &mut fake, &mut Quiet, &interrupt, false).expect("runs");
@@ -293,9 +310,28 @@ pub mod tests {
         .expect("runs");
         assert_eq!(
             again.ran,
-            (6..18).collect::<Vec<_>>(),
-            "block 1 began with cell 6 in the other boot"
+            (9..18).collect::<Vec<_>>(),
+            "of the second workload of block 1 two cells were from the other boot, the first was complete"
         );
+    }
+
+    #[test]
+    fn a_run_is_not_gone_on_with_on_another_number_of_cpus() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let folder = Folder::create(dir.path(), &experiment(1)).expect("new");
+        let mut here = Provenance::gather(&experiment(1), None).expect("gathered");
+        folder.add_provenance(&here).expect("the first");
+        folder.add_provenance(&here).expect("the same");
+        here.cpus += 2;
+        let err = folder
+            .add_provenance(&here)
+            .expect_err("another")
+            .to_string();
+        assert!(
+            err.contains(&format!("and here are {}", here.cpus)),
+            "{err}"
+        );
+        assert_eq!(folder.provenance().expect("readable").len(), 2);
     }
 
     #[test]

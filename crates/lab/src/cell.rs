@@ -114,7 +114,10 @@ impl RealExecutor {
         })?;
         let task = self.task(cell)?;
         self.meter.before_scheduler();
-        let mut scheduler = Running::start(spec, &self.folder.log(cell))?;
+        let start = Instant::now();
+        let log = self.folder.log(cell);
+        let mut scheduler = Running::start(spec, &log, || self.interrupt.now())?;
+        let load_s = scheduler.pid().map(|_| start.elapsed().as_secs_f64());
         std::thread::sleep(SETTLE);
         let result = self.run_workload(&task, scheduler.pid());
         // The scheduler first: if it was ejected, the workload's numbers, or its failure, are of no interest.
@@ -124,7 +127,7 @@ impl RealExecutor {
         verified?;
         stopped?;
         let (outcome, cost) = result?;
-        Ok((ops, outcome, cost))
+        Ok((ops, outcome, Cost { load_s, ..cost }))
     }
 
     /// Run the task, with readings taken as its measured time begins and ends.

@@ -7,7 +7,7 @@ use crate::calibration::{self, Calibration};
 use crate::cell::{self, RealExecutor};
 use crate::child::Task;
 use crate::cli::{BenchArgs, ListArgs, ReportArgs, RunArgs};
-use crate::compare::{Comparison, compare, merge};
+use crate::compare::{Compared, Comparison, by_cpus};
 use crate::cost::{Accounting, Meter, Probe};
 use crate::error::{LabError, Result};
 use crate::experiment;
@@ -16,12 +16,13 @@ use crate::progress::Bar;
 use crate::provenance::{self, Provenance};
 use crate::quick::{self, Baseline};
 use crate::report::table::{self, Detail};
-use crate::report::{html, number};
+use crate::report::{direction, growth, html, number};
 use crate::results::{Folder, Run, write_json, write_whole};
 use crate::settings::{Experiment, WorkloadSpec};
 use crate::workload;
 use crate::{kernel, scheduler};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -83,14 +84,9 @@ fn describe(kind: &workload::Kind, full: bool) {
             .filter(|d| full || d.headline)
             .map(|d| {
                 let star = if d.headline && full { "*" } else { "" };
-                format!(
-                    "{}{star} [{}] {}",
-                    d.name,
-                    d.unit,
-                    table::direction(d.better)
-                )
-                .trim_end()
-                .to_string()
+                format!("{}{star} [{}] {}", d.name, d.unit, direction(d.better))
+                    .trim_end()
+                    .to_string()
             })
             .collect();
         println!(
@@ -157,7 +153,7 @@ pub fn run(args: &RunArgs, interrupt: impl FnOnce() -> Result<Interrupt>) -> Res
             m.def.name,
             number(m.value),
             m.def.unit,
-            table::direction(m.def.better)
+            direction(m.def.better)
         );
     }
     outcome
@@ -187,25 +183,53 @@ pub fn report(args: &ReportArgs) -> Result<Success> {
         .iter()
         .map(|f| Folder::open(f)?.load())
         .collect::<Result<Vec<_>>>()?;
-    let run = merge(runs)?;
-    let comparison = compare(&run);
+    let machines = by_cpus(runs)?;
     if args.json {
-        print_json(&comparison)?;
+        json_report(&machines)?;
     } else {
-        run.provenance
-            .iter()
-            .flat_map(|p| p.summary())
-            .for_each(|l| println!("{}", lines(&l)));
-        print!("{}", table::render(&comparison, detail(args.all), colour()));
+        text_report(&machines, detail(args.all));
     }
     if let Some(path) = &args.html {
-        write_whole(path, html::render(&run, &comparison)?.as_bytes())?;
+        write_whole(path, html::render(&machines)?.as_bytes())?;
     }
     #[cfg(feature = "parquet")]
     if let Some(path) = &args.parquet {
-        crate::parquet_file::write(&run, path)?;
+        let runs: Vec<&Run> = machines.iter().map(|m| &m.run).collect();
+        crate::parquet_file::write(&runs, path)?;
     }
     Ok(Success::Yes)
+}
+
+/// The comparison, or of several machines a list with each one's number of CPUs.
+fn json_report(machines: &[Compared]) -> Result<()> {
+    #[derive(Serialize)]
+    struct Machine<'a> {
+        cpus: Option<usize>,
+        comparison: &'a Comparison,
+    }
+    if let [only] = machines {
+        return print_json(&only.comparison);
+    }
+    let all = machines.iter().map(|m| Machine {
+        cpus: m.run.cpus(),
+        comparison: &m.comparison,
+    });
+    print_json(&all.collect::<Vec<_>>())
+}
+
+fn text_report(machines: &[Compared], detail: Detail) {
+    if let Some(data) = growth::growth(machines) {
+        println!("{}", table::growth(&data, colour()));
+    }
+    for m in machines {
+        // One that was often gone on with says most of it each time.
+        let mut said = HashSet::new();
+        let summaries = m.run.provenance.iter().flat_map(|p| p.summary());
+        summaries
+            .filter(|l| said.insert(l.clone()))
+            .for_each(|l| println!("{}", lines(&l)));
+        print!("{}", table::render(&m.comparison, detail, colour()));
+    }
 }
 
 fn detail(all: bool) -> Detail {
@@ -265,7 +289,7 @@ pub fn bench(args: &BenchArgs, interrupt: &Interrupt) -> Result<Success> {
         args.keep_going || args.suite.is_some(),
     );
     progress.finish();
-    let (run, comparison) = save_reports(&folder)?;
+    let Compared { run, comparison } = save_reports(&folder)?;
     let text = table::render(&comparison, detail(args.all), colour());
     // The results are saved; a reader that is gone is no reason to fail.
     let _ = writeln!(
@@ -346,28 +370,16 @@ fn meter(experiment: &Experiment) -> Meter {
 }
 
 /// Write everything that is derived from the cells.
-fn save_reports(folder: &Folder) -> Result<(Run, Comparison)> {
-    #[derive(Serialize)]
-    struct Everything<'a> {
-        run: &'a Run,
-        comparison: &'a Comparison,
-    }
-    let run = folder.load()?;
-    let comparison = compare(&run);
-    write_json(
-        &folder.path("results.json"),
-        &Everything {
-            run: &run,
-            comparison: &comparison,
-        },
-    )?;
+fn save_reports(folder: &Folder) -> Result<Compared> {
+    let compared = Compared::new(folder.load()?);
+    write_json(&folder.path("results.json"), &compared)?;
     #[cfg(feature = "parquet")]
-    crate::parquet_file::write(&run, &folder.path("results.parquet"))?;
+    crate::parquet_file::write(&[&compared.run], &folder.path("results.parquet"))?;
     write_whole(
         &folder.path("report.html"),
-        html::render(&run, &comparison)?.as_bytes(),
+        html::render(std::slice::from_ref(&compared))?.as_bytes(),
     )?;
-    Ok((run, comparison))
+    Ok(compared)
 }
 
 /// Say how it ended, leave it in the folder, and turn it into success or failure.

@@ -4,7 +4,8 @@
 //! workloads of the run. Other metrics are shown with ratio and interval, but no verdict is drawn from them.
 
 use crate::error::{LabError, Result};
-use crate::metric::{Better, MetricDef};
+use crate::metric::{Better, Metric, MetricDef};
+use crate::plan::Cell;
 use crate::results::{CellRecord, Run, Status};
 use crate::stats::{self, Effect, Verdict};
 use serde::Serialize;
@@ -56,25 +57,63 @@ impl Comparison {
     }
 }
 
+/// What was measured on a machine, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Compared {
+    pub run: Run,
+    pub comparison: Comparison,
+}
+
+impl Compared {
+    pub fn new(run: Run) -> Self {
+        let comparison = compare(&run);
+        Self { run, comparison }
+    }
+}
+
+/// Join the runs of machines with as many CPUs, and compare within each: what was measured on two CPUs and on eight is
+/// shown side by side and never paired, nor are verdicts of one corrected for those of the other. Ascending by CPUs.
+///
+/// # Errors
+/// If there is no run, or the baselines differ.
+pub fn by_cpus(runs: Vec<Run>) -> Result<Vec<Compared>> {
+    let mut machines: BTreeMap<Option<usize>, Vec<Run>> = BTreeMap::new();
+    for run in runs {
+        machines.entry(run.cpus()).or_default().push(run);
+    }
+    let merged = machines.into_values().map(merge);
+    let merged = merged.collect::<Result<Vec<Run>>>()?;
+    let Some(first) = merged.first() else {
+        return Err(LabError::Report("nothing to report".to_string()));
+    };
+    for run in &merged {
+        same_baseline(first, run)?;
+    }
+    Ok(merged.into_iter().map(Compared::new).collect())
+}
+
+fn same_baseline(a: &Run, b: &Run) -> Result<()> {
+    let (a, b) = (&a.experiment.baseline, &b.experiment.baseline);
+    if a == b {
+        return Ok(());
+    }
+    Err(LabError::BadValue {
+        place: "report".to_string(),
+        why: format!("the runs have different baselines: `{a}` and `{b}`"),
+    })
+}
+
 /// Join runs into one: their blocks are renumbered so that pairs stay within their run.
 ///
 /// # Errors
 /// If there is none, or the baselines differ.
-pub fn merge(runs: Vec<Run>) -> Result<Run> {
+fn merge(runs: Vec<Run>) -> Result<Run> {
     let mut runs = runs.into_iter();
     let mut all = runs
         .next()
         .ok_or_else(|| LabError::Report("nothing to report".to_string()))?;
     for run in runs {
-        if run.experiment.baseline != all.experiment.baseline {
-            return Err(LabError::BadValue {
-                place: "report".to_string(),
-                why: format!(
-                    "the runs have different baselines: `{}` and `{}`",
-                    all.experiment.baseline, run.experiment.baseline
-                ),
-            });
-        }
+        same_baseline(&all, &run)?;
         let (offset, first) = (all.experiment.blocks, all.cells.len());
         all.experiment.blocks += run.experiment.blocks;
         for s in run.experiment.schedulers {
@@ -124,10 +163,11 @@ pub fn compare(run: &Run) -> Comparison {
     let workloads: Vec<String> = e.workloads.iter().map(|w| w.label.clone()).collect();
     let mut rows = Vec::new();
     for workload in &workloads {
-        let cells: Vec<&CellRecord> = run
+        let cells: Vec<Measured> = run
             .cells
             .iter()
             .filter(|c| c.is_ok() && c.cell.workload == *workload)
+            .map(|c| (&c.cell, c.metrics()))
             .collect();
         for def in metrics_in_order(&cells) {
             let values = collect(&cells, &def.name);
@@ -154,12 +194,15 @@ pub fn compare(run: &Run) -> Comparison {
     comparison
 }
 
+/// A cell with what it gave.
+type Measured<'a> = (&'a Cell, Vec<Metric>);
+
 /// The metrics that occur, in the order of their first occurrence.
-fn metrics_in_order(cells: &[&CellRecord]) -> Vec<MetricDef> {
+fn metrics_in_order(cells: &[Measured]) -> Vec<MetricDef> {
     let mut defs: Vec<MetricDef> = Vec::new();
-    for m in cells.iter().flat_map(|c| c.metrics()) {
+    for m in cells.iter().flat_map(|(_, metrics)| metrics) {
         if !defs.iter().any(|d| d.name == m.def.name) {
-            defs.push(m.def);
+            defs.push(m.def.clone());
         }
     }
     // What a workload measures before what it costs, though a cell may lack some of it.
@@ -168,13 +211,13 @@ fn metrics_in_order(cells: &[&CellRecord]) -> Vec<MetricDef> {
 }
 
 /// The values by scheduler and block; of a block in which there are several, their mean.
-fn collect<'a>(cells: &[&'a CellRecord], metric: &str) -> Values<'a> {
+fn collect<'a>(cells: &[Measured<'a>], metric: &str) -> Values<'a> {
     let mut all: HashMap<&str, BTreeMap<u32, Vec<f64>>> = HashMap::new();
-    for c in cells {
-        if let Some(m) = c.metrics().into_iter().find(|m| m.def.name == metric) {
-            all.entry(c.cell.scheduler.as_str())
+    for (cell, metrics) in cells {
+        if let Some(m) = metrics.iter().find(|m| m.def.name == metric) {
+            all.entry(cell.scheduler.as_str())
                 .or_default()
-                .entry(c.cell.block)
+                .entry(cell.block)
                 .or_default()
                 .push(m.value);
         }
@@ -341,7 +384,7 @@ fn warnings(run: &Run, comparison: &Comparison) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tests::finished_run;
+    use crate::bench::tests::{finished_run, on_cpus};
 
     #[test]
     fn a_slow_scheduler_is_found_worse_and_an_equal_one_is_not() {
@@ -421,12 +464,38 @@ mod tests {
     }
 
     #[test]
+    fn machines_with_different_numbers_of_cpus_are_kept_apart() {
+        let (a, b, c) = (
+            tempfile::tempdir().expect("tempdir"),
+            tempfile::tempdir().expect("tempdir"),
+            tempfile::tempdir().expect("tempdir"),
+        );
+        let machines = by_cpus(vec![
+            on_cpus(finished_run(a.path(), 6), 4),
+            on_cpus(finished_run(b.path(), 3), 2),
+            on_cpus(finished_run(c.path(), 3), 2),
+        ])
+        .expect("same baseline");
+        let blocks: Vec<_> = machines
+            .iter()
+            .map(|m| (m.run.cpus(), m.run.experiment.blocks))
+            .collect();
+        assert_eq!(blocks, [(Some(2), 6), (Some(4), 6)]);
+        for m in &machines {
+            let row = m.comparison.row("timer", "latency_p99", "slow");
+            let effect = row.and_then(|r| r.effect.as_ref()).expect("effect");
+            assert_eq!(effect.pairs, 6);
+        }
+    }
+
+    #[test]
     fn runs_with_different_baselines_are_not_merged() {
         let dir = tempfile::tempdir().expect("tempdir");
         let a = finished_run(dir.path(), 1);
         let mut b = a.clone();
         b.experiment.baseline = "slow".to_string();
-        assert!(merge(vec![a, b]).is_err());
-        assert!(merge(Vec::new()).is_err());
+        assert!(by_cpus(vec![a.clone(), b.clone()]).is_err());
+        assert!(by_cpus(vec![on_cpus(a, 2), on_cpus(b, 4)]).is_err());
+        assert!(by_cpus(Vec::new()).is_err());
     }
 }

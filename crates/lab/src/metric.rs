@@ -136,6 +136,41 @@ pub fn throughput_def() -> MetricDef {
     MetricDef::headline("requests_per_s", "1/s", Better::Higher)
 }
 
+/// The time of a round of a fixed amount of work.
+pub fn round_def() -> MetricDef {
+    MetricDef::headline("round", "s", Better::Lower)
+}
+
+/// What a workload does again and again, so that what it moves can be told by the piece and not by the second: a scheduler
+/// under which more gets done switches more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pieces {
+    /// `request` or `round`.
+    pub name: &'static str,
+    pub per_s: f64,
+}
+
+impl Pieces {
+    /// Those that these metrics tell of.
+    pub fn of(metrics: &[Metric]) -> Option<Self> {
+        let value = |def: &MetricDef| {
+            let found = metrics.iter().find(|m| m.def.name == def.name);
+            found.map(|m| m.value).filter(|v| *v > 0.0)
+        };
+        let requests = value(&throughput_def()).map(|per_s| Self {
+            name: "request",
+            per_s,
+        });
+        let rounds = || {
+            value(&round_def()).map(|s| Self {
+                name: "round",
+                per_s: 1.0 / s,
+            })
+        };
+        requests.or_else(rounds)
+    }
+}
+
 /// The p50, p99 and p99.9 of a histogram in ns as metrics in µs, named `{prefix}_p50` and so on. `headline` is the one
 /// of "p50", "p99", "p99.9" that verdicts are drawn from, if any.
 pub fn percentiles_us(prefix: &str, hdr: &Histogram<u64>, headline: Option<&str>) -> Vec<Metric> {
@@ -178,6 +213,24 @@ mod tests {
         assert!(m[1].def.headline && !m[0].def.headline);
         assert!((m[0].value - 500.0).abs() < 1.0, "{}", m[0].value);
         assert!((m[1].value - 990.0).abs() < 2.0, "{}", m[1].value);
+    }
+
+    #[test]
+    fn pieces_of_work_are_requests_or_rounds() {
+        let of = |metrics: &[Metric]| Pieces::of(metrics).map(|p| (p.name, p.per_s));
+        assert_eq!(
+            of(&[throughput_def().measured(50.0)]),
+            Some(("request", 50.0))
+        );
+        assert_eq!(of(&[round_def().measured(0.25)]), Some(("round", 4.0)));
+        assert_eq!(of(&[throughput_def().measured(0.0)]), None, "nothing done");
+        assert_eq!(
+            of(&percentile_defs("x", None)
+                .iter()
+                .map(|d| d.measured(1.0))
+                .collect::<Vec<_>>()),
+            None
+        );
     }
 
     #[test]

@@ -21,17 +21,18 @@ message results {
     required binary better (UTF8);
     required boolean headline;
     required double value;
+    required int32 cpus;
     required binary boot_id (UTF8);
     required binary kernel (UTF8);
     required binary started (UTF8);
 }";
 
-/// Write all metrics of the cells that went well.
+/// Write all metrics of the cells that went well. Where there are several runs, numbers of blocks are each one's own.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(run: &Run, path: &Path) -> Result<()> {
-    let bytes = encode(run).map_err(|e| LabError::Damaged {
+pub fn write(runs: &[&Run], path: &Path) -> Result<()> {
+    let bytes = encode(runs).map_err(|e| LabError::Damaged {
         path: path.to_path_buf(),
         why: e.to_string(),
     })?;
@@ -39,18 +40,22 @@ pub fn write(run: &Run, path: &Path) -> Result<()> {
 }
 
 /// The file's content.
-fn encode(run: &Run) -> std::result::Result<Vec<u8>, ParquetError> {
-    let kernels: Vec<(&str, &str)> = run
-        .provenance
+fn encode(runs: &[&Run]) -> std::result::Result<Vec<u8>, ParquetError> {
+    let kernels: Vec<(&str, &str)> = runs
         .iter()
+        .flat_map(|run| &run.provenance)
         .map(|p| (p.boot_id.as_str(), p.kernel.as_str()))
         .collect();
-    let rows: Vec<_> = run
-        .cells
+    let cells = runs
         .iter()
-        .filter(|c| c.status == Status::Ok)
-        .flat_map(|c| c.metrics().into_iter().map(move |m| (c, m)))
-        .collect();
+        .flat_map(|run| run.cells.iter().map(|c| (run.cpus().unwrap_or(0), c)));
+    let (cpus, rows): (Vec<i32>, Vec<_>) = cells
+        .filter(|(_, c)| c.status == Status::Ok)
+        .flat_map(|(cpus, c)| {
+            let metrics = c.metrics().into_iter();
+            metrics.map(move |m| (cpus as i32, (c, m)))
+        })
+        .unzip();
     let kernel = |boot: &str| {
         kernels
             .iter()
@@ -102,6 +107,7 @@ fn encode(run: &Run) -> std::result::Result<Vec<u8>, ParquetError> {
         &mut group,
         &rows.iter().map(|(_, m)| m.value).collect::<Vec<_>>(),
     )?;
+    column::<Int32Type>(&mut group, &cpus)?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.boot_id.clone()))?;
     column::<ByteArrayType>(&mut group, &text(&|i| kernel(&rows[i].0.boot_id)))?;
     column::<ByteArrayType>(&mut group, &text(&|i| rows[i].0.started.clone()))?;
@@ -124,7 +130,7 @@ fn column<T: DataType>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tests::{finished_run, metric_value};
+    use crate::bench::tests::{finished_run, metric_value, on_cpus};
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::RowAccessor;
 
@@ -132,8 +138,9 @@ mod tests {
     fn what_is_written_can_be_read_back() {
         let dir = tempfile::tempdir().expect("tempdir");
         let run = finished_run(dir.path(), 2);
+        let (two, four) = (on_cpus(run.clone(), 2), on_cpus(run.clone(), 4));
         let path = dir.path().join("r.parquet");
-        write(&run, &path).expect("writable");
+        write(&[&two, &four], &path).expect("writable");
         let reader =
             SerializedFileReader::new(std::fs::File::open(&path).expect("file")).expect("parquet");
         let rows: Vec<_> = reader
@@ -143,10 +150,13 @@ mod tests {
             .collect();
         assert_eq!(
             rows.len(),
-            run.cells.iter().map(|c| c.metrics().len()).sum::<usize>()
+            2 * run.cells.iter().map(|c| c.metrics().len()).sum::<usize>()
         );
         let first = &run.cells[0];
         assert_eq!(rows[0].get_string(2).expect("text"), &first.cell.scheduler);
         assert_eq!(rows[0].get_double(8).expect("number"), metric_value(first));
+        let cpus: Vec<i32> = rows.iter().filter_map(|r| r.get_int(9).ok()).collect();
+        assert_eq!(cpus[..rows.len() / 2], vec![2; rows.len() / 2]);
+        assert_eq!(cpus[rows.len() / 2..], vec![4; rows.len() / 2]);
     }
 }

@@ -15,7 +15,7 @@ use scx_ml_text::{Show, json};
 
 use crate::cost::Cost;
 use crate::error::{LabError, Result};
-use crate::metric::{Metric, Outcome};
+use crate::metric::{Metric, Outcome, Pieces};
 use crate::plan::Cell;
 use crate::provenance::Provenance;
 use crate::settings::{Experiment, Request, WorkloadSpec};
@@ -56,7 +56,8 @@ impl CellRecord {
 
     /// The workload's metrics and those of the cost.
     pub fn metrics(&self) -> Vec<Metric> {
-        let cost = self.cost.iter().flat_map(Cost::metrics);
+        let pieces = Pieces::of(&self.outcome.metrics);
+        let cost = self.cost.iter().flat_map(|c| c.metrics(pieces));
         self.outcome.metrics.iter().cloned().chain(cost).collect()
     }
 }
@@ -67,6 +68,13 @@ pub struct Run {
     pub experiment: Experiment,
     pub provenance: Vec<Provenance>,
     pub cells: Vec<CellRecord>,
+}
+
+impl Run {
+    /// The CPUs of the machine that it was measured on. None for a run that never began.
+    pub fn cpus(&self) -> Option<usize> {
+        self.provenance.last().map(|p| p.cpus)
+    }
 }
 
 /// A result folder.
@@ -162,8 +170,20 @@ impl Folder {
     }
 
     /// Note the circumstances of this start, after those of earlier ones.
+    ///
+    /// # Errors
+    /// If those were on another number of CPUs: what the blocks say would no longer be about one machine.
     pub fn add_provenance(&self, provenance: &Provenance) -> Result<()> {
         let mut all = self.provenance()?;
+        if let Some(before) = all.last().filter(|p| p.cpus != provenance.cpus) {
+            return Err(LabError::BadValue {
+                place: self.root.shown().to_string(),
+                why: format!(
+                    "was begun on {} CPUs, and here are {}; go on with it there, or begin another with --out",
+                    before.cpus, provenance.cpus
+                ),
+            });
+        }
         all.push(provenance.clone());
         write_json(&self.path("provenance.json"), &all)
     }

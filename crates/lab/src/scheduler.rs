@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long loading may take. Emulated machines verify BPF programs slowly; scx_lavd's take them minutes.
-const START_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long loading may take. Emulated machines verify BPF programs slowly; scx_lavd's take them minutes, and more where
+/// several emulated CPUs share few real ones. Who fails to load ends, and is not waited for.
+const START_TIMEOUT: Duration = Duration::from_secs(900);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -32,11 +33,11 @@ struct Process {
 }
 
 impl Running {
-    /// Put `spec` in charge and make sure that it is. Its output goes to `log`.
+    /// Put `spec` in charge and make sure that it is. Its output goes to `log`. Waiting ends when `stop` says so.
     ///
     /// # Errors
-    /// [`LabError::Fatal`] if another scheduler is loaded; [`LabError::Scheduler`] if it does not load.
-    pub fn start(spec: &SchedulerSpec, log: &Path) -> Result<Self> {
+    /// [`LabError::Fatal`] if another scheduler is loaded or it was stopped; [`LabError::Scheduler`] if it does not load.
+    pub fn start(spec: &SchedulerSpec, log: &Path, stop: impl Fn() -> bool) -> Result<Self> {
         let sched_ext = SchedExt::system();
         if sched_ext.is_enabled() {
             return Err(LabError::Fatal(format!(
@@ -85,7 +86,7 @@ impl Running {
             sched_ext,
             process: Some(process),
         };
-        running.wait_enabled(spec, &argv[0], seq_before)?;
+        running.wait_enabled(spec, &argv[0], seq_before, stop)?;
         Ok(running)
     }
 
@@ -94,6 +95,7 @@ impl Running {
         spec: &SchedulerSpec,
         program: &str,
         seq_before: Option<u64>,
+        stop: impl Fn() -> bool,
     ) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
@@ -128,6 +130,9 @@ impl Running {
                     (p.ops, p.enable_seq) = (ops, seq);
                 }
                 return Ok(());
+            }
+            if stop() {
+                return Err(LabError::Fatal("interrupted".to_string()));
             }
             if Instant::now() > deadline {
                 return Err(self.failure(&format!(

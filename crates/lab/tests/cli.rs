@@ -203,6 +203,35 @@ fn a_run_leaves_everything_and_can_be_reported_again() {
         Some(2),
         "results are never overwritten"
     );
+    another_machine(&out_dir, &dir.path().join("larger"));
+}
+
+/// `from` is copied to `to` as if it came from a machine with a hundred CPUs more: that is shown beside it, and not gone on with.
+fn another_machine(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-r").args([from, to]).status();
+    assert!(copied.is_ok_and(|s| s.success()));
+    let file = to.join("provenance.json");
+    let text = std::fs::read_to_string(&file).expect("written");
+    let larger = text.replace("\"cpus\": ", "\"cpus\": 10");
+    assert_ne!(text, larger);
+    std::fs::write(&file, larger).expect("writable");
+    let (from, to) = (from.to_str().expect("utf-8"), to.to_str().expect("utf-8"));
+    let html = Path::new(to).join("report.html");
+    let report = lab(&["report", to, from, "--html", html.to_str().expect("utf-8")]);
+    assert!(report.status.success(), "{}", stderr(&report));
+    assert!(String::from_utf8_lossy(&report.stdout).contains("Growth: "));
+    let html = std::fs::read_to_string(html).expect("written");
+    assert!(html.contains("<h2>Growth") && html.contains("3 blocks of"));
+    let json = lab(&["report", to, from, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(2));
+    let resumed = lab(&["bench", "--resume", to]);
+    assert_eq!(resumed.status.code(), Some(2), "{}", stderr(&resumed));
+    assert!(
+        stderr(&resumed).contains("was begun on 10"),
+        "{}",
+        stderr(&resumed)
+    );
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct LearnerConfig {
     pub max_age: Duration,
     /// Keep the first model that is published, for ever.
     pub freeze: bool,
+    /// Take fewer samples of what is learned. Not for recordings, which are for others to learn from.
+    pub thin: bool,
 }
 
 /// The model that predicts.
@@ -95,6 +97,7 @@ impl LearnerConfig {
             refit_interval,
             max_age: (10 * refit_interval).max(Duration::from_secs(30)),
             freeze,
+            thin: true,
         }
     }
 }
@@ -132,6 +135,8 @@ pub struct LearnerStatus {
     pub parity: Parity,
     /// The first quantum that the load asks for; 0: not known yet.
     pub first_quantum_ns: u64,
+    /// By class: of the samples, the kernel records one in 2 to the power of this.
+    pub thinned: [u32; NR_CLASSES],
     /// Of the process database: profiles, and how many of them the kernel has been told.
     pub profiles: usize,
     pub profiles_told: usize,
@@ -161,6 +166,8 @@ pub struct Learner {
     /// Nothing is fitted before.
     next_look_ns: u64,
     quantum: FirstQuantum,
+    /// What the kernel was told of each class's samples, see [`ClassLearner::thin_shift`].
+    thinned: [u32; NR_CLASSES],
     published: Option<Published>,
     /// When `published.since` was published.
     since_ns: u64,
@@ -185,6 +192,7 @@ impl Learner {
             seen_ns: None,
             next_look_ns: 0,
             quantum: FirstQuantum::default(),
+            thinned: [0; NR_CLASSES],
             published: None,
             since_ns: 0,
             lease_waits: None,
@@ -208,7 +216,7 @@ impl Learner {
     pub fn adopt(&mut self, file: ModelFile, now_ns: u64, sink: &dyn ModelSink) -> Result<()> {
         let generation = sink.publish(&file.model, self.lease_end(now_ns))?;
         info!(
-            "model {generation} published, from a file; on {} samples of Linux {} its |error| was {:.3}, the moving \
+            "model {generation} published, from a file; on {} samples of Linux {} its |error| was {:.3}, the kind's \
              average's {:.3} octaves",
             file.origin.samples, file.origin.kernel, file.origin.error_model, file.origin.error_avg
         );
@@ -250,12 +258,12 @@ impl Learner {
             let predicted = bank.and_then(|m| m.predict(row.class, &row.x));
             let missed_average = row.y - row.avg;
             let missed = predicted.map_or(missed_average, |p| row.y - p);
-            self.overall.add(missed, missed_average, row.weight);
-            self.classes[row.class].add(&row);
+            let weight = self.classes[row.class].add(&row);
+            self.overall.add(missed, missed_average, weight);
             if self.lengths.len() == self.config.window {
                 self.lengths.pop_front();
             }
-            self.lengths.push_back(Length::from(&row));
+            self.lengths.push_back(Length { y: row.y, weight });
             let (from_ns, until_ns) = self.seen_ns.unwrap_or((row.end_ns, row.end_ns));
             self.seen_ns = Some((from_ns, until_ns.max(row.end_ns)));
         }
@@ -277,6 +285,7 @@ impl Learner {
     pub fn step(&mut self, now_ns: u64, sink: &dyn ModelSink) {
         self.begin_lease(now_ns, sink);
         self.set_first_quantum(now_ns, sink);
+        self.set_thinning(sink);
         let frozen = self.config.freeze && self.published.is_some();
         if frozen || now_ns < self.next_look_ns {
             return;
@@ -337,13 +346,13 @@ impl Learner {
             let name = features::class_name(class);
             let what = match (trusted, learner.trusts_model()) {
                 (false, _) => "their model",
-                (true, false) => "the moving average",
+                (true, false) => "the kind's average",
                 (true, true) => "a model fitted here",
             };
             news::info(
                 &format!("predictor of {name}"),
                 format_args!(
-                    "{name} tasks are predicted by {what}; |error| of model / moving average, octaves: {:.3}/{:.3}, \
+                    "{name} tasks are predicted by {what}; |error| of model / kind's average, octaves: {:.3}/{:.3}, \
                      ±{:.3}",
                     errors.model, errors.average, errors.standard_error
                 ),
@@ -439,6 +448,26 @@ impl Learner {
             self.quantum.told(quantum_ns);
             debug!("first quantum {} us", quantum_ns / 1000);
             self.with_status(|s| s.first_quantum_ns = quantum_ns);
+        }
+    }
+
+    /// Tell the kernel how many samples the classes want.
+    fn set_thinning(&mut self, sink: &dyn ModelSink) {
+        let Some((_, newest_ns)) = self.seen_ns.filter(|_| self.config.thin) else {
+            return;
+        };
+        let wanted = self.classes.each_mut().map(|c| c.thin_shift(newest_ns));
+        if wanted == self.thinned {
+            return;
+        }
+        if self
+            .troubles
+            .thinning
+            .note(sink.set_thinning(wanted))
+            .is_some()
+        {
+            self.thinned = wanted;
+            self.with_status(|s| s.thinned = wanted);
         }
     }
 

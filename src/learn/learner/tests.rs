@@ -49,6 +49,10 @@ impl ModelSink for Notebook {
         }
     }
 
+    fn set_thinning(&self, _: [u32; NR_CLASSES]) -> Result<()> {
+        Ok(())
+    }
+
     fn withdraw(&self) -> Result<()> {
         self.write("withdraw".into())
     }
@@ -83,6 +87,7 @@ fn learner(freeze: bool) -> (Learner, Arc<Mutex<LearnerStatus>>) {
         refit_interval: Duration::from_secs(5),
         max_age: Duration::from_secs(50),
         freeze,
+        thin: true,
     };
     (Learner::new(config, status.clone()), status)
 }

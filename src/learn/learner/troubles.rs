@@ -10,6 +10,7 @@ pub struct Troubles {
     pub fitting: [Trouble; NR_CLASSES],
     pub publishing: Trouble,
     pub quantum: Trouble,
+    pub thinning: Trouble,
 }
 
 impl Troubles {
@@ -21,6 +22,7 @@ impl Troubles {
             }),
             publishing: Trouble::new("the kernel is told of models"),
             quantum: Trouble::new("the kernel is told of first quanta"),
+            thinning: Trouble::new("the kernel is told how many samples are wanted"),
         }
     }
 }

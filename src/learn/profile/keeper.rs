@@ -118,6 +118,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::bpf::NR_CLASSES;
     use crate::learn::profile::tests::{observe, sample};
     use crate::model::Model;
     use crate::model::sink::NotSet;
@@ -142,6 +143,10 @@ mod tests {
         }
 
         fn set_first_quantum(&self, _: Option<u64>) -> Result<()> {
+            Ok(())
+        }
+
+        fn set_thinning(&self, _: [u32; NR_CLASSES]) -> Result<()> {
             Ok(())
         }
 

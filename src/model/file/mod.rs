@@ -35,8 +35,8 @@ pub struct Origin {
     pub monotonic_to_unix_ns: i64,
     /// Number of samples.
     pub samples: usize,
-    /// Mean |log2 error| on the judging samples, octaves: of the bank, the moving average standing in where it has no
-    /// model, and of the moving average alone.
+    /// Mean |log2 error| on the judging samples, octaves: of the bank, the kind's average standing in where it has no
+    /// model, and of that average alone.
     pub error_model: f64,
     pub error_avg: f64,
 }

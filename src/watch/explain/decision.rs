@@ -23,7 +23,7 @@ impl Observed {
         self.ctx.steering.into()
     }
 
-    /// Whether the moving average steers, for want of a model to trust.
+    /// Whether the kind's average steers, for want of a model to trust.
     fn steered_by_average(&self) -> bool {
         self.steering() == STEERING_AVERAGE
     }
@@ -31,7 +31,7 @@ impl Observed {
     /// The burst that steers, as its deadlines take it.
     fn steering_burst(&self) -> &'static str {
         if self.steered_by_average() {
-            "its average burst rounded to a power of two"
+            "the kind's average rounded to a power of two"
         } else {
             "the predicted burst rounded to a power of two"
         }
@@ -42,7 +42,7 @@ impl Observed {
         let log2 = i64::from(self.ctx.steer_q16) + i64::from(self.ctx.steer_margin_q16);
         let time = duration(native::exp2_q16(log2));
         if self.steered_by_average() {
-            format!("the moving average and twice the spread, {time}")
+            format!("the kind's average and twice its error, {time}")
         } else {
             format!(
                 "the prediction's {} quantile, {time}",
@@ -83,6 +83,9 @@ impl Observed {
         let quantile = self.steering_quantile();
         match source {
             SLICE_PREDICTED => format!("what was left of {quantile}"),
+            SLICE_AVERAGE if self.ctx.spared != 0 => {
+                format!("so surely short that no model decides: what was left of {quantile}")
+            }
             SLICE_AVERAGE => format!("no model to trust: what was left of {quantile}"),
             SLICE_RAISED if u32::from(self.ctx.lane) == LANE_FRESH => {
                 format!("{quantile}, left less: raised to the first quantum")
@@ -177,7 +180,7 @@ impl Observed {
             "in an earlier burst".into()
         } else if self.ctx.sure_long != 0 && self.ctx.quantum_ns == 0 {
             let low = if self.steered_by_average() {
-                "the moving average less twice the spread".into()
+                "the kind's average less twice its error".into()
             } else {
                 format!("the prediction's {} quantile", percent(LOW_QUANTILE))
             };

@@ -111,9 +111,9 @@ pub struct Class {
 /// The kernel's watch over a class's model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// The moving average has taken over.
+    /// The kind's average has taken over.
     pub fallback: bool,
-    /// Running mean |error| of the model and of the moving average.
+    /// Running mean |error| of the model and of the kind's average.
     pub error_model: f64,
     pub error_avg: f64,
     /// How often it fell back, and returned.
@@ -191,7 +191,7 @@ pub struct Prediction {
     pub agrees: bool,
     /// What must be known to read this.
     pub notes: Vec<String>,
-    /// What the moving average predicted for the same burst.
+    /// What the kind's average predicted for the same burst.
     pub avg_burst_ns: u64,
     /// prediction + margin is the quantile that becomes the slice.
     pub margin: f64,

@@ -184,6 +184,9 @@ impl Observed {
         if self.never_woken() {
             return "it has not woken since the scheduler was loaded".into();
         }
+        if self.ctx.spared != 0 {
+            return "it is so surely short by its kind's average that no model was asked".into();
+        }
         let Some(bank) = self.bank(self.published) else {
             return "no model is published".into();
         };
@@ -193,7 +196,7 @@ impl Observed {
         }
         if self.linear(bank).is_none() {
             return format!(
-                "model {generation} has none for {} tasks: the moving average is as good, or there were too few samples",
+                "model {generation} has none for {} tasks: the kind's average is as good, or there were too few samples",
                 self.class_name()
             );
         }
@@ -287,11 +290,11 @@ impl Observed {
         }
         Some(if self.ctx.sample_flags & SAMPLE_FALLBACK != 0 {
             format!(
-                "the kernel's watch had the moving average take over for {} tasks",
+                "the kernel's watch had the kind's average take over for {} tasks",
                 self.class_name()
             )
         } else if u32::from(self.ctx.steering) == STEERING_AVERAGE {
-            "the model is not sure of this task, and the task's moving average is".into()
+            "the model is not sure of this task, and the kind's average is".into()
         } else if self.mode == Mode::Shadow {
             "in shadow mode predictions are made, not used".into()
         } else {

@@ -212,14 +212,14 @@ fn class(page: &mut Page<impl Write>, class: &Class) -> io::Result<()> {
         return Ok(());
     };
     let text = format!(
-        "the kernel's watch: its model errs by {:.2} octaves, the moving average by {:.2}; fell back {}, returned {}",
+        "the kernel's watch: its model errs by {:.2} octaves, the kind's average by {:.2}; fell back {}, returned {}",
         watch.error_model,
         watch.error_avg,
         times(watch.fallbacks),
         times(watch.returns),
     );
     if watch.fallback {
-        page.warning(&format!("{text}; the moving average has taken over"))
+        page.warning(&format!("{text}; the kind's average has taken over"))
     } else {
         page.line("", &text)
     }
@@ -229,7 +229,7 @@ fn prediction(page: &mut Page<impl Write>, p: &Prediction) -> io::Result<()> {
     page.line(
         "prediction",
         &format!(
-            "{} by model {}; the moving average said {}",
+            "{} by model {}; the kind's average said {}",
             duration(p.burst_ns),
             p.generation,
             duration(p.avg_burst_ns)
@@ -328,15 +328,15 @@ fn outcomes(page: &mut Page<impl Write>, o: &Outcomes) -> io::Result<()> {
     page.line(
         "outcomes",
         &format!(
-            "{:>9}  {:>9}  {:>9}  {:>9}  {:>7}  {:>9}  held",
-            "burst", "predicted", "quantile", "average", "error", "average's"
+            "{:>9}  {:>9}  {:>9}  {:>10}  {:>7}  {:>9}  held",
+            "burst", "predicted", "quantile", "kind's avg", "error", "its error"
         ),
     )?;
     for one in &o.last {
         page.line(
             "",
             &format!(
-                "{:>9}  {:>9}  {:>9}  {:>9}  {:>+7.2}  {:>+9.2}  {}",
+                "{:>9}  {:>9}  {:>9}  {:>10}  {:>+7.2}  {:>+9.2}  {}",
                 duration(one.burst_ns),
                 duration(one.predicted_ns),
                 duration(one.quantile_ns),
@@ -351,7 +351,7 @@ fn outcomes(page: &mut Page<impl Write>, o: &Outcomes) -> io::Result<()> {
     page.line(
         "",
         &format!(
-            "{:45}  {error_model:>7.2}  {error_avg:>9.2}  {held} of {}",
+            "{:46}  {error_model:>7.2}  {error_avg:>9.2}  {held} of {}",
             "mean |error|, octaves",
             o.last.len()
         ),

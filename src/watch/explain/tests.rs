@@ -152,11 +152,11 @@ fn the_whole_text() {
 worker (thread 12 of process 10)
   who         SCHED_OTHER, nice 0, weight 100, cgroup /some/group, woken by waker (17)
   class       interactive: tasks whose average burst is below a millisecond
-              the kernel's watch: its model errs by 0.50 octaves, the moving average by 1.00; fell back never, returned never
+              the kernel's watch: its model errs by 0.50 octaves, the kind's average by 1.00; fell back never, returned never
   now         blocked; woke 7.00 ms ago; this burst: used 4.00 ms, waited 0 ns, preempted once, changed CPU never
   history     12 bursts; last 4.00 ms, before 1.05 ms; average 2.00 ms (1/4), 3.00 ms (1/2), 2.10 ms (of log2), spread 1.50 octaves
               slept 2.00 ms, on average 3.00 ms; waited 0 ns, on average 0 ns
-  prediction  4.19 ms by model 4; the moving average said 2.10 ms
+  prediction  4.19 ms by model 4; the kind's average said 2.10 ms
               feature       value      log2  coefficient  contribution
               last_burst  1.05 ms    20.000      -1.0000       -20.000
               io_wait          no     0.000      +0.5000        +0.000
@@ -166,10 +166,10 @@ worker (thread 12 of process 10)
   slice       6.00 ms, predicted: what was left of the prediction's 95 % quantile, 5.93 ms
   lane        fresh: within its first quantum, 2.00 ms
   deadline    4.19 ms after its wake-up: the predicted burst rounded to a power of two
-  outcomes        burst  predicted   quantile    average    error  average's  held
-                8.39 ms    4.19 ms    5.93 ms    2.10 ms    -1.00      -2.00  no
-                1.25 ms    1.05 ms    1.48 ms    2.10 ms    -0.25      +0.75  yes
-              mean |error|, octaves                             0.62       1.38  1 of 2
+  outcomes        burst  predicted   quantile  kind's avg    error  its error  held
+                8.39 ms    4.19 ms    5.93 ms     2.10 ms    -1.00      -2.00  no
+                1.25 ms    1.05 ms    1.48 ms     2.10 ms    -0.25      +0.75  yes
+              mean |error|, octaves                              0.62       1.38  1 of 2
 ";
     assert_eq!(text(&observed().explain()), expected);
 }
@@ -269,11 +269,11 @@ fn a_prediction_that_was_not_used_says_why() {
     }
     let why = prediction(&o).unused.expect("unused");
     assert!(
-        why.contains("moving average take over for interactive"),
+        why.contains("kind's average take over for interactive"),
         "{why}"
     );
     let text = text(&o.explain());
-    assert!(text.contains("the moving average has taken over"), "{text}");
+    assert!(text.contains("the kind's average has taken over"), "{text}");
     assert!(
         text.contains(
             "base: the prediction was not used: the base policy's slice, the first quantum"
@@ -389,8 +389,8 @@ fn each_lane_has_its_reason() {
                 c.steering = intf::steering_STEERING_AVERAGE as u8;
                 c.quantum_ns = 5_000_000;
             },
-            "fresh: within its first quantum, 5.00 ms, its own: it is sure to end in that; 4.19 ms after its wake-up: its \
-             average burst rounded to a power of two",
+            "fresh: within its first quantum, 5.00 ms, its own: it is sure to end in that; 4.19 ms after its wake-up: the \
+             kind's average rounded to a power of two",
         ),
         (
             |c| (c.lane, c.exec_at_run_ns) = (FAIR, 0),

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::kernel::trouble::caught;
 use crate::watch::stats::{CANNOT_READ, Metrics, Reading};
+use crate::watch::totals;
 
 /// A request's arguments.
 pub type Arguments = BTreeMap<String, String>;
@@ -52,6 +53,12 @@ fn counters(ask: &Ask) -> Result<Reader> {
     }))
 }
 
+/// Reads the same for one client: each time those since the scheduler was attached.
+fn totals_reader(ask: &Ask) -> Result<Reader> {
+    let ask = ask.clone();
+    Ok(Box::new(move |_| Ok(serde_json::to_value(ask.reading()?)?)))
+}
+
 type Opener = Box<dyn Fn() -> Result<Reader> + Send>;
 
 /// Who answers for what.
@@ -68,7 +75,10 @@ impl Targets {
             openers: BTreeMap::new(),
             meta: [(meta.name.clone(), meta)].into(),
         };
-        targets.with("top", move || counters(&ask))
+        let top = ask.clone();
+        targets
+            .with("top", move || counters(&top))
+            .with(totals::TARGET, move || totals_reader(&ask))
     }
 
     /// Each client has a reader of its own, which `open` makes when it first asks for the target.

@@ -46,7 +46,7 @@ pub struct Models {
 pub struct ClassModel {
     pub class: String,
     pub description: String,
-    /// None: the moving average is as good, or there were too few samples.
+    /// None: the kind's average is as good, or there were too few samples.
     pub model: Option<Coefficients>,
     /// The kernel's own watch; None before it has judged a burst.
     pub watch: Option<ClassWatch>,
@@ -65,7 +65,7 @@ pub struct Coefficients {
 /// The kernel's watch over a class's model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassWatch {
-    /// The moving average has taken over.
+    /// The kind's average has taken over.
     pub fallback: bool,
     /// Running mean |error|, octaves.
     pub error_model: f64,
@@ -88,7 +88,7 @@ pub struct TaskLine {
     pub last_burst_ns: u64,
     /// Of the model, for the burst that goes on or the last one; None: it was not predicted.
     pub predicted_ns: Option<u64>,
-    /// What the moving average said; None without a wake-up.
+    /// What the kind's average said; None without a wake-up.
     pub average_ns: Option<u64>,
     /// Moving average of the model's |error| about this task, octaves; None where nothing was judged.
     pub error_model: Option<f64>,
@@ -143,7 +143,7 @@ fn class_watch(w: &watch) -> Option<ClassWatch> {
 impl TaskLine {
     pub fn new(pid: u32, ctx: &task_ctx, mode: Mode) -> Self {
         let woken = ctx.wake_ns != 0 && mode != Mode::Base;
-        let predicted = woken && ctx.model_generation != 0;
+        let predicted = woken && (ctx.model_generation != 0 || ctx.spared != 0);
         let steered_by = match u32::from(ctx.steering) {
             STEERING_MODEL => "model",
             STEERING_AVERAGE => "average",

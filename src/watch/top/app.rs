@@ -41,7 +41,7 @@ impl Page {
     }
 }
 
-/// Mean |error| of model and moving average in the time of a reading, octaves.
+/// Mean |error| of model and kind's average in the time of a reading, octaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Errors {
     /// Seconds since the scheduler was attached.

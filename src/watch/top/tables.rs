@@ -26,7 +26,7 @@ const NARROW_COLUMNS: usize = 8;
 fn state(models: &Models, class: &ClassModel, paint: Paint) -> (&'static str, Style) {
     let in_fallback = class.watch.as_ref().is_some_and(|w| w.fallback);
     match &class.model {
-        None => ("moving average", paint.emphasis(Modifier::DIM)),
+        None => ("kind's average", paint.emphasis(Modifier::DIM)),
         Some(_) if models.expired => ("model expired", paint.fg(Color::Yellow)),
         Some(_) if in_fallback => ("in fallback", paint.fg(Color::Yellow)),
         Some(_) => ("model", paint.fg(Color::Green)),
@@ -77,12 +77,12 @@ pub fn classes(models: &Models, paint: Paint, area: Rect, buf: &mut Buffer) {
             right(turns.map_or("-".into(), |w| w.returns.to_string())),
         ])
     });
-    let widths = [11, 14, 11, 8, 8, 9, 7].map(Constraint::Length);
+    let widths = [11, 14, 11, 10, 8, 9, 7].map(Constraint::Length);
     let names = [
         "class",
         "steered by",
         "|err| model",
-        "average",
+        "kind's avg",
         "features",
         "fallbacks",
         "returns",
@@ -216,7 +216,8 @@ pub fn tasks(tasks: &[BusyTask], scroll: usize, paint: Paint, area: Rect, buf: &
         width => Constraint::Length(width),
     });
     let names = [
-        "PID", "command", "CPU %", "class", "last", "model", "average", "|err|", "slice", "steered",
+        "PID", "command", "CPU %", "class", "last", "model", "kind avg", "|err|", "slice",
+        "steered",
     ];
     let header = Row::new(
         names

@@ -273,7 +273,7 @@ fn draw_errors(app: &App, metrics: &Metrics, paint: Paint, area: Rect, buf: &mut
         ),
         Span::raw("  "),
         Span::styled(
-            format!("•• moving average {} ", octaves(metrics, metrics.error_avg)),
+            format!("•• kind's average {} ", octaves(metrics, metrics.error_avg)),
             paint.fg(Color::Yellow),
         ),
     ]);
@@ -331,7 +331,7 @@ fn draw_error_lines(app: &App, metrics: &Metrics, paint: Paint, area: Rect, buf:
     let rows = vec![
         row("model", metrics.error_model, |e| e.model, Color::Cyan),
         row(
-            "moving average",
+            "kind's average",
             metrics.error_avg,
             |e| e.avg,
             Color::Yellow,

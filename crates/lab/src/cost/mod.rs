@@ -12,7 +12,7 @@ pub use bpf::Accounting;
 pub use probe::{BUCKETS, Counters, Probe, log2_quantile};
 pub use process::ticks_per_second;
 
-use crate::metric::{Better, Metric, MetricDef, SavedHistogram};
+use crate::metric::{Better, Metric, MetricDef, Pieces, SavedHistogram};
 use crate::sys;
 use bpf::ProgramTime;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct ProgramCost {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Cost {
     pub seconds: f64,
+    /// How long the scheduler took to load.
+    pub load_s: Option<f64>,
     pub context_switches_per_s: f64,
     /// Share of all CPU time.
     pub cpu_idle: f64,
@@ -58,8 +60,9 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// As metrics, for tables and files. None of them is a headline: cost is shown beside benefit, not traded for it.
-    pub fn metrics(&self) -> Vec<Metric> {
+    /// As metrics, for tables and files; `pieces` is what got done meanwhile, where that is known. None of them is a
+    /// headline: cost is shown beside benefit, not traded for it.
+    pub fn metrics(&self, pieces: Option<Pieces>) -> Vec<Metric> {
         let mut all = Vec::new();
         let mut push = |name: &str, unit: &str, better, value: Option<f64>| {
             let value = value.filter(|v| v.is_finite());
@@ -81,6 +84,16 @@ impl Cost {
         );
         push("wakeups", "1/s", Better::Neither, self.wakeups_per_s);
         push("migrations", "1/s", Better::Neither, self.migrations_per_s);
+        if let Some(Pieces { name, per_s }) = pieces {
+            for (what, rate) in [
+                ("switches", Some(self.context_switches_per_s)),
+                ("preemptions", self.preemptions_per_s),
+                ("migrations", self.migrations_per_s),
+            ] {
+                let each = rate.map(|r| r / per_s);
+                push(&format!("{what}_per_{name}"), "1", Better::Neither, each);
+            }
+        }
         push(
             "idle_while_runnable",
             "%",
@@ -107,6 +120,7 @@ impl Cost {
             Better::Lower,
             self.user_cpu.map(|v| 100.0 * v),
         );
+        push("load", "s", Better::Lower, self.load_s);
         push("rss", "KiB", Better::Lower, self.rss_kib.map(|v| v as f64));
         push(
             "ring_lost",
@@ -293,6 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn what_moved_is_told_by_the_piece_of_work_where_there_are_any() {
+        let cost = Cost {
+            context_switches_per_s: 300.0,
+            preemptions_per_s: Some(20.0),
+            ..Cost::default()
+        };
+        let pieces = Pieces {
+            name: "request",
+            per_s: 100.0,
+        };
+        let all = cost.metrics(Some(pieces));
+        let value = |name: &str| all.iter().find(|m| m.def.name == name).map(|m| m.value);
+        assert_eq!(value("cost.switches_per_request"), Some(3.0));
+        assert_eq!(value("cost.preemptions_per_request"), Some(0.2));
+        assert_eq!(value("cost.migrations_per_request"), None, "not measured");
+        assert!(
+            !cost
+                .metrics(None)
+                .iter()
+                .any(|m| m.def.name.contains("_per_request"))
+        );
+    }
+
+    #[test]
     fn a_meter_without_parts_still_tells_switches_and_time() {
         let meter = Meter::new(None, None);
         let a = meter.read(Some(std::process::id()));
@@ -304,7 +342,7 @@ mod tests {
             c.rss_kib.is_some() && c.bpf_ns_per_switch.is_none() && c.preemptions_per_s.is_none()
         );
         assert!(
-            c.metrics()
+            c.metrics(None)
                 .iter()
                 .all(|m| m.def.name.starts_with("cost.") && !m.def.headline)
         );

@@ -1,50 +1,79 @@
 //! The report as one HTML file that needs nothing else: no network, no scripts, no fonts.
 
 use super::page::{STYLE, class, esc, put};
-use super::table::{direction, verdict_text};
-use super::{brief, matrix, number, plot, ratio, small};
-use crate::compare::{Comparison, Row};
-use crate::error::Result;
+use super::table::verdict_text;
+use super::{brief, direction, growth, matrix, moved, number, plot, programs, ratio, small};
+use crate::compare::{Compared, Comparison, Row};
+use crate::error::{LabError, Result};
 use crate::metric::SavedHistogram;
+use crate::provenance::Provenance;
 use crate::results::Run;
 use crate::workload;
 use scx_ml_text::lines;
 
-/// The whole report.
+/// The whole report of one machine, or of several with different numbers of CPUs.
 ///
 /// # Errors
-/// If a plot cannot be drawn.
-pub fn render(run: &Run, comparison: &Comparison) -> Result<String> {
+/// If there is none, or a plot cannot be drawn.
+pub fn render(machines: &[Compared]) -> Result<String> {
     let mut h = String::with_capacity(1 << 18);
-    head(&mut h, run, comparison);
-    for w in &comparison.warnings {
-        put(&mut h, format_args!("<p class=warning>{}</p>", esc(w)));
+    head(&mut h, machines)?;
+    let several = machines.len() > 1;
+    warnings(&mut h, machines);
+    if let Some(growth) = growth::growth(machines) {
+        h.push_str("<h2>Growth</h2>");
+        growth::html(&mut h, &growth);
     }
-    h.push_str("<h2>Verdicts</h2>");
-    verdicts(&mut h, comparison);
-    figure(
-        &mut h,
-        plot::cost_benefit(comparison)?,
-        "Up is better, left is cheaper. Gain is the geometric mean of a \
-        workload's headline ratios, turned so that more is better.",
-    );
-    h.push_str(
-        "<h2>Workloads</h2><p class=quiet>Left of the line is less than the baseline, right of it more; the arrow after the \
-         metric says which is better. Where the interval crosses the line nothing can be said.</p><div class=cards>",
-    );
-    for w in &run.experiment.workloads {
-        section(&mut h, run, comparison, &w.label, &w.name)?;
+    for m in machines {
+        machine(&mut h, m, several)?;
     }
-    h.push_str("</div>");
-    costs(&mut h, run, comparison);
-    origin(&mut h, run)?;
+    h.push_str("<h2>Where this comes from</h2>");
+    for m in machines {
+        origin(&mut h, &m.run)?;
+    }
     h.push_str("</body></html>\n");
     // All markup is our own: what cannot be seen is from a name.
     Ok(lines(&h))
 }
 
-fn head(h: &mut String, run: &Run, comparison: &Comparison) {
-    let names: Vec<String> = comparison.schedulers.iter().map(|s| esc(s)).collect();
+/// What a reader should know first: once where all machines have it, else with the machine.
+fn warnings(h: &mut String, machines: &[Compared]) {
+    let mut common: Vec<&String> = Vec::new();
+    for m in machines {
+        for w in &m.comparison.warnings {
+            let shared = machines.iter().all(|m| m.comparison.warnings.contains(w));
+            if shared && common.contains(&w) {
+                continue;
+            }
+            common.push(w);
+            let place = if shared { String::new() } else { on(m) + ": " };
+            put(
+                h,
+                format_args!("<p class=warning>{}{}</p>", place.trim_start(), esc(w)),
+            );
+        }
+    }
+}
+
+/// Which of several machines, as part of a heading.
+fn on(machine: &Compared) -> String {
+    match machine.run.cpus() {
+        Some(1) => " on 1 CPU".to_string(),
+        Some(n) => format!(" on {n} CPUs"),
+        None => " on an unknown machine".to_string(),
+    }
+}
+
+fn head(h: &mut String, machines: &[Compared]) -> Result<()> {
+    let none = || LabError::Report("nothing to report".to_string());
+    let (first, last) = machines.first().zip(machines.last()).ok_or_else(none)?;
+    let mut names: Vec<String> = Vec::new();
+    for s in machines.iter().flat_map(|m| &m.comparison.schedulers) {
+        if !names.contains(&esc(s)) {
+            names.push(esc(s));
+        }
+    }
+    let experiment = &first.run.experiment;
     put(
         h,
         format_args!(
@@ -53,27 +82,70 @@ fn head(h: &mut String, run: &Run, comparison: &Comparison) {
              <p>{0}</p><p class=quiet>Baseline {1}. {2} blocks of {3} s a cell (after {4} s of warm-up), {5} workloads, \
              seed {6}.</p>",
             names.join(" · "),
-            esc(&comparison.baseline),
-            run.experiment.blocks,
-            number(run.experiment.seconds),
-            number(run.experiment.warmup),
-            comparison.workloads.len(),
-            run.experiment.seed
+            esc(&first.comparison.baseline),
+            experiment.blocks,
+            number(experiment.seconds),
+            number(experiment.warmup),
+            first.comparison.workloads.len(),
+            experiment.seed
         ),
     );
-    if let Some(p) = run.provenance.last() {
+    if let Some(p) = last.run.provenance.last() {
+        let cpus: Vec<usize> = machines.iter().filter_map(|m| m.run.cpus()).collect();
         put(
             h,
             format_args!(
                 "<p class=quiet>{} · Linux {} · {} CPUs, {} · virtualisation: {}</p>",
                 esc(&p.date),
                 esc(&p.kernel),
-                p.cpus,
+                growth::listed(&cpus),
                 esc(&p.cpu_model),
                 esc(&p.virtualisation)
             ),
         );
     }
+    Ok(())
+}
+
+/// What was measured on one machine; of several, the details are folded.
+fn machine(h: &mut String, machine: &Compared, several: bool) -> Result<()> {
+    let Compared { run, comparison } = machine;
+    let place = if several { on(machine) } else { String::new() };
+    put(h, format_args!("<h2>Verdicts{place}</h2>"));
+    verdicts(h, comparison);
+    figure(
+        h,
+        plot::cost_benefit(comparison)?,
+        "Up is better, left is cheaper. Gain is the geometric mean of a \
+        workload's headline ratios, turned so that more is better.",
+    );
+    let details = |h: &mut String, what: &str| {
+        let tags = if several {
+            ("<details><summary>", "</summary>")
+        } else {
+            ("<h2>", "</h2>")
+        };
+        put(h, format_args!("{}{what}{place}{}", tags.0, tags.1));
+    };
+    let end = if several { "</details>" } else { "" };
+    details(h, "Workloads");
+    put(
+        h,
+        format_args!(
+            "<p class=quiet>Left of the line is less than the baseline, right of it more; the arrow after the metric says \
+             which is better. Where the interval crosses the line nothing can be said.</p><p class=quiet>{}</p>\
+             <div class=cards>",
+            moved::LEGEND
+        ),
+    );
+    for w in &run.experiment.workloads {
+        section(h, run, comparison, &w.label, &w.name)?;
+    }
+    put(h, format_args!("</div>{end}"));
+    details(h, "Cost by BPF program");
+    programs::html(h, run, comparison);
+    h.push_str(end);
+    Ok(())
 }
 
 /// All headlines and schedulers in one table.
@@ -147,6 +219,7 @@ fn section(
 ) -> Result<()> {
     put(h, format_args!("<div class=card><h3>{}</h3>", esc(label)));
     small::ratios(h, comparison, label);
+    moved::html(h, comparison, label);
     h.push_str("<details><summary>Distributions, every block, all numbers</summary>");
     if let Ok(k) = workload::kind(kind) {
         let text = k.measures.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -266,73 +339,20 @@ fn joined(
         .collect()
 }
 
-/// The time per call of each BPF program, over all workloads.
-fn costs(h: &mut String, run: &Run, comparison: &Comparison) {
-    h.push_str("<h2>Cost by BPF program</h2>");
-    let mut any = false;
-    for s in &comparison.schedulers {
-        let mut by_name: std::collections::BTreeMap<&str, (u64, f64)> =
-            std::collections::BTreeMap::new();
-        let costs = run
-            .cells
-            .iter()
-            .filter(|c| c.is_ok() && c.cell.scheduler == *s)
-            .filter_map(|c| c.cost.as_ref());
-        for p in costs.flat_map(|c| &c.programs) {
-            let entry = by_name.entry(&p.name).or_default();
-            entry.0 += p.calls;
-            entry.1 += p.calls as f64 * p.ns_per_call;
-        }
-        if by_name.is_empty() {
-            continue;
-        }
-        any = true;
-        put(
-            h,
-            format_args!(
-                "<h3>{}</h3><table><tr><th>program<th>calls<th>ns a call<th>share</tr>",
-                esc(s)
-            ),
-        );
-        let total: f64 = by_name.values().map(|v| v.1).sum();
-        let mut sorted: Vec<_> = by_name.into_iter().collect();
-        sorted.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-        for (name, (calls, ns)) in sorted {
+fn origin(h: &mut String, run: &Run) -> Result<()> {
+    if let Some((last, earlier)) = run.provenance.split_last() {
+        start(h, last);
+        if !earlier.is_empty() {
             put(
                 h,
                 format_args!(
-                    "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{:.0} %</tr>",
-                    esc(name),
-                    number(calls as f64),
-                    number(ns / calls.max(1) as f64),
-                    100.0 * ns / total
+                    "<details><summary>{} earlier starts</summary>",
+                    earlier.len()
                 ),
             );
+            earlier.iter().for_each(|p| start(h, p));
+            h.push_str("</details>");
         }
-        h.push_str("</table>");
-    }
-    if !any {
-        h.push_str("<p class=quiet>No run times of BPF programs were recorded.</p>");
-    }
-}
-
-fn origin(h: &mut String, run: &Run) -> Result<()> {
-    h.push_str("<h2>Where this comes from</h2>");
-    for p in &run.provenance {
-        let lines: Vec<String> = p.summary().iter().map(|l| esc(l)).collect();
-        put(
-            h,
-            format_args!(
-                "<p>{}<br>kernel configuration: sha256 {}, HZ {}, {}; clock {}; boot {}</p><pre>{}</pre>",
-                lines.join("<br>"),
-                esc(p.kernel_config.as_deref().unwrap_or("unknown")),
-                p.hz.map_or("unknown".to_string(), |v| v.to_string()),
-                esc(p.preemption.as_deref().unwrap_or("preemption unknown")),
-                esc(p.clocksource.as_deref().unwrap_or("unknown")),
-                esc(&p.boot_id),
-                esc(&p.command_line.join(" "))
-            ),
-        );
     }
     put(
         h,
@@ -344,11 +364,28 @@ fn origin(h: &mut String, run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// The circumstances of one start.
+fn start(h: &mut String, p: &Provenance) {
+    let lines: Vec<String> = p.summary().iter().map(|l| esc(l)).collect();
+    put(
+        h,
+        format_args!(
+            "<p>{}<br>kernel configuration: sha256 {}, HZ {}, {}; clock {}; boot {}</p><pre>{}</pre>",
+            lines.join("<br>"),
+            esc(p.kernel_config.as_deref().unwrap_or("unknown")),
+            p.hz.map_or("unknown".to_string(), |v| v.to_string()),
+            esc(p.preemption.as_deref().unwrap_or("preemption unknown")),
+            esc(p.clocksource.as_deref().unwrap_or("unknown")),
+            esc(&p.boot_id),
+            esc(&p.command_line.join(" "))
+        ),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::tests::finished_run;
-    use crate::compare::compare;
 
     #[test]
     fn the_report_is_whole_self_contained_and_says_the_verdicts() {
@@ -370,7 +407,7 @@ mod tests {
                 ..Default::default()
             });
         }
-        let html = render(&run, &compare(&run)).expect("drawn");
+        let html = render(&[Compared::new(run)]).expect("drawn");
         assert!(html.starts_with("<!doctype html>") && html.ends_with("</html>\n"));
         assert!(
             html.contains("<td class=\"worse\"") && html.contains("<td>worse"),
@@ -394,12 +431,39 @@ mod tests {
     }
 
     #[test]
+    fn machines_stand_side_by_side_with_their_growth_first() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let html = render(&growth::tests::machines(dir.path())).expect("drawn");
+        let at = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text}"));
+        assert!(at("<h2>Growth") < at("<h2>Verdicts on 2 CPUs"));
+        assert!(at("<h2>Verdicts on 2 CPUs") < at("<h2>Verdicts on 8 CPUs"));
+        assert!(html.contains("2 and 8 CPUs"));
+        let mut machines = growth::tests::machines(&dir.path().join("again"));
+        for m in &mut machines {
+            m.comparison.warnings = vec!["shared".to_string()];
+        }
+        machines[1].comparison.warnings.push("own".to_string());
+        let warned = render(&machines).expect("drawn");
+        assert_eq!(warned.matches("<p class=warning>shared<").count(), 1);
+        assert_eq!(
+            warned.matches("<p class=warning>on 8 CPUs: own<").count(),
+            1
+        );
+        assert_eq!(
+            html.matches("<details").count(),
+            html.matches("</details").count()
+        );
+        assert!(render(&[]).is_err());
+    }
+
+    #[test]
     fn names_from_outside_cannot_break_the_page() {
         let dir = tempfile::tempdir().expect("tempdir");
         let run = finished_run(dir.path(), 5);
-        let mut comparison = compare(&run);
-        comparison.warnings.push("\x1b[2J<b>\u{202e}".into());
-        let html = render(&run, &comparison).expect("drawn");
+        let mut compared = Compared::new(run);
+        let warnings = &mut compared.comparison.warnings;
+        warnings.push("\x1b[2J<b>\u{202e}".into());
+        let html = render(&[compared]).expect("drawn");
         let odd = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
         assert!(!html.contains(odd), "{:?}", html.find(odd));
         assert!(html.contains("\\x1b[2J&lt;b&gt;\\xe2\\x80\\xae"));

@@ -4,6 +4,7 @@
 use crate::compare::{Comparison, Row};
 use crate::metric::{Better, MetricDef};
 use crate::stats::Verdict;
+use std::cmp::Ordering;
 
 /// One scheduler under one headline.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,14 +39,14 @@ pub struct Matrix {
     pub ranks: Vec<f64>,
 }
 
-impl Line {
-    /// How it stands for those that the comparison is about: lost before undecided before won, and by how much at worst.
-    fn standing(&self, subjects: &[bool]) -> (u8, f64) {
-        let fields = self.fields.iter().zip(subjects);
-        let mine: Vec<&Field> = fields
-            .filter(|(_, subject)| **subject)
-            .filter_map(|(f, _)| f.as_ref())
-            .collect();
+/// How a row stands: lost before undecided before won, and by how much at worst.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Standing(u8, f64);
+
+impl Standing {
+    /// Of these fields.
+    pub fn of<'a>(fields: impl Iterator<Item = &'a Field>) -> Self {
+        let mine: Vec<&Field> = fields.collect();
         let any = |v: Verdict| mine.iter().any(|f| f.verdict == Some(v));
         let class = if any(Verdict::Worse) {
             0
@@ -55,8 +56,28 @@ impl Line {
             1
         };
         let worst = mine.iter().map(|f| f.gain).fold(f64::INFINITY, f64::min);
-        (class, worst)
+        Self(class, worst)
     }
+
+    /// To sort by: what is lost most comes first.
+    pub fn order(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0).then(self.1.total_cmp(&other.1))
+    }
+}
+
+impl Line {
+    /// How it stands for those that the comparison is about.
+    fn standing(&self, subjects: &[bool]) -> Standing {
+        let fields = self.fields.iter().zip(subjects);
+        let mine = fields.filter(|(_, subject)| **subject);
+        Standing::of(mine.filter_map(|(f, _)| f.as_ref()))
+    }
+}
+
+/// Whether the comparison is about each of the schedulers.
+pub fn subjects(comparison: &Comparison, schedulers: &[String]) -> Vec<bool> {
+    let about = |s| comparison.subjects.is_empty() || comparison.subjects.contains(s);
+    schedulers.iter().map(about).collect()
 }
 
 fn field(row: &Row) -> Option<Field> {
@@ -105,14 +126,8 @@ pub fn matrix(comparison: &Comparison) -> Matrix {
             });
         }
     }
-    let subjects: Vec<bool> = schedulers
-        .iter()
-        .map(|s| comparison.subjects.is_empty() || comparison.subjects.contains(s))
-        .collect();
-    lines.sort_by(|a, b| {
-        let (a, b) = (a.standing(&subjects), b.standing(&subjects));
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
-    });
+    let subjects = subjects(comparison, &schedulers);
+    lines.sort_by(|a, b| a.standing(&subjects).order(&b.standing(&subjects)));
     let ranks = ranks(&lines, schedulers.len());
     Matrix {
         baseline: comparison.baseline.clone(),

@@ -1,11 +1,25 @@
 //! Reports: what people read.
 
+pub mod growth;
 pub mod html;
 pub mod matrix;
+pub mod moved;
 mod page;
 pub mod plot;
+mod programs;
 mod small;
 pub mod table;
+
+use crate::metric::Better;
+
+/// The direction that is better, as an arrow.
+pub fn direction(better: Better) -> &'static str {
+    match better {
+        Better::Lower => "↓",
+        Better::Higher => "↑",
+        Better::Neither => "",
+    }
+}
 
 /// A number with three significant digits, without an exponent where that stays readable.
 pub fn number(v: f64) -> String {

@@ -35,7 +35,15 @@ svg.small{width:100%;height:auto;display:block;font-size:11px}.small text{fill:v
 .small .r{text-anchor:end}.small line{stroke:var(--strong);stroke-width:2}.small circle{fill:var(--strong)}\
 .small .one{stroke:var(--ink);stroke-width:1}.small .better line{stroke:var(--better-ink)}\
 .small .better circle{fill:var(--better-ink)}.small .worse line{stroke:var(--worse-ink)}\
-.small .worse circle{fill:var(--worse-ink)}";
+.small .worse circle{fill:var(--worse-ink)}\
+.small .m{text-anchor:middle}.growth .grid{stroke:var(--rule);stroke-width:1}.growth polyline{fill:none;stroke:var(--c);stroke-width:2}\
+.growth .range{stroke:var(--c);stroke-width:1.5;opacity:.45}.growth circle{stroke:var(--c);stroke-width:1.5;fill:var(--paper)}\
+.growth circle.better,.growth circle.worse{fill:var(--c)}\
+.legend span{white-space:nowrap;margin-right:1em}.legend span:before{content:\"\";display:inline-block;width:1.1em;height:.25em;\
+background:var(--c);vertical-align:middle;margin-right:.4em}\
+table.moved{font-size:11px;line-height:1.25;margin:.2em 0 .4em}.moved td,.moved th{padding:.05em .5em;text-align:right;\
+white-space:nowrap;font-variant-numeric:tabular-nums;border-bottom:1px solid var(--rule)}.moved th{font-weight:600;vertical-align:bottom;\
+border-bottom:1px solid var(--strong)}.moved th span{color:var(--quiet);font-weight:400}.moved tr>:first-child{text-align:left}";
 
 /// Text made safe for HTML.
 pub fn esc(text: &str) -> String {

@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// Grey for the baseline, Okabe and Ito's colours, which people with colour-blindness can tell apart too, then others.
-const COLOURS: [RGBColor; 14] = [
+pub(super) const COLOURS: [RGBColor; 14] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -78,7 +78,7 @@ fn nines(q: f64) -> f64 {
 
 /// Where a logarithmic axis from `low` to `high` gets its labels: powers of ten, with 2 and 5 between them or finer steps
 /// where there is room.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
+pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
     let steps: &[f64] = match decades {
         d if d > 4.0 => &[1.0],
@@ -101,7 +101,7 @@ fn log_axis(low: f64, high: f64) -> WithKeyPoints<LogCoord<f64>> {
 }
 
 /// A number for an axis: without trailing zeros.
-fn trimmed(v: f64) -> String {
+pub(super) fn trimmed(v: f64) -> String {
     let text = number(v);
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_string()

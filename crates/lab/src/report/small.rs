@@ -3,7 +3,7 @@
 
 use super::matrix::headlines;
 use super::page::{class, esc, put};
-use super::{brief, number, table::direction};
+use super::{brief, direction, number};
 use crate::compare::{Comparison, Row};
 
 const WIDTH: f64 = 360.0;

@@ -1,8 +1,9 @@
 //! The report in the terminal.
 
-use super::{brief, matrix, number, ratio};
+use super::growth::Growth;
+use super::matrix::Field;
+use super::{brief, direction, matrix, moved, number, ratio};
 use crate::compare::{Comparison, Row};
-use crate::metric::Better;
 use crate::stats::Verdict;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, TableComponent, presets};
 use scx_ml_text::lines;
@@ -25,15 +26,6 @@ pub fn verdict_text(verdict: Verdict) -> &'static str {
     }
 }
 
-/// The direction that is better, as an arrow.
-pub fn direction(better: Better) -> &'static str {
-    match better {
-        Better::Lower => "↓",
-        Better::Higher => "↑",
-        Better::Neither => "",
-    }
-}
-
 /// The comparison as text, one table a workload. `colour` for terminals.
 pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
     let mut out = String::new();
@@ -53,17 +45,82 @@ pub fn render(comparison: &Comparison, detail: Detail, colour: bool) -> String {
             lines(workload),
             table(&rows, &comparison.baseline, colour)
         ));
+        if let Some(moved) = moved::moved(comparison, workload) {
+            out.push_str(&format!("\n{}\n", what_moved(&moved)));
+        }
     }
     out.push_str(&format!(
         "\nRatios are medians over blocks of scheduler / {}, with 95 % bootstrap intervals; p is Mann-Whitney's,\n\
          corrected by Holm over a scheduler's headline metrics. ↓ lower is better, ↑ higher is better; + is a verdict\n\
-         of better, - of worse, = of no difference. The place is that among all schedulers; 1 is the best.\n",
-        lines(&comparison.baseline)
+         of better, - of worse, = of no difference. The place is that among all schedulers; 1 is the best.\n\
+         {}\n",
+        lines(&comparison.baseline),
+        wrapped(moved::LEGEND)
     ));
     for w in &comparison.warnings {
         out.push_str(&format!("warning: {}\n", lines(w)));
     }
     out
+}
+
+/// A sentence in lines that fit a terminal.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let n = word.chars().count();
+        if width + 1 + n > 118 {
+            out.push('\n');
+            width = 0;
+        } else if width > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += n;
+    }
+    out
+}
+
+/// What moved, a line for each scheduler.
+fn what_moved(moved: &moved::Moved) -> Table {
+    let mut table = plain();
+    let columns = moved
+        .columns
+        .iter()
+        .map(|(what, unit)| format!("{what} {unit}"));
+    table.set_header(std::iter::once("what moved".to_string()).chain(columns));
+    for (scheduler, values) in &moved.lines {
+        let values = values.iter().map(|v| right(v.map_or("–".into(), number)));
+        table.add_row(std::iter::once(Cell::new(lines(scheduler))).chain(values));
+    }
+    table
+}
+
+/// Every headline's ratios over the numbers of CPUs, as text.
+pub fn growth(growth: &Growth, colour: bool) -> String {
+    let mut table = plain();
+    let header = ["workload".to_string(), "metric".to_string()];
+    let columns = growth.schedulers.iter().flat_map(|s| {
+        let each = growth.cpus.iter().map(move |n| format!("{} {n}", lines(s)));
+        each.collect::<Vec<_>>()
+    });
+    table.set_header(header.into_iter().chain(columns));
+    for panel in &growth.panels {
+        let metric = format!("{} {}", panel.metric.name, direction(panel.metric.better));
+        let mut row = vec![
+            Cell::new(lines(&panel.workload)),
+            Cell::new(lines(metric.trim_end())),
+        ];
+        let fields = panel.fields.iter().flatten();
+        row.extend(fields.map(|f| ratio_cell(f.as_ref(), colour)));
+        table.add_row(row);
+    }
+    format!(
+        "\n{table}\n\nGrowth: ratios to {}, of each scheduler on machines of {} CPUs. Marks are verdicts on that machine.\n",
+        lines(&growth.baseline),
+        super::growth::listed(&growth.cpus)
+    )
 }
 
 /// The mark of a verdict in the summary.
@@ -83,17 +140,10 @@ fn summary(comparison: &Comparison, colour: bool) -> Table {
     let names = std::iter::once(&m.baseline).chain(&m.schedulers);
     let header = ["workload".to_string(), "metric".to_string()];
     table.set_header(header.into_iter().chain(names.map(|n| lines(n))));
-    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
     for line in &m.lines {
         let metric = format!("{} {}", line.metric.name, direction(line.metric.better));
         let base = format!("{} {}", number(line.baseline), line.metric.unit);
-        let fields = line.fields.iter().map(|f| match f {
-            Some(f) => {
-                let text = format!("{} {}", brief(f.ratio), mark(f.verdict));
-                paint(right(text), f.verdict, colour)
-            }
-            None => right("–  ".to_string()),
-        });
+        let fields = line.fields.iter().map(|f| ratio_cell(f.as_ref(), colour));
         let mut row = vec![
             Cell::new(lines(&line.workload)),
             Cell::new(lines(metric.trim_end())),
@@ -106,6 +156,21 @@ fn summary(comparison: &Comparison, colour: bool) -> Table {
     foot.extend(m.ranks.iter().map(|r| right(format!("{}  ", brief(*r)))));
     table.add_row(foot);
     table
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// A ratio with the mark of its verdict.
+fn ratio_cell(field: Option<&Field>, colour: bool) -> Cell {
+    match field {
+        Some(f) => {
+            let text = format!("{} {}", brief(f.ratio), mark(f.verdict));
+            paint(right(text), f.verdict, colour)
+        }
+        None => right("–  ".to_string()),
+    }
 }
 
 /// A table with nothing but a line below its header.
@@ -200,6 +265,21 @@ mod tests {
         let harms = |c: char| c != '\n' && !scx_ml_text::is_printable(c);
         assert!(!text.contains(harms), "{}", text.escape_debug());
         assert!(text.matches("\\x1b]0;x\\x07").count() > 2, "{text}");
+    }
+
+    #[test]
+    fn growth_has_a_column_for_each_scheduler_and_number_of_cpus() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let machines = crate::report::growth::tests::machines(dir.path());
+        let data = crate::report::growth::growth(&machines).expect("two machines");
+        let text = growth(&data, false);
+        for column in ["slow 2", "slow 8", "same 2", "same 8"] {
+            assert!(text.contains(column), "{text}");
+        }
+        let timer = text.lines().find(|l| l.contains("timer")).expect("a row");
+        assert_eq!(timer.matches(" -").count(), 2, "worse on both: {timer}");
+        assert!(timer.contains('–'), "not measured: {timer}");
+        assert!(text.contains("2 and 8 CPUs"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::kind::{Context, Kind, Workload, bad, join, spawn};
 use crate::error::{LabError, Result};
-use crate::metric::{Better, MetricDef, Outcome};
+use crate::metric::{MetricDef, Outcome, round_def};
 use crate::{stats, strict, sys};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
@@ -70,10 +70,6 @@ impl Default for Params {
 struct Hackbench(Params);
 
 const MESSAGE: usize = 100;
-
-fn time_def() -> MetricDef {
-    MetricDef::headline("round", "s", Better::Lower)
-}
 
 impl Params {
     /// The two ends of one receiver's channel.
@@ -190,7 +186,7 @@ fn wait_ok(pid: Pid) -> bool {
 
 impl Workload for Hackbench {
     fn metrics(&self) -> Vec<MetricDef> {
-        vec![time_def()]
+        vec![round_def()]
     }
 
     fn run(&self, ctx: &Context) -> Result<Outcome> {
@@ -213,7 +209,7 @@ impl Workload for Hackbench {
         ctx.window.end();
         let total = self.0.groups * self.0.pairs * self.0.pairs * self.0.messages;
         Ok(Outcome {
-            metrics: vec![time_def().measured(stats::median(&times))],
+            metrics: vec![round_def().measured(stats::median(&times))],
             histograms: Vec::new(),
             notes: vec![format!("{} rounds of {total} messages", times.len())],
         })

@@ -134,12 +134,12 @@ impl History {
     }
 
     /// What the moving average steers by, where no model does: steer_burst(). Nothing before it was judged once.
-    pub fn average(&self) -> Option<Prediction> {
-        let margin_q16 = self.err_kind_q8 << 9;
+    /// `shift_q16`: what the watch has found of its quantile.
+    pub fn average(&self, shift_q16: i32) -> Option<Prediction> {
         (self.judged_kind > 0).then(|| Prediction {
             pred_q16: self.kind_burst_q8() << 8,
-            margin_q16,
-            long_margin_q16: margin_q16,
+            margin_q16: native::average_margin_q16(self.err_kind_q8, shift_q16),
+            long_margin_q16: self.err_kind_q8 << 9,
             err_q8: self.err_kind_q8,
             long_proven: false,
         })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use scx_ml::kernel::bpf::intf::{
-    self, burst_sample, sample_flags_SAMPLE_PREDICTED as PREDICTED,
+    self, KEEP_SHIFT_MAX, burst_sample, sample_flags_SAMPLE_PREDICTED as PREDICTED,
     scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, scx_ml_consts_SAMPLE_WINDOW_NS, watch,
 };
 use scx_ml::kernel::bpf::{FEATURE_SLOTS, NR_CLASSES, NR_FEATURES};
@@ -62,6 +62,7 @@ struct Maps {
     generation: u64,
     profiles: HashMap<u32, i32>,
     first_quantum_ns: Option<u64>,
+    thin_shift: [u32; NR_CLASSES],
 }
 
 #[derive(Default)]
@@ -108,6 +109,11 @@ impl ModelSink for Sink {
         Ok(())
     }
 
+    fn set_thinning(&self, shifts: [u32; NR_CLASSES]) -> Result<()> {
+        self.lock().thin_shift = shifts;
+        Ok(())
+    }
+
     fn set_profiles(&self, changes: &[(u32, Option<i32>)]) -> Result<(), NotSet> {
         self.set(changes);
         Ok(())
@@ -118,7 +124,9 @@ impl ModelSink for Sink {
 #[derive(Clone)]
 struct Begun {
     features: [i16; FEATURE_SLOTS],
-    /// Bursts that its sample stands for; 0: none is taken.
+    /// It tells the watch.
+    sampled: bool,
+    /// Bursts that its record stands for; 0: there is none.
     repeat: u32,
     class: u32,
     avg_pred_q16: i32,
@@ -140,11 +148,12 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn repeat(&mut self, now_ns: u64, budget: u64) -> u32 {
+    /// sample_begin(): whether the burst that begins is sampled, and how many its record stands for.
+    fn begin(&mut self, now_ns: u64, budget: u64, thin_shift: u32) -> (bool, u32) {
         if now_ns - self.window_ns >= SAMPLE_WINDOW_NS {
             let mut left = self.bursts;
             self.shift = 0;
-            while self.shift < 16 && left > budget {
+            while self.shift < KEEP_SHIFT_MAX && left > budget {
                 left >>= 1;
                 self.shift += 1;
             }
@@ -155,12 +164,12 @@ impl Sampling {
         self.bursts += 1;
         // A fixed but irregular choice (multiplication by the golden ratio): a stride would lock on to periodic work.
         self.turn = self.turn.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let chosen = (self.turn ^ self.turn >> 29) >> 32 & ((1 << self.shift) - 1) == 0;
-        if !chosen || self.kept >= 2 * budget {
-            return 0;
+        let random = ((self.turn ^ self.turn >> 29) >> 32) as u32;
+        if !native::sample_kept(self.shift, random) || self.kept >= 2 * budget {
+            return (false, 0);
         }
         self.kept += 1;
-        1 << self.shift
+        (true, native::sample_repeat(self.shift, thin_shift, random))
     }
 }
 
@@ -214,6 +223,7 @@ impl Learner {
         self.histories.push(History::new(m.task(t)));
         self.begun.push(Begun {
             features: [0; FEATURE_SLOTS],
+            sampled: false,
             repeat: 0,
             class: 0,
             avg_pred_q16: 0,
@@ -270,11 +280,13 @@ impl Learner {
     pub fn wake(&mut self, m: &Machine, t: TaskId, around: &Surroundings) -> Option<Prediction> {
         self.wakes += 1;
         let budget = (self.params.sample_rate * SAMPLE_WINDOW_NS / 1_000_000_000).max(1);
-        let repeat = self.sampling.repeat(m.now_ns, budget);
         let waker = self.waker_facts(m, m.task(t).waker);
         let h = &mut self.histories[t as usize];
         h.note_wakeup(m.now_ns, m.task(t).blocked_in);
         h.begin(m.task(t).waker);
+        let class = native::task_class(false, h.seen, h.kind_burst_q8());
+        let thin_shift = self.sink.maps().thin_shift[class as usize];
+        let (sampled, repeat) = self.sampling.begin(m.now_ns, budget, thin_shift);
         let model = &self.sink.maps().model;
         let valid = model.generation != 0 && m.now_ns <= model.expires_ns;
         if repeat > 0 || valid {
@@ -282,23 +294,29 @@ impl Learner {
         }
         let (h, begun) = (&mut self.histories[t as usize], &mut self.begun[t as usize]);
         h.decay_syscalls();
-        begun.repeat = repeat;
-        begun.class = native::task_class(false, h.seen, h.kind_burst_q8());
+        (begun.sampled, begun.repeat) = (sampled, repeat);
+        begun.class = class;
         begun.avg_pred_q16 = h.kind_burst_q8() << 8;
         begun.waker_name_key = waker.map_or(0, |w| w.name_key);
         begun.generation = 0;
         h.pred_q8 = 0;
-        let by_model = valid.then(|| self.predict(t)).flatten();
         if !self.params.stand_in {
-            return by_model;
+            return valid.then(|| self.predict(t)).flatten();
         }
         let watch = &self.watches[self.begun[t as usize].class as usize];
-        let average = self.histories[t as usize].average().map(|a| Prediction {
+        let average = self.average(t).map(|a| Prediction {
             long_proven: native::watch_long_proven(watch),
             ..a
         });
         let forecast =
             |p: Option<Prediction>| p.map_or(intf::forecast::default(), |p| p.forecast());
+        let by_model = if !sampled && native::policy_spares_model(&forecast(average)) {
+            let h = &mut self.histories[t as usize];
+            h.pred_q8 = h.kind_burst_q8();
+            None
+        } else {
+            valid.then(|| self.predict(t)).flatten()
+        };
         match native::policy_steering(&forecast(by_model), &forecast(average)) {
             intf::steering_STEERING_MODEL => by_model,
             intf::steering_STEERING_AVERAGE => {
@@ -307,6 +325,13 @@ impl Learner {
             }
             _ => None,
         }
+    }
+
+    /// Of the burst that runs, by the moving average.
+    fn average(&self, t: TaskId) -> Option<Prediction> {
+        let watch = &self.watches[self.begun[t as usize].class as usize];
+        let watched = self.params.watched_quantile;
+        self.histories[t as usize].average(if watched { watch.average_shift_q16 } else { 0 })
     }
 
     /// end_burst() of one that was surely long.
@@ -354,17 +379,24 @@ impl Learner {
     /// end_burst(), and the learner's turn.
     pub fn blocked(&mut self, m: &Machine, t: TaskId, burst_ns: u64) {
         let label_q16 = native::log2_q16(burst_ns) as i32;
+        let average = self.average(t);
         let begun = &self.begun[t as usize];
+        if let Some(average) = average.filter(|_| begun.sampled) {
+            let w = &mut self.watches[begun.class as usize];
+            let above = label_q16 > average.pred_q16 + average.margin_q16;
+            w.average_shift_q16 = native::watch_quantile(w.average_shift_q16, above);
+        }
         if begun.generation > 0 {
             let off_q8 = |pred_q16: i32| u64::from(((pred_q16 - label_q16) >> 8).unsigned_abs());
             let (model, avg) = (off_q8(begun.pred_q16), off_q8(begun.avg_pred_q16));
             self.error_model_q8 += model.min(LOG2_MAX_Q8 as u64);
             self.histories[t as usize].note_error(model as i32);
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
-            if begun.repeat > 0 {
+            if begun.sampled {
                 let w = &mut self.watches[begun.class as usize];
                 native::watch_add(w, begun.generation, model as i64, avg as i64, m.now_ns);
-                native::watch_quantile(w, label_q16 > begun.pred_q16 + begun.margin_q16);
+                let above = label_q16 > begun.pred_q16 + begun.margin_q16;
+                w.margin_shift_q16 = native::watch_quantile(w.margin_shift_q16, above);
             }
         }
         if begun.repeat > 0 {

@@ -83,7 +83,7 @@ impl Predictor {
             Predictor::Average(histories) => {
                 let history = &mut histories[t as usize];
                 history.begin(m.task(t).waker);
-                history.average().map(|a| Prediction {
+                history.average(0).map(|a| Prediction {
                     long_proven: true,
                     ..a
                 })

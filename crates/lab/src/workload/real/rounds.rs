@@ -2,14 +2,9 @@
 
 use super::{Beside, Company, Roles, Tool};
 use crate::error::Result;
-use crate::metric::{Better, MetricDef, Outcome};
+use crate::metric::{MetricDef, Outcome, round_def};
 use crate::workload::kind::{Context, Workload};
 use crate::{stats, sys};
-
-/// The time of a round.
-pub fn def() -> MetricDef {
-    MetricDef::headline("round", "s", Better::Lower)
-}
 
 /// A program of one tool, run again and again.
 pub trait Rounds {
@@ -31,7 +26,9 @@ pub struct InRounds<R>(pub R);
 
 impl<R: Rounds> Workload for InRounds<R> {
     fn metrics(&self) -> Vec<MetricDef> {
-        std::iter::once(def()).chain(Roles::defs(false)).collect()
+        std::iter::once(round_def())
+            .chain(Roles::defs(false))
+            .collect()
     }
 
     fn check(&self) -> Result<()> {
@@ -67,7 +64,7 @@ pub fn run(
         }
         Ok(times)
     })?;
-    let median = def().measured(stats::median(&times));
+    let median = round_def().measured(stats::median(&times));
     Ok(Outcome {
         metrics: std::iter::once(median).chain(roles).collect(),
         histograms: Vec::new(),

@@ -4,7 +4,7 @@ use super::served::{self, Served};
 use super::tool::{self, Tool};
 use super::{Beside, Company, Roles, given_or, rounds, whole_seconds};
 use crate::error::Result;
-use crate::metric::{MetricDef, Outcome, latency_histogram};
+use crate::metric::{MetricDef, Outcome, latency_histogram, round_def};
 use crate::strict;
 use crate::workload::kind::{Context, Kind, Workload, bad};
 use hdrhistogram::Histogram;
@@ -137,7 +137,7 @@ impl Sysbench {
 impl Workload for Sysbench {
     fn metrics(&self) -> Vec<MetricDef> {
         let defs = match self.0.test {
-            Test::Mutex => vec![rounds::def()],
+            Test::Mutex => vec![round_def()],
             Test::Threads | Test::Cpu => served::defs(),
         };
         defs.into_iter().chain(Roles::defs(false)).collect()

@@ -65,11 +65,13 @@ impl Ml {
         let paced = self.rules.pace
             && native::policy_is_paced(&self.pp, lane, used_ns, ahead, vlag, ctx.sure_long, waits);
         let over = paced && used_ns < ctx.quantum_ns;
-        let near = native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded, paced);
+        let carries = !waits && self.is_carried(m, t, lane);
+        let near =
+            native::policy_stays_near(ctx.quantum_ns, used_ns, ctx.yielded, paced || carries);
         let queue = native::policy_queue(lane, false, near, false);
-        let (lane, queue) = self.place_of_cut(m, t, llc, lane, queue);
         let lane = if over { FRESH } else { lane };
-        self.ctx_mut(t).paced = paced;
+        let ctx = self.ctx_mut(t);
+        (ctx.paced, ctx.carries) = (paced, carries);
         self.counters.queued_paced += u64::from(paced);
         let ctx = self.ctx(t);
         let (mut vruntime, weight) = (ctx.vruntime, ctx.inv_weight_q16);

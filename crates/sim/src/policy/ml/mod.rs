@@ -15,7 +15,7 @@ mod serve;
 mod stakes;
 mod state;
 
-use scx_ml::kernel::bpf::intf::{self, forecast, policy_params};
+use scx_ml::kernel::bpf::intf::{self, policy_params};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
@@ -194,8 +194,9 @@ impl Policy for Ml {
             exec_at_run_ns: 0,
             queued_ns: 0,
             steering: false,
-            average: forecast::default(),
-            carries_on: false,
+            expected_ns: 0,
+            err_kind_q8: 0,
+            carries: false,
             sure: false,
             steer_q16: 0,
             steer_margin_q16: 0,
@@ -263,6 +264,7 @@ impl Policy for Ml {
         ctx.yields = 0;
         let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.sure_long);
         let (inv_weight_q16, weight_q10, wakee) = (ctx.inv_weight_q16, ctx.weight_q10, ctx.wakee);
+        let expected_ns = ctx.expected_ns;
         let c = &mut self.cpus[cpu as usize];
         let running = &mut self.llcs[llc as usize].weight_running_q10;
         *running = *running + weight_q10 - c.weight_here_q10;
@@ -274,6 +276,7 @@ impl Policy for Ml {
         runs.leaves = 0;
         runs.partner = 0;
         runs.quantum_ns = quantum_ns;
+        runs.expected_ns = expected_ns;
         runs.burst_before_ns = used_ns;
         runs.run_start_ns = clock_ns(m);
         // Simulated, whoever ran here may have woken somebody and blocked in no time. That was not this task.

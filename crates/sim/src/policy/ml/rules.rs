@@ -51,8 +51,8 @@ pub struct Rules {
     /// Tried here first: whoever is cut for the first time in a burst waits for one more quantum where it stood, by the time of its
     /// wake-up. Off: in the fair lane.
     pub second_turn: bool,
-    /// Tried here first: a burst is cut only by what is expected to be much shorter than the rest of it, and who is cut goes on
-    /// before the others: `policy_waits_for()`. Off: by the first quantum alone.
+    /// A burst is cut only by what is expected to be much shorter than the rest of it, and goes on before those who are not:
+    /// `policy_waits_for()`. Off: by the first quantum alone.
     pub much_shorter: bool,
 }
 
@@ -71,7 +71,7 @@ impl Default for Rules {
             measured_reach: true,
             pace: true,
             second_turn: false,
-            much_shorter: false,
+            much_shorter: true,
         }
     }
 }

@@ -57,10 +57,7 @@ impl Ml {
     /// keep_running().
     pub(super) fn keep_running(&mut self, m: &mut Machine, prev: TaskId, nr_waiting: u32) -> Pick {
         self.counters.kept_running += 1;
-        let llc = m.topology.llc_of(m.task(prev).cpu);
-        if !self.carries_on(m, prev, llc) {
-            self.ctx_mut(prev).lane = FAIR;
-        }
+        self.ctx_mut(prev).lane = FAIR;
         self.ctx_mut(prev).yielded = false;
         self.grant_slice(m, prev, FAIR, nr_waiting);
         Pick::Keep
@@ -118,10 +115,8 @@ impl Ml {
     ) -> Option<Pick> {
         let llc = m.topology.llc_of(cpu);
         match step {
+            intf::policy_serve_SERVE_CARRIED => self.serve_carried(m, cpu, prev, per_cpu),
             intf::policy_serve_SERVE_FRESH | intf::policy_serve_SERVE_FRESH_AFTER_ALL => {
-                if !overdue && let Some(pick) = self.serve_carried(m, cpu, prev, per_cpu) {
-                    return Some(pick);
-                }
                 self.take_fresh(m, cpu, llc).map(Pick::Run)
             }
             intf::policy_serve_SERVE_PACED => {

@@ -1,10 +1,10 @@
 //! The rule `much_shorter`: who waits for whom, where it is known for how long bursts of their kinds run.
 
-use scx_ml::kernel::bpf::intf::{self, forecast, stake};
+use scx_ml::kernel::bpf::intf::{forecast, stake};
 use scx_ml::kernel::native;
 
 use super::Ml;
-use super::state::clock_ns;
+use super::state::{FAIR, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::policy::Pick;
 use crate::topology::CpuId;
@@ -14,19 +14,26 @@ impl Ml {
     pub(super) fn expect(&mut self, m: &Machine, t: TaskId) {
         let history = &mut self.histories[t as usize];
         history.begin(m.task(t).waker);
-        let average = history.average();
-        self.ctx_mut(t).average = average.map_or(forecast::default(), |a| a.forecast());
+        let average = history.average(0);
+        let average = average.map_or(forecast::default(), |a| a.forecast());
+        let expected_ns = match self.rules.much_shorter {
+            true => native::policy_expected_ns(&average),
+            false => 0,
+        };
+        let ctx = self.ctx_mut(t);
+        (ctx.expected_ns, ctx.err_kind_q8) = (expected_ns, average.err_q8);
     }
 
     fn stake(&self, m: &Machine, t: TaskId) -> stake {
-        let expected_ns = match self.rules.much_shorter {
-            true => native::policy_expected_ns(&self.ctx(t).average),
-            false => 0,
-        };
         stake {
-            expected_ns,
+            expected_ns: self.ctx(t).expected_ns,
             burst_ns: m.burst_used_ns(t),
         }
+    }
+
+    /// need_of(): what a task is expected to need still, ns; 0: not known.
+    fn need_ns(&self, m: &Machine, t: TaskId) -> u64 {
+        native::policy_rest_ns(&self.stake(m, t))
     }
 
     /// Time until what runs on a CPU makes room for one of its fresh lane, or that is about to be queued there.
@@ -38,17 +45,12 @@ impl Ml {
         inv_weight_q16: u64,
         occasion: u32,
     ) -> u64 {
-        let runs = &self.cpus[cpu as usize].runs;
-        let there = m
-            .current(cpu)
-            .map_or(stake::default(), |t| self.stake(m, t));
-        native::policy_room_for_ns(
+        native::policy_room_in_ns(
             &self.pp,
-            runs,
+            &self.cpus[cpu as usize].runs,
             self.occasion(occasion),
             inv_weight_q16,
-            &self.stake(m, waits),
-            &there,
+            self.need_ns(m, waits),
             clock_ns(m),
         )
     }
@@ -60,10 +62,13 @@ impl Ml {
         let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let vruntime = ctx.vruntime + native::policy_virtual_ns(used_ns, ctx.inv_weight_q16);
         let ahead = native::policy_vdiff(vruntime, self.llcs[llc as usize].vclock);
-        native::policy_carries_on(&self.stake(m, t), ahead, vlag, ctx.yielded)
+        let heavy_inv_q16 = self.cpus[m.task(t).cpu as usize].runs.heavy_inv_q16;
+        let lighter = native::policy_is_lighter(ctx.inv_weight_q16, heavy_inv_q16);
+        native::policy_carries_on(&self.stake(m, t), ahead, vlag, ctx.yielded || lighter)
     }
 
-    /// What carries on on a CPU before its fresh lane is served: what ran, or the first of the near lane, if that was cut.
+    /// serve_carried(): what goes on before those of the fresh lane who would wait for its end: what ran, or the first of the
+    /// near lane, if that was cut.
     pub(super) fn serve_carried(
         &mut self,
         m: &mut Machine,
@@ -71,23 +76,18 @@ impl Ml {
         prev: Option<TaskId>,
         per_cpu: u32,
     ) -> Option<Pick> {
-        if !self.rules.much_shorter {
-            return None;
-        }
         let llc = m.topology.llc_of(cpu);
-        let first = self.next_fresh(m, cpu).map(|t| self.stake(m, t));
-        let before = |t: TaskId| {
-            let of = self.stake(m, t);
-            first.is_none_or(|first| native::policy_waits_for(&first, &of))
+        let first_ns = self.next_fresh(m, cpu).map(|t| self.need_ns(m, t))?;
+        let goes = |t: &TaskId| {
+            self.carries_on(m, *t, llc) && native::policy_waits_for(first_ns, self.need_ns(m, *t))
         };
-        let goes = |t: &TaskId| self.carries_on(m, *t, llc) && before(*t);
         if let Some(prev) = prev.filter(goes) {
             return Some(self.keep_running(m, prev, per_cpu));
         }
         let (cut, _) = self.near.of(cpu).head()?;
-        let waits =
-            prev.is_some_and(|p| native::policy_waits_for(&self.stake(m, cut), &self.stake(m, p)));
-        if !self.ctx(cut).carries_on || waits || !goes(&cut) {
+        let waits = prev
+            .is_some_and(|p| native::policy_waits_for(self.need_ns(m, cut), self.need_ns(m, p)));
+        if !self.ctx(cut).carries || waits || !goes(&cut) {
             return None;
         }
         self.pop_near(cpu).map(Pick::Run)
@@ -106,26 +106,20 @@ impl Ml {
     /// How far behind its wake-up a task stands in the fresh lane by this rule.
     pub(super) fn long_delay_ns(&self, m: &Machine, t: TaskId) -> u64 {
         match self.rules.much_shorter && m.burst_used_ns(t) == 0 {
-            true => native::policy_long_delay_ns(&self.pp, &self.ctx(t).average),
+            true => {
+                let ctx = self.ctx(t);
+                native::policy_long_delay_ns(&self.pp, ctx.expected_ns, ctx.err_kind_q8)
+            }
             false => 0,
         }
     }
 
-    /// Lane and queue of a task that is queued anew: who carries on waits at its CPU, as fresh as it was.
-    pub(super) fn place_of_cut(
-        &mut self,
-        m: &Machine,
-        t: TaskId,
-        llc: u32,
-        lane: u32,
-        queue: u32,
-    ) -> (u32, u32) {
-        let fresh = queue == intf::policy_queue_QUEUE_FRESH;
-        let carries_on = !fresh && m.burst_used_ns(t) > 0 && self.carries_on(m, t, llc);
-        self.ctx_mut(t).carries_on = carries_on;
-        match carries_on {
-            true => (intf::policy_lane_LANE_FRESH, intf::policy_queue_QUEUE_NEAR),
-            false => (lane, queue),
-        }
+    /// Whether a task of the fair lane that is queued anew was cut while somebody fresh waits at its CPU, and carries on.
+    pub(super) fn is_carried(&self, m: &Machine, t: TaskId, lane: u32) -> bool {
+        let cpu = m.task(t).cpu;
+        lane == FAIR
+            && m.burst_used_ns(t) > 0
+            && self.carries_on(m, t, m.topology.llc_of(cpu))
+            && self.next_fresh(m, cpu).is_some()
     }
 }

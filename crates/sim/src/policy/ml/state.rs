@@ -1,6 +1,6 @@
 //! What the policy keeps of tasks, CPUs and LLCs: the parts of `task_ctx.h` and `intf.h` that schedule.
 
-use scx_ml::kernel::bpf::intf::{self, clock_pace, forecast, occupant};
+use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
 
 use crate::machine::{Machine, TaskId};
 
@@ -32,10 +32,12 @@ pub struct TaskCtx {
     pub exec_at_run_ns: u64,
     /// Since when it could run and does not; 0: it runs or is blocked.
     pub queued_ns: u64,
-    /// What the moving average says of the burst that runs.
-    pub average: forecast,
+    /// What its kind's average expects of the burst that runs, ns; 0: it is not known, or not asked for.
+    pub expected_ns: u64,
+    /// Mean |error| of that average about this task, octaves in Q8.
+    pub err_kind_q8: i32,
     /// It was cut, and goes before those who wait for it: `policy_carries_on()`.
-    pub carries_on: bool,
+    pub carries: bool,
     pub steering: bool,
     /// The prediction is sure: it may order.
     pub sure: bool,

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Carrying on: what could be cut, or has been, goes before those of its CPU's fresh lane who are not expected to be much shorter than
+ * what is left of it. decide.h says who that is; here is what it is decided from.
+ *
+ * Against those of the fair lanes nothing is carried: they have waited for longer, and are served by the clock.
+ */
+#ifndef __SCX_ML_CARRY_BPF_H
+#define __SCX_ML_CARRY_BPF_H
+
+#include "queues.bpf.h"
+
+/* To the verifier these are functions of their own, which it looks into once: they are called in many states. */
+
+/* policy_rest_ns() of a burst. */
+__noinline u64 rest_ns(u64 expected_ns, u64 burst_ns)
+{
+	struct stake stake = {.expected_ns = expected_ns, .burst_ns = burst_ns};
+
+	return policy_rest_ns(&stake);
+}
+
+/* policy_carries_on() of a task whose burst is so long, and that has run for ran_ns since its virtual time was last moved. */
+__noinline int carries_for(struct task_ctx *tctx, u64 burst_ns, u64 ran_ns, u64 vclock, u64 heavy_inv_q16)
+{
+	struct stake stake = {.burst_ns = burst_ns};
+	s64 ahead;
+
+	if (!tctx)
+		return false;
+	stake.expected_ns = tctx->expected_ns;
+	ahead = policy_vdiff(tctx->vruntime + policy_virtual_ns(ran_ns, tctx->inv_weight_q16), vclock);
+	return policy_carries_on(&stake, ahead, policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16),
+				 tctx->idle || tctx->yielded || policy_is_lighter(tctx->inv_weight_q16, heavy_inv_q16));
+}
+
+/* What p is expected to need still; 0: not known. */
+static inline u64 need(const struct task_struct *p, const struct task_ctx *tctx)
+{
+	return rest_ns(tctx->expected_ns, burst_used_ns(p, tctx));
+}
+
+static u64 need_of(struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	return tctx ? need(p, tctx) : 0;
+}
+
+/* The first of the fresh lane that cpu serves next, its own or its neighbour's; NULL: nobody waits there. */
+static struct task_struct *first_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	struct task_struct *first = NULL;
+	struct cpu_ctx *next;
+
+	if (READ_ONCE(cctx->nr_fresh))
+		first = __COMPAT_scx_bpf_dsq_peek(fresh_dsq(cpu));
+	if (first || !READ_ONCE(lctx->nr_fresh))
+		return first;
+	next = cpu_ctx_of(cctx->next_in_llc);
+	return next && READ_ONCE(next->nr_fresh) ? __COMPAT_scx_bpf_dsq_peek(fresh_dsq(cctx->next_in_llc)) : NULL;
+}
+
+/* Whether p, which runs on cctx's CPU or is to wait there, goes before those of the fresh lane who would wait for its end. */
+static bool carries_on(struct task_struct *p, struct task_ctx *tctx, struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	return tctx->expected_ns &&
+	       carries_for(tctx, burst_used_ns(p, tctx), p->se.sum_exec_runtime - tctx->exec_at_run_ns, lctx->vclock,
+			   cctx->heavy_inv_q16);
+}
+
+#endif /* __SCX_ML_CARRY_BPF_H */
