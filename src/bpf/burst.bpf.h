@@ -71,19 +71,26 @@ static struct model *published_model(struct cpu_ctx *here, u64 *generation, u64 
 	return m;
 }
 
+/* The bank's model of a class, or NULL without one. m may be NULL. */
+static inline struct linear *linear_of(struct model *m, u32 class)
+{
+	struct linear *linear;
+
+	if (!m)
+		return NULL;
+	linear = &m->linear[class & (NR_CLASSES - 1)];
+	return linear->valid ? linear : NULL;
+}
+
 /*
  * Predict the burst that begins from its features, into f; not known where there is no valid model, which leaves
  * model_generation 0, or where the watch does not trust it.
  */
 static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w, struct forecast *f)
 {
-	struct linear *linear;
-	u32 class = tctx->class;
+	struct linear *linear = linear_of(m, tctx->class);
 
-	if (!m || class >= NR_CLASSES)
-		goto no_model;
-	linear = &m->linear[class];
-	if (!linear->valid)
+	if (!linear)
 		goto no_model;
 
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
@@ -195,8 +202,9 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	struct forecast average;
 	struct cpu_ctx *here;
 	struct model *m = NULL;
+	struct linear *linear;
 	struct watch *w;
-	u64 now_ns, generation = 0, mask = 0;
+	u64 now_ns, generation = 0, wanted = 0;
 	bool irq;
 
 	if (tctx->in_burst)
@@ -234,12 +242,12 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 		return;
 
 	note_wakeup(p, tctx, now_ns);
-	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->seen, tctx->avg_pred_q16 >> 8);
+	tctx->class = task_class(p->flags & PF_KTHREAD, tctx->history.seen, tctx->avg_pred_q16 >> 8);
 	tctx->sampled = false;
 	tctx->repeat = 0;
 	if (here && !is_own_task(p))
 		sample_begin(here, tctx, now_ns);
-	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->seen ? 0 : SAMPLE_FIRST) |
+	tctx->sample_flags = (p->flags & PF_KTHREAD ? SAMPLE_KTHREAD : 0) | (tctx->history.seen ? 0 : SAMPLE_FIRST) |
 			     (sync ? SAMPLE_SYNC : 0) | (irq ? SAMPLE_IRQ : 0);
 
 	w = watch_of(tctx->class);
@@ -247,8 +255,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	tctx->spared = policy_spares_model(&average);
 	if (tctx->spared)
 		COUNT(spared);
-	/* Those that are sampled tell what models are worth, of all alike. */
-	if (tctx->spared && !tctx->sampled) {
+	/* Those that are recorded tell what models are worth, of all alike. */
+	if (tctx->spared && !tctx->repeat) {
 		steer_unasked(tctx, &average);
 		decay_syscalls(tctx);
 		return;
@@ -256,24 +264,17 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	if (here)
 		m = published_model(here, &generation, now_ns);
-	if (tctx->repeat)
-		mask = ALL_FEATURES;
-	else if (m && tctx->class < NR_CLASSES)
-		mask = m->linear[tctx->class].feature_mask;
+	linear = linear_of(m, tctx->class);
+	if (linear)
+		wanted = linear->feature_mask;
 	tctx->waker_pid = waker ? waker->pid : 0;
-	if (mask) {
-		struct wanted wanted = wanted_of(mask);
-
-		if (WANTED(PROFILE_FEATURES))
-			tctx->name_key = read_name(p, tctx->name);
-		if (WANTED(BIT_OF(PAIR_BURST))) {
-			u64 name[COMM_LEN / 8];
-
-			tctx->waker_name_key = waker ? read_name(waker, name) : 0;
-		}
-		fill_own_features(p, tctx, wanted, now_ns);
-		fill_wakeup_features(p, tctx, waker, here, sync, wanted, now_ns);
-	}
+	tctx->aged = !!(wanted & AGE_FEATURES);
+	if (tctx->aged)
+		note_ages(p, tctx, bpf_ktime_get_ns(), now_ns);
+	if (wanted || tctx->repeat)
+		note_facts(p, tctx, waker, here, sync, tctx->repeat ? ALL_FEATURES : wanted, now_ns);
+	if (wanted)
+		features_of(tctx, wanted);
 	decay_syscalls(tctx);
 	steer_burst(tctx, m, generation, w, &average);
 }

@@ -61,6 +61,44 @@ static struct task_struct *first_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc
 	return next && READ_ONCE(next->nr_fresh) ? __COMPAT_scx_bpf_dsq_peek(fresh_dsq(cctx->next_in_llc)) : NULL;
 }
 
+/* One of the first few of cpu's fresh lane who does not wait for a burst that needs rest_ns still to end, see take_shorter(). */
+static __always_inline bool find_shorter(s32 cpu, u64 rest_ns, bool take)
+{
+	struct bpf_iter_scx_dsq fresh;
+	bool found = false;
+	u32 i;
+
+	bpf_iter_scx_dsq_new(&fresh, fresh_dsq(cpu), 0);
+	bpf_for (i, 0, POLICY_SHORTER_MAX) {
+		struct task_struct *p = bpf_iter_scx_dsq_next(&fresh);
+
+		if (!p)
+			break;
+		if (policy_waits_for(need_of(p), rest_ns))
+			continue;
+		found = !take || scx_bpf_dsq_move(&fresh, p, SCX_DSQ_LOCAL, 0);
+		if (found)
+			break;
+	}
+	bpf_iter_scx_dsq_destroy(&fresh);
+	return found;
+}
+
+/*
+ * Who is long, and first in the fresh lane, waits for the end of what runs, or of what is carried; those behind it who are much shorter
+ * need not, and go before both. Takes one, from ops.dispatch of cpu only. Return true if there was one.
+ */
+__noinline int take_shorter(s32 cpu, u64 rest_ns)
+{
+	return find_shorter(cpu, rest_ns, true);
+}
+
+/* Whether there is one. */
+__noinline int shorter_waits(s32 cpu, u64 rest_ns)
+{
+	return find_shorter(cpu, rest_ns, false);
+}
+
 /* Whether p, which runs on cctx's CPU or is to wait there, goes before those of the fresh lane who would wait for its end. */
 static bool carries_on(struct task_struct *p, struct task_ctx *tctx, struct cpu_ctx *cctx, struct llc_ctx *lctx)
 {

@@ -364,6 +364,9 @@ enum policy_serve {
 /* How many of a near lane, from its first on, are looked at for one who is paced and due. */
 #define POLICY_PACED_MAX 8
 
+/* How many of a fresh lane are looked at for one who would not wait for the burst for whose end the lane's first waits. */
+#define POLICY_SHORTER_MAX 8
+
 /* Neighbours on the LLC's ring whose fresh lanes a CPU serves before its fair lane. */
 #define POLICY_FRESH_NEIGHBOURS 1
 

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Features: what is known about a task when it wakes, and the history that they come from.
+ * What is known about a task when it wakes: its history, and the features that the model of its class uses.
  *
- * A feature is computed only when somebody wants it: all of them for a burst that will be recorded, else those that
- * the model of the task's class uses, if it is asked. History is kept for every burst; it is a few additions.
+ * Both are kept raw (history.h). History is kept for every burst; it is a few additions. What the moment of a wake-up tells is
+ * noted if a model asks for it, or if the burst will be recorded: then all of it, and user space makes the features of it.
  */
 #ifndef __SCX_ML_FEATURES_BPF_H
 #define __SCX_ML_FEATURES_BPF_H
 
 #include <bpf_experimental.h>
 #include "samples.bpf.h"
-
-#define ALL_FEATURES (~0ULL)
 
 /* Mean log2 burst by profile_key(), from the process database in user space. */
 struct {
@@ -32,31 +30,17 @@ static u32 read_name(const struct task_struct *p, u64 name[COMM_LEN / 8])
 	return name_key(name[0], name[1]);
 }
 
-/* Mean log2 burst of a profile, NULL where it is unknown. */
-static s32 *profile_of(u32 name, u32 waker, u32 seen)
+/* Mean log2 burst of a profile by its key, `otherwise` where it is unknown. told: what was said of it last. */
+static s32 profile_q8(struct told *told, u32 key, s32 otherwise, u64 now_ns)
 {
-	u32 key = profile_key(name, waker, seen);
+	if (told->key != key || now_ns - told->asked_ns >= PROFILE_REST_NS) {
+		s32 *burst_q8 = bpf_map_lookup_elem(&profiles, &key);
 
-	return bpf_map_lookup_elem(&profiles, &key);
-}
-
-static inline s32 flag_q8(bool yes)
-{
-	return yes ? FEATURE_ONE_Q8 : 0;
-}
-
-/*
- * log2_q8() and count_q8() as functions of their own: features need them in some thirty places, and inlined they spread
- * the few features that a model uses over many times the cache lines.
- */
-__noinline s32 log2_q8_of(u64 v)
-{
-	return log2_q8(v);
-}
-
-__noinline s32 count_q8_of(u64 n)
-{
-	return count_q8(n);
+		told->asked_ns = now_ns;
+		told->key = key;
+		told->burst_q8 = burst_q8 ? *burst_q8 : PROFILE_UNKNOWN;
+	}
+	return told->burst_q8 == PROFILE_UNKNOWN ? otherwise : told->burst_q8;
 }
 
 /* Who wakes p: the task in whose context the wake-up runs, unless that is an interrupt's, the idle task or p itself. */
@@ -67,165 +51,96 @@ static struct task_struct *waker_of(struct task_struct *p, bool irq)
 	return !irq && waker->pid && waker->pid != p->pid ? waker : NULL;
 }
 
-/* Q16 in Q8, as log2_q8() rounds and limits. */
-static inline s32 round_q8(s32 q16)
-{
-	s32 q8 = (q16 + 128) >> 8;
-
-	return q8 > LOG2_MAX_Q8 ? LOG2_MAX_Q8 : q8;
-}
-
 /* What bursts that begin like this one take; of the task's bursts in general where there were none yet. */
 static s32 kind_burst_q8(const struct task_ctx *tctx)
 {
 	u32 kind = tctx->kind & (NR_KINDS - 1);
 
-	return tctx->kinds_seen & (1U << kind) ? tctx->kind_burst_q8[kind] : tctx->log_burst_q8;
+	return tctx->kinds_seen & (1U << kind) ? tctx->kind_burst_q8[kind] : tctx->history.log_burst_q8;
+}
+
+/* What a task that wakes others tells of its own burst, log2(ns) Q8: what was predicted, or expected where no model was asked; 0: nothing. */
+static inline s32 told_pred_q8(const struct task_ctx *tctx)
+{
+	return tctx->model_generation || tctx->spared ? tctx->pred_q16 >> 8 : 0;
+}
+
+/* A function of its own to the verifier, which has to see the features once then, whatever state it is called in. */
+__noinline int features_of(struct task_ctx *tctx, u64 wanted)
+{
+	if (!tctx)
+		return 0;
+	fill_features(&tctx->history, &tctx->wakeup, wanted, tctx->feature_q8);
+	return 0;
+}
+
+/* What the process database says of p, which waker wakes; of its bursts in general where it says nothing. */
+static void note_profiles(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, u64 now_ns)
+{
+	struct wakeup *w = &tctx->wakeup;
+	u32 seen = tctx->history.seen;
+	u64 name[COMM_LEN / 8];
+
+	tctx->name_key = read_name(p, tctx->name);
+	tctx->waker_name_key = waker ? read_name(waker, name) : 0;
+	w->name_burst_q8 =
+		profile_q8(&tctx->told_name, profile_key(tctx->name_key, 0, seen), tctx->history.log_burst_q8, now_ns);
+	w->pair_burst_q8 = profile_q8(&tctx->told_pair, profile_key(tctx->name_key, tctx->waker_name_key, seen),
+				      w->name_burst_q8, now_ns);
+}
+
+/* What is known of who wakes the task; waker may be NULL. As a rule it is what here, its CPU, has put there itself. */
+static void note_waker(struct task_ctx *tctx, struct task_struct *waker, struct cpu_ctx *here, u64 now_ns)
+{
+	struct wakeup *w = &tctx->wakeup;
+	struct task_ctx *wctx;
+
+	w->waker_ran_ns = 0;
+	if (waker && here && here->run_start_ns && here->runs_pid == waker->pid) {
+		w->waker_none = false;
+		w->waker_burst_q8 = here->runs_burst_q8;
+		w->waker_pred_q8 = here->runs_pred_q8;
+		/* se.sum_exec_runtime of a running task is as old as the last tick; the CPU knows when it was put there. */
+		w->waker_ran_ns = here->burst_before_ns + saturating_sub(now_ns, here->run_start_ns);
+		return;
+	}
+	wctx = waker ? bpf_task_storage_get(&task_ctxs, waker, 0, 0) : NULL;
+	w->waker_none = !wctx;
+	w->waker_burst_q8 = wctx ? wctx->history.log_burst_q8 : tctx->history.log_burst_q8;
+	w->waker_pred_q8 = wctx ? told_pred_q8(wctx) : 0;
 }
 
 /*
- * The wanted features in two halves, which the compiler is not to join again: a test against an immediate of 32 bits is
- * half of one of 64.
+ * What `wanted` features need of a wake-up of p, by waker (NULL: an interrupt or the idle task); here is the CPU that
+ * executes this. Ages need the clock: see note_ages().
  */
-struct wanted {
-	u32 lo;
-	u32 hi;
-};
-
-static inline struct wanted wanted_of(u64 mask)
+static void note_facts(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, struct cpu_ctx *here,
+		       bool sync, u64 wanted, u64 now_ns)
 {
-	struct wanted wanted = {.lo = (u32)mask, .hi = (u32)(mask >> 32)};
+	struct wakeup *w = &tctx->wakeup;
 
-	barrier_var(wanted.lo);
-	barrier_var(wanted.hi);
-	return wanted;
-}
-
-#define BIT_OF(id) (1ULL << FEATURE_##id)
-
-/* Whether any of these features is wanted. */
-#define WANTED(mask) ((wanted.lo & (u32)(mask)) || (wanted.hi & (u32)((mask) >> 32)))
-
-/* A feature's value, if it is wanted. */
-#define FEATURE(id, value)                                                                                             \
-	do {                                                                                                           \
-		if (WANTED(BIT_OF(id)))                                                                                \
-			tctx->feature_q8[FEATURE_##id] = (s16)(value);                                                 \
-	} while (0)
-
-/* Features that go together: where none of a group is wanted, one look tells. */
-#define PROFILE_FEATURES (BIT_OF(NAME_BURST) | BIT_OF(PAIR_BURST))
-#define SLEEP_FEATURES                                                                                                 \
-	(BIT_OF(LAST_SLEEP) | BIT_OF(AVG_SLEEP) | BIT_OF(LAST_WAIT) | BIT_OF(AVG_WAIT) | BIT_OF(IO_WAIT) |             \
-	 BIT_OF(BLOCK_IO))
-#define WAKER_TASK_FEATURES (BIT_OF(WAKER_BURST) | BIT_OF(WAKER_RAN) | BIT_OF(WAKER_PRED) | BIT_OF(WAKER_NONE))
-#define WAKER_FEATURES (WAKER_TASK_FEATURES | BIT_OF(WAKER_KIN) | BIT_OF(SYNC_WAKE))
-#define OUTCOME_FEATURES                                                                                               \
-	(BIT_OF(WAKES_MADE) | BIT_OF(SLICE_USED) | BIT_OF(PREEMPTED) | BIT_OF(MIGRATED) | BIT_OF(MINOR_FAULTS) |       \
-	 BIT_OF(MAJOR_FAULTS))
-#define TASK_FEATURES                                                                                                  \
-	(BIT_OF(KTHREAD) | BIT_OF(VOLUNTARY) | BIT_OF(INVOLUNTARY) | BIT_OF(AGE_FORK) | BIT_OF(AGE_EXEC) |             \
-	 BIT_OF(THREADS) | BIT_OF(WEIGHT))
-#define PLACE_FEATURES (BIT_OF(QUEUE_DEPTH) | BIT_OF(CPU_LOAD))
-#define SYSCALL_FEATURES                                                                                               \
-	(BIT_OF(SYS_IO) | BIT_OF(SYS_NET) | BIT_OF(SYS_WAIT) | BIT_OF(SYS_SLEEP) | BIT_OF(SYS_FUTEX) |                 \
-	 BIT_OF(SYS_MM) | BIT_OF(SYS_PROC))
-
-/* What tells about the task itself. Its keys must be there, if features of profiles are wanted. */
-static __always_inline void fill_own_features(struct task_struct *p, struct task_ctx *tctx, struct wanted wanted,
-					      u64 now_ns)
-{
-	s32 log_burst_q8 = tctx->log_burst_q8;
-
-	FEATURE(LAST_BURST, tctx->seen ? tctx->last_log_q8 : log_burst_q8);
-	FEATURE(PREV_BURST, tctx->seen > 1 ? tctx->prev_log_q8 : log_burst_q8);
-	FEATURE(AVG_BURST, round_q8(avg_burst_q16(tctx)));
-	FEATURE(HALF_BURST, tctx->seen ? log2_q8_of(tctx->half_burst_ns) : log_burst_q8);
-	FEATURE(LOG_BURST, log_burst_q8);
-	FEATURE(KIND_BURST, kind_burst_q8(tctx));
-	FEATURE(BURST_SPREAD, tctx->spread_q8);
-	FEATURE(SEEN, count_q8_of(tctx->seen));
-	if (WANTED(SLEEP_FEATURES)) {
-		FEATURE(LAST_SLEEP, log2_q8_of(tctx->last_sleep_ns));
-		FEATURE(AVG_SLEEP, log2_q8_of(tctx->avg_sleep_ns));
-		FEATURE(LAST_WAIT, log2_q8_of(tctx->last_wait_ns));
-		FEATURE(AVG_WAIT, log2_q8_of(tctx->avg_wait_ns));
-		FEATURE(IO_WAIT, flag_q8(tctx->io_wait));
-		FEATURE(BLOCK_IO, log2_q8_of(tctx->last_block_io_ns));
-	}
-	if (WANTED(OUTCOME_FEATURES)) {
-		FEATURE(WAKES_MADE, count_q8_of(tctx->last_wakes_made));
-		FEATURE(SLICE_USED, log2_q8_of(tctx->used_ns) - log2_q8_of(tctx->granted_ns));
-		FEATURE(PREEMPTED, count_q8_of(tctx->last_preemptions));
-		FEATURE(MIGRATED, count_q8_of(tctx->last_migrations));
-		FEATURE(MINOR_FAULTS, count_q8_of(tctx->last_minor_faults));
-		FEATURE(MAJOR_FAULTS, count_q8_of(tctx->last_major_faults));
-	}
-	if (WANTED(TASK_FEATURES)) {
-		FEATURE(KTHREAD, flag_q8(p->flags & PF_KTHREAD));
-		FEATURE(VOLUNTARY, count_q8_of(p->nvcsw));
-		FEATURE(INVOLUNTARY, count_q8_of(p->nivcsw));
-		if (WANTED(BIT_OF(AGE_FORK) | BIT_OF(AGE_EXEC))) {
-			u64 age_ns = saturating_sub(bpf_ktime_get_ns(), p->start_time);
-
-			FEATURE(AGE_FORK, log2_q8_of(age_ns));
-			FEATURE(AGE_EXEC, log2_q8_of(tctx->exec_ns ? saturating_sub(now_ns, tctx->exec_ns) : age_ns));
-		}
-		FEATURE(THREADS, count_q8_of(p->signal->nr_threads));
-		FEATURE(WEIGHT, log2_q8_of(p->scx.weight));
-	}
-	if (WANTED(PROFILE_FEATURES)) {
-		s32 *pair_q8 = NULL, *name_q8 = NULL;
-
-		if (WANTED(BIT_OF(PAIR_BURST)))
-			pair_q8 = profile_of(tctx->name_key, tctx->waker_name_key, tctx->seen);
-		if (!pair_q8 || WANTED(BIT_OF(NAME_BURST)))
-			name_q8 = profile_of(tctx->name_key, 0, tctx->seen);
-		FEATURE(NAME_BURST, name_q8 ? *name_q8 : log_burst_q8);
-		FEATURE(PAIR_BURST, pair_q8 ? *pair_q8 : name_q8 ? *name_q8 : log_burst_q8);
-	}
-	if (WANTED(SYSCALL_FEATURES)) {
-		FEATURE(SYS_IO, count_q8_of(tctx->syscalls[0]));
-		FEATURE(SYS_NET, count_q8_of(tctx->syscalls[1]));
-		FEATURE(SYS_WAIT, count_q8_of(tctx->syscalls[2]));
-		FEATURE(SYS_SLEEP, count_q8_of(tctx->syscalls[3]));
-		FEATURE(SYS_FUTEX, count_q8_of(tctx->syscalls[4]));
-		FEATURE(SYS_MM, count_q8_of(tctx->syscalls[5]));
-		FEATURE(SYS_PROC, count_q8_of(tctx->syscalls[6]));
-	}
-}
-
-/* What tells about the wake-up: who, and where. waker may be NULL; here is the CPU that executes this. */
-static __always_inline void fill_wakeup_features(struct task_struct *p, struct task_ctx *tctx,
-						 struct task_struct *waker, struct cpu_ctx *here, bool sync,
-						 struct wanted wanted, u64 now_ns)
-{
-	if (WANTED(WAKER_FEATURES)) {
-		struct task_ctx *wctx = NULL;
-		u64 ran_ns = 0;
-
-		if (waker && WANTED(WAKER_TASK_FEATURES))
-			wctx = bpf_task_storage_get(&task_ctxs, waker, 0, 0);
-		/* se.sum_exec_runtime of a running task is as old as the last tick; the CPU knows when it was put there. */
-		if (wctx && here && here->run_start_ns)
-			ran_ns = here->burst_before_ns + saturating_sub(now_ns, here->run_start_ns);
-
-		FEATURE(WAKER_BURST, wctx ? wctx->log_burst_q8 : tctx->log_burst_q8);
-		FEATURE(WAKER_RAN, log2_q8_of(ran_ns));
-		FEATURE(WAKER_PRED, wctx && (wctx->model_generation || wctx->spared) ? wctx->pred_q16 >> 8 : 0);
-		FEATURE(WAKER_NONE, flag_q8(!wctx));
-		FEATURE(WAKER_KIN, flag_q8(waker && waker->tgid == p->tgid));
-		FEATURE(SYNC_WAKE, flag_q8(sync));
-	}
-	if (WANTED(PLACE_FEATURES)) {
+	w->kind_burst_q8 = tctx->avg_pred_q16 >> 8;
+	w->used_ns = tctx->used_ns;
+	w->granted_ns = tctx->granted_ns;
+	w->kthread = !!(p->flags & PF_KTHREAD);
+	w->sync = sync;
+	w->waker_kin = waker && waker->tgid == p->tgid;
+	w->voluntary = p->nvcsw;
+	w->involuntary = p->nivcsw;
+	w->weight = p->scx.weight;
+	__builtin_memcpy(w->syscalls, tctx->syscalls, sizeof(w->syscalls));
+	if (wanted & BIT_OF(THREADS))
+		w->threads = p->signal->nr_threads;
+	if (wanted & WAKER_TASK_FEATURES)
+		note_waker(tctx, waker, here, now_ns);
+	if (wanted & PROFILE_FEATURES)
+		note_profiles(p, tctx, waker, now_ns);
+	if (wanted & PLACE_FEATURES) {
 		struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
-		u64 start_ns;
+		u64 start_ns = cctx ? READ_ONCE(cctx->run_start_ns) : 0;
 
-		if (!cctx)
-			return;
-		start_ns = READ_ONCE(cctx->run_start_ns);
-		FEATURE(QUEUE_DEPTH, count_q8_of(cctx->nr_waiting));
-		FEATURE(CPU_LOAD, start_ns ? log2_q8_of(cctx->burst_before_ns + saturating_sub(now_ns, start_ns)) : 0);
+		w->nr_waiting = cctx ? cctx->nr_waiting : 0;
+		w->cpu_load_ns = start_ns ? cctx->burst_before_ns + saturating_sub(now_ns, start_ns) : 0;
 	}
 }
 
@@ -251,7 +166,7 @@ static void note_block_io(struct task_struct *p, struct task_ctx *tctx)
 	if (!delays)
 		return;
 	delay_ns = delays->blkio_delay;
-	tctx->last_block_io_ns = delay_ns - tctx->block_io_ns;
+	tctx->history.last_block_io_ns = delay_ns - tctx->block_io_ns;
 	tctx->block_io_ns = delay_ns;
 }
 
@@ -259,12 +174,12 @@ static void note_block_io(struct task_struct *p, struct task_ctx *tctx)
 static void note_wakeup(struct task_struct *p, struct task_ctx *tctx, u64 now_ns)
 {
 	if (tctx->blocked_ns) {
-		tctx->last_sleep_ns = saturating_sub(now_ns, tctx->blocked_ns);
-		tctx->avg_sleep_ns = avg_quarter(tctx->avg_sleep_ns, tctx->last_sleep_ns);
+		tctx->history.last_sleep_ns = saturating_sub(now_ns, tctx->blocked_ns);
+		tctx->history.avg_sleep_ns = avg_quarter(tctx->history.avg_sleep_ns, tctx->history.last_sleep_ns);
 	}
 	if (tctx->exec_id != p->self_exec_id) {
 		/* What was there before we looked is not news. */
-		tctx->exec_ns = tctx->seen ? now_ns : 0;
+		tctx->exec_ns = tctx->history.seen ? now_ns : 0;
 		tctx->exec_id = p->self_exec_id;
 	}
 	tctx->minor_faults = p->min_flt;
@@ -317,34 +232,34 @@ static void note_kind(struct task_ctx *tctx, u32 kind, s32 label_q8)
 /* What a burst that ends adds to the history. */
 static void note_burst(struct task_struct *p, struct task_ctx *tctx, u64 burst_ns, s32 label_q8, u64 now_ns)
 {
-	s32 off_q8 = label_q8 - tctx->log_burst_q8;
+	s32 off_q8 = label_q8 - tctx->history.log_burst_q8;
 
-	if (tctx->seen) {
-		tctx->avg_burst_ns = avg_quarter(tctx->avg_burst_ns, burst_ns);
-		tctx->half_burst_ns = avg_half(tctx->half_burst_ns, burst_ns);
-		tctx->log_burst_q8 = avg_quarter_s32(tctx->log_burst_q8, label_q8);
-		tctx->spread_q8 = avg_quarter_s32(tctx->spread_q8, off_q8 < 0 ? -off_q8 : off_q8);
+	if (tctx->history.seen) {
+		tctx->history.avg_burst_ns = avg_quarter(tctx->history.avg_burst_ns, burst_ns);
+		tctx->history.half_burst_ns = avg_half(tctx->history.half_burst_ns, burst_ns);
+		tctx->history.log_burst_q8 = avg_quarter_s32(tctx->history.log_burst_q8, label_q8);
+		tctx->history.spread_q8 = avg_quarter_s32(tctx->history.spread_q8, off_q8 < 0 ? -off_q8 : off_q8);
 	} else {
-		tctx->avg_burst_ns = burst_ns;
-		tctx->half_burst_ns = burst_ns;
-		tctx->log_burst_q8 = label_q8;
+		tctx->history.avg_burst_ns = burst_ns;
+		tctx->history.half_burst_ns = burst_ns;
+		tctx->history.log_burst_q8 = label_q8;
 	}
 	note_kind(tctx, tctx->kind & (NR_KINDS - 1), label_q8);
 	tctx->prev_burst_ns = tctx->last_burst_ns;
 	tctx->last_burst_ns = burst_ns;
-	tctx->prev_log_q8 = tctx->last_log_q8;
-	tctx->last_log_q8 = label_q8 > LOG2_MAX_Q8 ? LOG2_MAX_Q8 : label_q8;
-	tctx->last_wait_ns = tctx->wait_ns;
-	tctx->avg_wait_ns = avg_quarter(tctx->avg_wait_ns, tctx->wait_ns);
-	tctx->last_preemptions = tctx->preemptions;
-	tctx->last_migrations = tctx->migrations;
-	tctx->last_wakes_made = tctx->wakes_made;
-	tctx->last_minor_faults = saturating_sub(p->min_flt, tctx->minor_faults);
-	tctx->last_major_faults = saturating_sub(p->maj_flt, tctx->major_faults);
-	tctx->io_wait = p->in_iowait;
+	tctx->history.prev_log_q8 = tctx->history.last_log_q8;
+	tctx->history.last_log_q8 = label_q8 > LOG2_MAX_Q8 ? LOG2_MAX_Q8 : label_q8;
+	tctx->history.last_wait_ns = tctx->wait_ns;
+	tctx->history.avg_wait_ns = avg_quarter(tctx->history.avg_wait_ns, tctx->wait_ns);
+	tctx->history.last_preemptions = tctx->preemptions;
+	tctx->history.last_migrations = tctx->migrations;
+	tctx->history.last_wakes_made = tctx->wakes_made;
+	tctx->history.last_minor_faults = saturating_sub(p->min_flt, tctx->minor_faults);
+	tctx->history.last_major_faults = saturating_sub(p->maj_flt, tctx->major_faults);
+	tctx->history.io_wait = p->in_iowait;
 	tctx->blocked_ns = now_ns;
-	if (tctx->seen < ~0U)
-		tctx->seen++;
+	if (tctx->history.seen < ~0U)
+		tctx->history.seen++;
 }
 
 /* A new task: what its parent does is the best guess at what it will do. */
@@ -352,7 +267,7 @@ static void init_history(struct task_struct *p, struct task_ctx *tctx, struct ta
 {
 	struct task_ctx *pctx = parent ? bpf_task_storage_get(&task_ctxs, parent, 0, 0) : NULL;
 
-	tctx->log_burst_q8 = pctx && pctx->seen ? pctx->log_burst_q8 : PRIOR_BURST_Q8;
+	tctx->history.log_burst_q8 = pctx && pctx->history.seen ? pctx->history.log_burst_q8 : PRIOR_BURST_Q8;
 	/* Not to be trusted before it has shown itself. */
 	tctx->err_model_q8 = FEATURE_ONE_Q8;
 	tctx->err_kind_q8 = FEATURE_ONE_Q8;

@@ -38,6 +38,7 @@ enum scx_ml_consts {
 	NR_KINDS = 4, /* how a burst may have begun, see burst_kind() */
 	PROFILES_MAX = 8192, /* entries of the process database that the kernel holds */
 	SAMPLE_WINDOW_NS = 1 << 27, /* 134 ms, over which a CPU spends its budget of samples */
+	PROFILE_REST_NS = 1 << 27, /* for so long what the process database says of a task is not asked for again */
 	LATENCY_BUCKETS = 64, /* of struct latencies: a power of two, so that an index needs only a mask */
 	/* An assumed burst for a task without any history: 512 us in log2(ns) Q8. */
 	PRIOR_BURST_Q8 = 19 * 256,
@@ -152,6 +153,8 @@ struct model_ctl {
 	u64 generation; /* slot = generation % NR_MODEL_SLOTS; 0: none */
 };
 
+#include "history.h"
+
 enum sample_flags {
 	SAMPLE_PREDICTED = 1 << 0, /* pred_q8 and model_generation are valid */
 	SAMPLE_STEERED = 1 << 1, /* the slice came from the prediction */
@@ -174,6 +177,19 @@ struct burst_sample {
 _Static_assert(offsetof(struct burst_sample, pad) + sizeof(((struct burst_sample *)0)->pad) ==
 		       sizeof(struct burst_sample),
 	       "struct burst_sample has no padding but pad");
+
+/* The same as it comes through the ring buffer: with what its features are made of, see sample_from_raw(). */
+struct raw_sample {
+	struct history history;
+	struct wakeup wakeup;
+#define X(type, name, unit, source, desc) type name;
+	SCX_ML_COLUMNS(X)
+#undef X
+	char comm[COMM_LEN];
+	s32 pad[2]; /* fills the last word: one or two, as columns come and go */
+};
+_Static_assert(offsetof(struct raw_sample, pad) + sizeof(((struct raw_sample *)0)->pad) == sizeof(struct raw_sample),
+	       "struct raw_sample has no padding but pad");
 
 /* Where a slice came from. */
 #define SCX_ML_SLICE_SOURCES(X)                                                                                        \
@@ -261,10 +277,14 @@ struct cpu_ctx {
 	u32 cpuperf; /* that speed */
 	u32 capacity; /* 1024: the fastest CPUs; these two are set by user space */
 	u32 slowness_q10; /* 1024 / capacity */
-	u64 pads2[2];
+	/* what a wake-up made by what runs is to know of it, see note_waker() */
+	u32 runs_pid;
+	s32 runs_burst_q8;
+	s32 runs_pred_q8;
+	u32 pad2;
 };
 _Static_assert(offsetof(struct cpu_ctx, fair_turn_ns) == 64, "what others read is one cache line");
-_Static_assert(offsetof(struct cpu_ctx, util_ns) == 192, "speeds have a line of their own");
+_Static_assert(offsetof(struct cpu_ctx, util_ns) == 192, "its speed and what runs have a line of their own");
 _Static_assert(sizeof(struct cpu_ctx) == 256, "a CPU's state fills its cache lines");
 
 /* CPUs that share a last-level cache, and the queues that they share. */
@@ -371,6 +391,7 @@ struct latencies {
 	X(queued_near, "tasks queued in the fair lane at their CPU: short so far, paced, or yielding")                 \
 	X(queued_paced, "of these, those that go on in turn with the others")                                          \
 	X(paced_turns, "turns of such")                                                                                \
+	X(overtook, "turns of those in a fresh lane who do not wait for what its first waits for")                     \
 	X(carried, "turns of what was cut, or could be, before those of the fresh lane")                               \
 	X(queued_pinned, "tasks queued for one CPU only")                                                              \
 	X(queued_idle, "tasks queued to run where nothing else wants to")                                              \

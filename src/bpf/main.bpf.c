@@ -310,6 +310,11 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 	cctx->idle = tctx->idle;
 	cctx->wakee_pid = tctx->wakee_pid;
 	cctx->partner = false;
+	if (mode != MODE_BASE) {
+		cctx->runs_pid = p->pid;
+		cctx->runs_burst_q8 = tctx->history.log_burst_q8;
+		cctx->runs_pred_q8 = told_pred_q8(tctx);
+	}
 	WRITE_ONCE(cctx->leaves, 0);
 	WRITE_ONCE(cctx->run_start_ns, now_ns);
 	freq_running(cpu, cctx, cctx->burst_before_ns, now_ns);

@@ -45,12 +45,18 @@ __noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 need_ns
 	return policy_room_in_ns(&pp, &o, occasion, inv_weight_q16, need_ns, now_ns);
 }
 
-/* Whether what runs on cpu makes room for the first of the fresh lane that it serves next. */
+/* Whether what runs on cpu makes room for the first of the fresh lane that it serves next, or for one behind that. */
 static bool makes_room_for_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u64 now_ns)
 {
 	struct task_struct *first = first_fresh(cpu, cctx, lctx);
 
-	return first && !room_in_ns(cpu, OCCASION_TICK, 0, need_of(first), now_ns);
+	if (!first)
+		return false;
+	if (!room_in_ns(cpu, OCCASION_TICK, 0, need_of(first), now_ns))
+		return true;
+	return READ_ONCE(cctx->nr_fresh) > 1 && !room_in_ns(cpu, OCCASION_TICK, 0, 0, now_ns) &&
+	       shorter_waits(cpu, rest_ns(cctx->expected_ns,
+					  cctx->burst_before_ns + saturating_sub(now_ns, cctx->run_start_ns)));
 }
 
 /* Whether what runs on cpu makes room for one of its near lane who is paced and due: as for one in the fresh lane. */

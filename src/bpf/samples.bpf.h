@@ -58,16 +58,19 @@ static void sample_begin(struct cpu_ctx *cctx, struct task_ctx *tctx, u64 now_ns
 	tctx->repeat = sample_repeat(keep_shift, thin_shift, random);
 }
 
-/* What the moving average of bursts says, log2(ns) Q16; before the first burst, what is assumed of it. */
-static inline s32 avg_burst_q16(const struct task_ctx *tctx)
+/* The ages of p at mono_ns on CLOCK_MONOTONIC, which was wake_ns on scx_bpf_now()'s clock. */
+static void note_ages(struct task_struct *p, struct task_ctx *tctx, u64 mono_ns, u64 wake_ns)
 {
-	return tctx->seen ? (s32)log2_q16(tctx->avg_burst_ns) : tctx->log_burst_q8 << 8;
+	struct wakeup *w = &tctx->wakeup;
+
+	w->age_fork_ns = saturating_sub(mono_ns, p->start_time);
+	w->age_exec_ns = tctx->exec_ns ? saturating_sub(wake_ns, tctx->exec_ns) : w->age_fork_ns;
 }
 
 /* Account for a burst that ended in the counters c, and send its record. Once per burst, from ops.quiescent. */
 static void sample_burst(struct task_struct *p, struct task_ctx *tctx, struct counters *c, u64 burst_ns, u64 now_ns)
 {
-	struct burst_sample *s;
+	struct raw_sample *s;
 	u64 mono_ns;
 
 	if (is_own_task(p)) {
@@ -100,7 +103,7 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, struct co
 	s->waker_pid = tctx->waker_pid;
 	s->waker_name_key = tctx->waker_name_key;
 	s->name_key = tctx->name_key;
-	s->bursts_before = tctx->seen;
+	s->bursts_before = tctx->history.seen;
 	s->cpu = scx_bpf_task_cpu(p);
 	s->weight = p->scx.weight;
 	s->group_weight = (tctx->weight_q20 * 100ULL) >> 20;
@@ -110,10 +113,14 @@ static void sample_burst(struct task_struct *p, struct task_ctx *tctx, struct co
 	s->class = tctx->class;
 	s->pred_q16 = tctx->pred_q16;
 	s->margin_q16 = tctx->margin_q16;
-	s->avg_q16 = avg_burst_q16(tctx);
-	__builtin_memcpy(s->feature_q8, tctx->feature_q8, sizeof(s->feature_q8));
+	s->avg_q16 = 0; /* user space makes it of the history */
 	__builtin_memcpy(s->comm, tctx->name, sizeof(s->comm));
 	__builtin_memset(s->pad, 0, sizeof(s->pad));
+	/* The clock is expensive: who needed the ages at the wake-up has asked it then. */
+	if (!tctx->aged)
+		note_ages(p, tctx, s->wake_ns, tctx->wake_ns);
+	s->history = tctx->history;
+	s->wakeup = tctx->wakeup;
 
 	/*
 	 * No wake-up per record: the reader polls, and waking it from here would turn every sample into a context

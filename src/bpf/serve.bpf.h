@@ -51,9 +51,18 @@ struct dispatch {
 	u32 idle_pinned_wait; /* the same of idle ones */
 };
 
+/* Take one of the fresh lane who goes before what its first waits for. */
+static bool serve_shorter(struct dispatch *d, u64 rest_ns)
+{
+	if (d->nr_fresh < 2 || !take_shorter(d->cpu, rest_ns))
+		return false;
+	COUNT(overtook);
+	return true;
+}
+
 /*
  * What ran goes on before those of the fresh lane who would wait for its end; or the first of the near lane does, if that was cut and
- * would not wait for what ran.
+ * would not wait for what ran. Before either go those who would not wait.
  */
 static bool serve_carried(struct dispatch *d)
 {
@@ -70,10 +79,14 @@ static bool serve_carried(struct dispatch *d)
 		return false;
 	if (d->prev_ctx) {
 		prev_ns = need(d->prev, d->prev_ctx);
-		if (policy_waits_for(first_ns, prev_ns) && carries_on(d->prev, d->prev_ctx, d->cctx, d->lctx)) {
-			keep_running(d->prev, d->prev_ctx, d->per_cpu);
-			COUNT(carried);
-			return true;
+		if (policy_waits_for(first_ns, prev_ns)) {
+			if (serve_shorter(d, prev_ns))
+				return true;
+			if (carries_on(d->prev, d->prev_ctx, d->cctx, d->lctx)) {
+				keep_running(d->prev, d->prev_ctx, d->per_cpu);
+				COUNT(carried);
+				return true;
+			}
 		}
 	}
 	cut = d->near_wait ? __COMPAT_scx_bpf_dsq_peek(near_dsq(d->cpu)) : NULL;
@@ -82,7 +95,11 @@ static bool serve_carried(struct dispatch *d)
 		return false;
 	cut_ns = need(cut, cut_ctx);
 	if (!policy_waits_for(first_ns, cut_ns) || policy_waits_for(cut_ns, prev_ns) ||
-	    !carries_on(cut, cut_ctx, d->cctx, d->lctx) || !scx_bpf_dsq_move_to_local(near_dsq(d->cpu), 0))
+	    !carries_on(cut, cut_ctx, d->cctx, d->lctx))
+		return false;
+	if (serve_shorter(d, cut_ns))
+		return true;
+	if (!scx_bpf_dsq_move_to_local(near_dsq(d->cpu), 0))
 		return false;
 	COUNT(carried);
 	return true;

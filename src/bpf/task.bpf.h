@@ -11,6 +11,20 @@
 #include "decide.h"
 #include "frequency.h"
 
+/* Features need them in some thirty places, and inlined they spread the few that a model uses over many cache lines. */
+__noinline s32 log2_q8_of(u64 v)
+{
+	return log2_q8(v);
+}
+
+__noinline s32 count_q8_of(u64 n)
+{
+	return count_q8(n);
+}
+#define FEATURE_LOG2(v) log2_q8_of(v)
+#define FEATURE_COUNT(n) count_q8_of(n)
+#include "features.h"
+
 /* Set by user space before loading. */
 const volatile struct policy_params params = POLICY_DEFAULTS;
 /* A map of its own, which user space updates as a whole. */

@@ -5,6 +5,14 @@
 #ifndef __SCX_ML_TASK_CTX_H
 #define __SCX_ML_TASK_CTX_H
 
+/* What the process database last said under a key. */
+struct told {
+	u64 asked_ns; /* 0: never */
+	u32 key; /* profile_key() */
+	s32 burst_q8; /* PROFILE_UNKNOWN: nothing */
+};
+#define PROFILE_UNKNOWN (-1)
+
 /*
  * A task, ordered by who touches what, a cache line each: every switch, the queueing and the slice, the cgroup and the
  * wake-up, the history at wake-ups and blocks. The kernel keeps 8 bytes of its own in front, so that the first line has 56.
@@ -62,21 +70,15 @@ struct task_ctx {
 	u32 repeat; /* bursts that the record stands for; 0: there is none */
 	u32 waker_pid;
 
-	/* history that every burst needs */
+	/* what every burst needs of what was before */
 	u64 blocked_ns; /* when it blocked; 0: never */
 	u64 last_burst_ns;
-	u64 avg_burst_ns;
-	u64 half_burst_ns; /* moving average with weight 1/2 */
-	u32 seen; /* bursts */
-	s32 log_burst_q8;
 	s32 kind_burst_q8[NR_KINDS]; /* the same of bursts that begin alike, see burst_kind() */
 	s32 kind_last_q8[NR_KINDS]; /* the last of them */
 	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
-	s32 spread_q8;
 	u8 kind; /* how this burst began, index into kind_burst_q8 */
 	u8 kinds_seen; /* bits */
-	u8 io_wait; /* how the last burst ended */
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
 	u8 class;
@@ -86,32 +88,27 @@ struct task_ctx {
 	u8 may_park; /* it was queued, and has not run since */
 	u8 sampled; /* this burst tells the watch, and sends a record where repeat is not 0 */
 	u8 spared; /* no model decides about this burst: policy_spares_model() */
+	u8 aged; /* the ages of this wake-up were asked for */
+	u8 pad1[4];
+	struct history history;
 
 	/* the rest of it */
 	u64 charged_exec_ns; /* se.sum_exec_runtime up to which its cgroups have paid, if it is limited */
 	u64 prev_burst_ns;
-	u64 last_sleep_ns;
-	u64 avg_sleep_ns;
-	u64 last_wait_ns;
-	u64 avg_wait_ns;
-	s32 last_log_q8; /* log2 of last_burst_ns and prev_burst_ns */
-	s32 prev_log_q8;
-	u32 last_preemptions;
-	u32 last_migrations;
-	u32 last_wakes_made;
-	u32 last_minor_faults;
-	u32 last_major_faults;
-	u32 name_key;
 	u64 minor_faults; /* task_struct's counts at the wake-up */
 	u64 major_faults;
 	u64 exec_id;
 	u64 exec_ns; /* when exec_id was first seen; 0: before we looked */
 	u64 block_io_ns; /* delay by block I/O since the fork, accounted up to the last wake-up */
-	u64 last_block_io_ns; /* of that, between the last two wake-ups */
 	u16 syscalls[8]; /* decayed counts by class */
 	u64 name[COMM_LEN / 8]; /* comm at the wake-up */
+	u32 name_key;
 	u32 waker_name_key;
 	u32 nr_outcomes;
+	u32 pad2;
+	struct wakeup wakeup;
+	struct told told_name;
+	struct told told_pair;
 
 	struct outcome outcomes[NR_OUTCOMES]; /* a ring, the next one at nr_outcomes */
 

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include "decide.h"
+#include "features.h"
 #include "frequency.h"
 
 /* The policy's parameters if nobody sets others. */

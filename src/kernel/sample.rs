@@ -4,10 +4,11 @@ use scx_ml_text::Show;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::kernel::bpf::intf::{
-    burst_sample, sample_flags_SAMPLE_FIRST, sample_flags_SAMPLE_PREDICTED,
+    burst_sample, raw_sample, sample_flags_SAMPLE_FIRST, sample_flags_SAMPLE_PREDICTED,
     sample_flags_SAMPLE_STEERED, scx_ml_feature_FEATURE_KIND_BURST as KIND_BURST,
 };
 use crate::kernel::features::{Features, from_q8};
+use crate::kernel::native;
 
 /// A record that is not one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -23,13 +24,14 @@ pub struct DecodeError {
 pub struct Sample(pub burst_sample);
 
 impl Sample {
-    /// From the bytes of a ring buffer record. The record may be longer: the ring buffer rounds up to eight bytes.
+    /// From the bytes of a ring buffer record, which is a [`raw_sample`]. The record may be longer: the ring buffer rounds up to
+    /// eight bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        match Self::read_from_prefix(bytes) {
-            Ok((sample, rest)) if rest.len() < 8 => Ok(sample),
+        match raw_sample::read_from_prefix(bytes) {
+            Ok((raw, rest)) if rest.len() < 8 => Ok(Self::from(&raw)),
             _ => Err(DecodeError {
                 found: bytes.len(),
-                expected: size_of::<Self>(),
+                expected: size_of::<raw_sample>(),
             }),
         }
     }
@@ -98,17 +100,40 @@ impl Sample {
     }
 }
 
+impl From<&raw_sample> for Sample {
+    fn from(raw: &raw_sample) -> Self {
+        let mut sample = burst_sample::default();
+        native::sample_from_raw(raw, &mut sample);
+        Self(sample)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::bpf::intf::{history, wakeup};
+    use crate::kernel::features;
 
-    fn raw() -> burst_sample {
-        burst_sample {
+    fn raw() -> raw_sample {
+        raw_sample {
             burst_ns: 1 << 20,
             pred_q16: 21 << 16,
             model_generation: 3,
             flags: sample_flags_SAMPLE_PREDICTED,
-            avg_q16: (19 << 16) + (1 << 15),
+            history: history {
+                seen: 1,
+                avg_burst_ns: 1 << 19,
+                log_burst_q8: 18 << 8,
+                last_log_q8: 17 << 8,
+                ..Default::default()
+            },
+            wakeup: wakeup {
+                kind_burst_q8: 16 << 8,
+                used_ns: 1 << 20,
+                granted_ns: 1 << 22,
+                syscalls: [0, 3, 0, 0, 0, 0, 0, 0],
+                ..Default::default()
+            },
             ..Default::default()
         }
     }
@@ -123,14 +148,37 @@ mod tests {
 
         assert_eq!(sample.log_burst(), 20.0);
         assert_eq!(sample.prediction(), Some((3, 21.0)));
-        assert_eq!(sample.avg_prediction(), 19.5);
+        assert_eq!(sample.avg_prediction(), 19.0);
+        assert_eq!(sample.kind_average(), 16.0);
         assert_eq!(sample.comm(), "worker");
         assert!(!sample.steered());
     }
 
     #[test]
+    fn features_are_made_of_the_history_and_the_wakeup() {
+        let values = Sample::from(&raw()).features();
+        let feature = |name| values[features::index(name).expect("is one")];
+        assert_eq!(feature("last_burst"), 17.0);
+        // There was but one burst: what is known of its length in general.
+        assert_eq!(feature("prev_burst"), 18.0);
+        assert_eq!(feature("slice_used"), -2.0);
+        assert_eq!(feature("sys_net"), 2.0);
+        assert_eq!(feature("sys_wait"), 0.0);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_left_as_it_is() {
+        let mut values = [7; crate::kernel::bpf::FEATURE_SLOTS];
+        let last = features::index("last_burst").expect("is one");
+        native::fill_features(&raw().history, &raw().wakeup, 1 << last, &mut values);
+        for (i, value) in values.into_iter().enumerate() {
+            assert_eq!(value, if i == last { 17 << 8 } else { 7 });
+        }
+    }
+
+    #[test]
     fn a_record_of_the_wrong_size_is_refused() {
-        let size = size_of::<burst_sample>();
+        let size = size_of::<raw_sample>();
         for len in [0, 1, size - 1, size + 8, 2 * size] {
             let error = Sample::decode(&vec![0; len]).err().expect("wrong size");
             assert_eq!(
@@ -145,7 +193,7 @@ mod tests {
 
     #[test]
     fn without_a_model_there_is_no_prediction() {
-        let sample = Sample(burst_sample { flags: 0, ..raw() });
+        let sample = Sample::from(&raw_sample { flags: 0, ..raw() });
         assert_eq!(sample.prediction(), None);
     }
 }

@@ -9,8 +9,8 @@ const LEARNING_S: f64 = 2.0;
 
 /// Samples a second of a class at rest: twice as few are taken where there are more than the one, and twice as many where
 /// there are fewer than the other.
-const RATE_HIGH: f64 = 200.0;
-const RATE_LOW: f64 = 60.0;
+const RATE_HIGH: f64 = 100.0;
+const RATE_LOW: f64 = 30.0;
 
 /// The rate is measured over so long.
 const LOOK_NS: u64 = 500_000_000;

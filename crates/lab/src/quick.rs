@@ -23,14 +23,15 @@ const WORKLOADS: [&str; 4] = [
     "fairness:among=nice",
 ];
 
-/// What is checked, with the margin where it is not the general one. Wake-up latency may be a hundredth of the baseline's,
+/// What is checked, with the margin where it is not the general one. Of short bursts 99 % is what a single cluster of long
+/// arrivals decides, in one block in ten or so: it may double. Wake-up latency may be a hundredth of the baseline's,
 /// and then a few microseconds are a large share. Of fairness the index is checked: the share error of the baseline is so
 /// near to none that ratios to it mean nothing.
 const CHECKED: [(&str, &str, Option<f64>); 9] = [
-    ("open-loop dedicated", "short_p99", None),
+    ("open-loop dedicated", "short_p99", Some(1.0)),
     ("open-loop dedicated", "long_p99", None),
     ("open-loop dedicated", "slowdown_mean", None),
-    ("open-loop shared", "short_p99", None),
+    ("open-loop shared", "short_p99", Some(1.0)),
     ("open-loop shared", "long_p99", None),
     ("open-loop shared", "slowdown_mean", None),
     ("schbench-like", "wakeup_p99", Some(4.0)),
@@ -43,7 +44,7 @@ pub fn request() -> Result<Request> {
     Ok(Request {
         seed: Some(1),
         blocks: Some(2),
-        seconds: Some(4.0),
+        seconds: Some(8.0),
         warmup: Some(1.0),
         schedulers: SCHEDULERS
             .iter()

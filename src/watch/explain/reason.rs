@@ -142,17 +142,17 @@ impl Observed {
     fn history(&self) -> History {
         let ctx = &self.ctx;
         History {
-            seen: ctx.seen,
+            seen: ctx.history.seen,
             last_burst_ns: ctx.last_burst_ns,
             prev_burst_ns: ctx.prev_burst_ns,
-            avg_burst_ns: ctx.avg_burst_ns,
-            half_burst_ns: ctx.half_burst_ns,
-            log_burst_ns: time_q16(i64::from(ctx.log_burst_q8) << 8),
-            burst_spread: octaves_q8(ctx.spread_q8),
-            last_sleep_ns: ctx.last_sleep_ns,
-            avg_sleep_ns: ctx.avg_sleep_ns,
-            last_wait_ns: ctx.last_wait_ns,
-            avg_wait_ns: ctx.avg_wait_ns,
+            avg_burst_ns: ctx.history.avg_burst_ns,
+            half_burst_ns: ctx.history.half_burst_ns,
+            log_burst_ns: time_q16(i64::from(ctx.history.log_burst_q8) << 8),
+            burst_spread: octaves_q8(ctx.history.spread_q8),
+            last_sleep_ns: ctx.history.last_sleep_ns,
+            avg_sleep_ns: ctx.history.avg_sleep_ns,
+            last_wait_ns: ctx.history.last_wait_ns,
+            avg_wait_ns: ctx.history.avg_wait_ns,
         }
     }
 

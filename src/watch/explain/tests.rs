@@ -67,15 +67,18 @@ fn observed() -> Observed {
         lane: FRESH,
         deadline_after_ns: 1 << 22,
         waker_pid: 17,
-        seen: 12,
         last_burst_ns: 4 * MS,
         prev_burst_ns: 1 << 20,
-        avg_burst_ns: 2 * MS,
-        half_burst_ns: 3 * MS,
-        log_burst_q8: 21 << 8,
-        spread_q8: 384,
-        last_sleep_ns: 2 * MS,
-        avg_sleep_ns: 3 * MS,
+        history: intf::history {
+            seen: 12,
+            avg_burst_ns: 2 * MS,
+            half_burst_ns: 3 * MS,
+            log_burst_q8: 21 << 8,
+            spread_q8: 384,
+            last_sleep_ns: 2 * MS,
+            avg_sleep_ns: 3 * MS,
+            ..Default::default()
+        },
         preemptions: 1,
         nr_outcomes: 2,
         ..Default::default()
@@ -408,7 +411,10 @@ fn a_new_task_has_no_history_slice_or_outcome() {
     let mut o = observed();
     o.ctx = task_ctx {
         inv_weight_q16: 1 << 16,
-        log_burst_q8: 19 << 8,
+        history: intf::history {
+            log_burst_q8: 19 << 8,
+            ..Default::default()
+        },
         ..Default::default()
     };
     o.waker_comm = None;

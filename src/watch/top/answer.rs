@@ -158,13 +158,13 @@ impl TaskLine {
                     .into()
             }),
             steered_by: steered_by.into(),
-            seen: ctx.seen,
+            seen: ctx.history.seen,
             last_burst_ns: ctx.last_burst_ns,
             predicted_ns: predicted.then(|| native::exp2_q16(ctx.pred_q16.into())),
             average_ns: woken.then(|| native::exp2_q16(ctx.avg_pred_q16.into())),
             error_model: (ctx.nr_outcomes > 0).then(|| f64::from(ctx.err_model_q8) / 256.0),
             slice_ns: ctx.granted_ns,
-            avg_wait_ns: ctx.avg_wait_ns,
+            avg_wait_ns: ctx.history.avg_wait_ns,
         }
     }
 }

@@ -2,14 +2,16 @@
 //! block I/O, threads, age of an exec) keep one value and are dropped by the fit as constant.
 
 use scx_ml::kernel::bpf::FEATURE_SLOTS;
-use scx_ml::kernel::bpf::intf::{self, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8};
+use scx_ml::kernel::bpf::intf::{
+    self, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8,
+};
 use scx_ml::kernel::native;
 
 use super::prediction::Prediction;
 use crate::machine::{Task, Waker};
 
 /// Classes of system calls that features count.
-const SYSCALL_CLASSES: usize = 7;
+const SYSCALL_CLASSES: usize = 8;
 
 const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 
@@ -20,10 +22,7 @@ const ONE_Q8: i32 = 256;
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub name_key: u32,
-    pub seen: u32,
-    pub avg_burst_ns: u64,
-    pub log_burst_q8: i32,
-    spread_q8: i32,
+    pub of_bursts: intf::history,
     /// How the burst that runs began: burst_kind().
     kind: usize,
     /// As log_burst_q8, of bursts of a kind; None: there were none yet.
@@ -35,15 +34,7 @@ pub struct History {
     /// Errors that these are made of.
     judged_model: u32,
     judged_kind: u32,
-    last_burst_ns: u64,
-    prev_burst_ns: u64,
-    half_burst_ns: u64,
     blocked_ns: u64,
-    last_sleep_ns: u64,
-    avg_sleep_ns: u64,
-    last_wait_ns: u64,
-    avg_wait_ns: u64,
-    last_wakes_made: u32,
     /// Of the burst that runs.
     pub wakes_made: u32,
     syscalls: [u16; SYSCALL_CLASSES],
@@ -79,30 +70,20 @@ pub struct ProfileFacts {
     pub pair_burst_q8: i32,
 }
 
-fn count_q8(n: u64) -> i32 {
-    native::log2_q8(n + 1)
-}
-
 impl History {
     /// init_history(), with the prior for a task whose parent is not known.
     pub fn new(task: &Task) -> Self {
         Self {
             name_key: native::name_key_of(&task.name),
-            log_burst_q8: PRIOR_BURST_Q8 as i32,
+            of_bursts: intf::history {
+                log_burst_q8: PRIOR_BURST_Q8 as i32,
+                ..Default::default()
+            },
             weight: task.weight,
             // Not to be trusted before it has shown itself.
             err_model_q8: ONE_Q8,
             err_kind_q8: ONE_Q8,
             ..Default::default()
-        }
-    }
-
-    /// avg_burst_q16()
-    pub fn avg_burst_q16(&self) -> i32 {
-        if self.seen > 0 {
-            native::log2_q16(self.avg_burst_ns) as i32
-        } else {
-            self.log_burst_q8 << 8
         }
     }
 
@@ -119,7 +100,7 @@ impl History {
 
     /// kind_burst_q8()
     pub fn kind_burst_q8(&self) -> i32 {
-        self.kind_burst_q8[self.kind].unwrap_or(self.log_burst_q8)
+        self.kind_burst_q8[self.kind].unwrap_or(self.of_bursts.log_burst_q8)
     }
 
     /// How far the model has lately been off about this task, Q8.
@@ -149,8 +130,9 @@ impl History {
     /// tells only now.
     pub fn note_wakeup(&mut self, now_ns: u64, blocked_in: Option<u8>) {
         if self.blocked_ns > 0 {
-            self.last_sleep_ns = now_ns.saturating_sub(self.blocked_ns);
-            self.avg_sleep_ns = native::avg_quarter(self.avg_sleep_ns, self.last_sleep_ns);
+            let h = &mut self.of_bursts;
+            h.last_sleep_ns = now_ns.saturating_sub(self.blocked_ns);
+            h.avg_sleep_ns = native::avg_quarter(h.avg_sleep_ns, h.last_sleep_ns);
         }
         if let Some(class) = blocked_in {
             self.syscalls[usize::from(class)] += 1;
@@ -186,135 +168,53 @@ impl History {
 
     /// note_burst(). `now_ns`: when it blocked.
     pub fn note_burst(&mut self, burst_ns: u64, label_q8: i32, now_ns: u64) {
-        let off_q8 = label_q8 - self.log_burst_q8;
-        if self.seen > 0 {
-            self.avg_burst_ns = native::avg_quarter(self.avg_burst_ns, burst_ns);
-            self.half_burst_ns = (self.half_burst_ns >> 1) + (burst_ns >> 1);
-            self.log_burst_q8 += off_q8 / 4;
-            self.spread_q8 += (off_q8.abs() - self.spread_q8) / 4;
+        let wait_ns = now_ns.saturating_sub(self.wake_ns).saturating_sub(burst_ns);
+        let h = &mut self.of_bursts;
+        let off_q8 = label_q8 - h.log_burst_q8;
+        if h.seen > 0 {
+            h.avg_burst_ns = native::avg_quarter(h.avg_burst_ns, burst_ns);
+            h.half_burst_ns = (h.half_burst_ns >> 1) + (burst_ns >> 1);
+            h.log_burst_q8 += off_q8 / 4;
+            h.spread_q8 += (off_q8.abs() - h.spread_q8) / 4;
         } else {
-            self.avg_burst_ns = burst_ns;
-            self.half_burst_ns = burst_ns;
-            self.log_burst_q8 = label_q8;
+            h.avg_burst_ns = burst_ns;
+            h.half_burst_ns = burst_ns;
+            h.log_burst_q8 = label_q8;
         }
+        h.prev_log_q8 = h.last_log_q8;
+        h.last_log_q8 = label_q8.min(LOG2_MAX_Q8 as i32);
+        h.last_wait_ns = wait_ns;
+        h.avg_wait_ns = native::avg_quarter(h.avg_wait_ns, wait_ns);
+        h.last_wakes_made = self.wakes_made;
+        h.seen = h.seen.saturating_add(1);
         self.note_kind(label_q8);
-        self.prev_burst_ns = self.last_burst_ns;
-        self.last_burst_ns = burst_ns;
-        self.last_wait_ns = now_ns.saturating_sub(self.wake_ns).saturating_sub(burst_ns);
-        self.avg_wait_ns = native::avg_quarter(self.avg_wait_ns, self.last_wait_ns);
-        self.last_wakes_made = self.wakes_made;
         self.blocked_ns = now_ns;
-        self.seen = self.seen.saturating_add(1);
     }
 
-    /// fill_own_features() and fill_wakeup_features().
+    /// features_of(), of what note_facts() notes.
     pub fn fill(
         &self,
-        f: &mut [i16; FEATURE_SLOTS],
+        features_q8: &mut [i16; FEATURE_SLOTS],
         waker: Option<&WakerFacts>,
         around: &Surroundings,
         profiles: ProfileFacts,
         now_ns: u64,
     ) {
-        let mut set = |feature: u32, value: i32| f[feature as usize] = value as i16;
-        let or_log = |known: bool, ns: u64| {
-            if known {
-                native::log2_q8(ns)
-            } else {
-                self.log_burst_q8
-            }
+        let wakeup = intf::wakeup {
+            age_fork_ns: now_ns,
+            weight: self.weight,
+            kind_burst_q8: self.kind_burst_q8(),
+            name_burst_q8: profiles.name_burst_q8,
+            pair_burst_q8: profiles.pair_burst_q8,
+            waker_burst_q8: waker.map_or(self.of_bursts.log_burst_q8, |w| w.log_burst_q8),
+            waker_ran_ns: waker.map_or(0, |w| w.ran_ns),
+            waker_pred_q8: waker.map_or(0, |w| w.pred_q8),
+            waker_none: waker.is_none().into(),
+            nr_waiting: around.nr_waiting,
+            cpu_load_ns: around.cpu_load_ns,
+            syscalls: self.syscalls,
+            ..Default::default()
         };
-        set(
-            intf::scx_ml_feature_FEATURE_LAST_BURST,
-            or_log(self.seen > 0, self.last_burst_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_PREV_BURST,
-            or_log(self.seen > 1, self.prev_burst_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_AVG_BURST,
-            or_log(self.seen > 0, self.avg_burst_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_HALF_BURST,
-            or_log(self.seen > 0, self.half_burst_ns),
-        );
-        set(intf::scx_ml_feature_FEATURE_LOG_BURST, self.log_burst_q8);
-        set(
-            intf::scx_ml_feature_FEATURE_KIND_BURST,
-            self.kind_burst_q8(),
-        );
-        set(intf::scx_ml_feature_FEATURE_BURST_SPREAD, self.spread_q8);
-        set(
-            intf::scx_ml_feature_FEATURE_SEEN,
-            count_q8(u64::from(self.seen)),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_LAST_SLEEP,
-            native::log2_q8(self.last_sleep_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_AVG_SLEEP,
-            native::log2_q8(self.avg_sleep_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_LAST_WAIT,
-            native::log2_q8(self.last_wait_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_AVG_WAIT,
-            native::log2_q8(self.avg_wait_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_WAKES_MADE,
-            count_q8(u64::from(self.last_wakes_made)),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_AGE_FORK,
-            native::log2_q8(now_ns),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_WEIGHT,
-            native::log2_q8(u64::from(self.weight)),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_NAME_BURST,
-            profiles.name_burst_q8,
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_PAIR_BURST,
-            profiles.pair_burst_q8,
-        );
-        for (i, &n) in self.syscalls.iter().enumerate() {
-            set(
-                intf::scx_ml_feature_FEATURE_SYS_IO + i as u32,
-                count_q8(u64::from(n)),
-            );
-        }
-        set(
-            intf::scx_ml_feature_FEATURE_WAKER_BURST,
-            waker.map_or(self.log_burst_q8, |w| w.log_burst_q8),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_WAKER_RAN,
-            native::log2_q8(waker.map_or(0, |w| w.ran_ns)),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_WAKER_PRED,
-            waker.map_or(0, |w| w.pred_q8),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_WAKER_NONE,
-            if waker.is_some() { 0 } else { ONE_Q8 },
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_QUEUE_DEPTH,
-            count_q8(u64::from(around.nr_waiting)),
-        );
-        set(
-            intf::scx_ml_feature_FEATURE_CPU_LOAD,
-            native::log2_q8(around.cpu_load_ns),
-        );
+        native::fill_features(&self.of_bursts, &wakeup, !0, features_q8);
     }
 }

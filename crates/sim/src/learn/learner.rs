@@ -242,7 +242,7 @@ impl Learner {
                 h.wakes_made += 1;
                 Some(WakerFacts {
                     name_key: h.name_key,
-                    log_burst_q8: h.log_burst_q8,
+                    log_burst_q8: h.of_bursts.log_burst_q8,
                     ran_ns: m.burst_used_ns(w),
                     pred_q8: h.pred_q8,
                 })
@@ -264,10 +264,10 @@ impl Learner {
         let told = &self.sink.maps().profiles;
         let h = &self.histories[t as usize];
         let burst_q8 = |waker, otherwise| {
-            let key = native::profile_key(h.name_key, waker, h.seen);
+            let key = native::profile_key(h.name_key, waker, h.of_bursts.seen);
             told.get(&key).copied().unwrap_or(otherwise)
         };
-        let name_burst_q8 = burst_q8(0, h.log_burst_q8);
+        let name_burst_q8 = burst_q8(0, h.of_bursts.log_burst_q8);
         let profiles = ProfileFacts {
             name_burst_q8,
             pair_burst_q8: burst_q8(waker.map_or(0, |w| w.name_key), name_burst_q8),
@@ -284,7 +284,7 @@ impl Learner {
         let h = &mut self.histories[t as usize];
         h.note_wakeup(m.now_ns, m.task(t).blocked_in);
         h.begin(m.task(t).waker);
-        let class = native::task_class(false, h.seen, h.kind_burst_q8());
+        let class = native::task_class(false, h.of_bursts.seen, h.kind_burst_q8());
         let thin_shift = self.sink.maps().thin_shift[class as usize];
         let (sampled, repeat) = self.sampling.begin(m.now_ns, budget, thin_shift);
         let model = &self.sink.maps().model;
@@ -310,7 +310,7 @@ impl Learner {
         });
         let forecast =
             |p: Option<Prediction>| p.map_or(intf::forecast::default(), |p| p.forecast());
-        let by_model = if !sampled && native::policy_spares_model(&forecast(average)) {
+        let by_model = if repeat == 0 && native::policy_spares_model(&forecast(average)) {
             let h = &mut self.histories[t as usize];
             h.pred_q8 = h.kind_burst_q8();
             None
@@ -422,7 +422,7 @@ impl Learner {
             tgid: t + 1,
             waker_name_key: begun.waker_name_key,
             name_key: h.name_key,
-            bursts_before: h.seen,
+            bursts_before: h.of_bursts.seen,
             cpu: task.cpu,
             weight: task.weight,
             repeat: begun.repeat,
@@ -430,7 +430,7 @@ impl Learner {
             class: begun.class,
             pred_q16: begun.pred_q16,
             margin_q16: begun.margin_q16,
-            avg_q16: h.avg_burst_q16(),
+            avg_q16: native::avg_burst_q16(&h.of_bursts),
             ..Default::default()
         };
         record

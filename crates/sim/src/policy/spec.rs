@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 22] = [
+pub const SETTINGS: [&str; 23] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -92,6 +92,7 @@ pub const SETTINGS: [&str; 22] = [
     "pace",
     "second_turn",
     "much_shorter",
+    "overtake",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -227,6 +228,7 @@ impl PolicySpec {
                 "pace" => rules.pace = switch()?,
                 "second_turn" => rules.second_turn = switch()?,
                 "much_shorter" => rules.much_shorter = switch()?,
+                "overtake" => rules.overtake = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

@@ -25,7 +25,7 @@ use crate::topology::CpuId;
 use queues::{Dsq, Lanes};
 use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TICK, TaskCtx, VCLOCK_START,
+    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TaskCtx, VCLOCK_START,
     clock_ns,
 };
 
@@ -357,10 +357,7 @@ impl Policy for Ml {
     fn tick(&mut self, m: &mut Machine, cpu: CpuId, t: TaskId) {
         debug_assert_eq!(m.task(t).state, State::Running);
         let llc = m.topology.llc_of(cpu);
-        if self
-            .next_fresh(m, cpu)
-            .is_some_and(|waits| self.room_for_ns(m, cpu, waits, 0, TICK) == 0)
-        {
+        if self.makes_room_for_fresh(m, cpu, t) {
             m.task_mut(t).slice_ns = 0;
             self.counters.quantum_preempts += 1;
         } else if self.makes_room_by_clock(m, t, &self.fair[llc as usize])

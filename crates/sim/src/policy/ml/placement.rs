@@ -63,7 +63,7 @@ impl Ml {
     }
 
     /// uncount(): what it waits in is that of the LLC whose clock it is on.
-    fn uncount(&mut self, t: TaskId) {
+    pub(super) fn uncount(&mut self, t: TaskId) {
         self.waiting -= 1;
         let ctx = &self.tasks[t as usize];
         self.llcs[ctx.llc as usize].weight_waiting_q10 -= ctx.weight_q10;

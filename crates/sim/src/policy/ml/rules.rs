@@ -54,6 +54,8 @@ pub struct Rules {
     /// A burst is cut only by what is expected to be much shorter than the rest of it, and goes on before those who are not:
     /// `policy_waits_for()`. Off: by the first quantum alone.
     pub much_shorter: bool,
+    /// Where the first of a fresh lane waits for a burst's end, those behind it who would not go before both. Off: they wait behind it.
+    pub overtake: bool,
 }
 
 impl Default for Rules {
@@ -72,6 +74,7 @@ impl Default for Rules {
             pace: true,
             second_turn: false,
             much_shorter: true,
+            overtake: true,
         }
     }
 }

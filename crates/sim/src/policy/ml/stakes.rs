@@ -1,10 +1,10 @@
 //! The rule `much_shorter`: who waits for whom, where it is known for how long bursts of their kinds run.
 
-use scx_ml::kernel::bpf::intf::{forecast, stake};
+use scx_ml::kernel::bpf::intf::{self, forecast, stake};
 use scx_ml::kernel::native;
 
 use super::Ml;
-use super::state::{FAIR, clock_ns};
+use super::state::{FAIR, TICK, clock_ns};
 use crate::machine::{Machine, TaskId};
 use crate::policy::Pick;
 use crate::topology::CpuId;
@@ -78,19 +78,60 @@ impl Ml {
     ) -> Option<Pick> {
         let llc = m.topology.llc_of(cpu);
         let first_ns = self.next_fresh(m, cpu).map(|t| self.need_ns(m, t))?;
-        let goes = |t: &TaskId| {
-            self.carries_on(m, *t, llc) && native::policy_waits_for(first_ns, self.need_ns(m, *t))
+        let goes = |policy: &Self, m: &Machine, t: TaskId| {
+            policy.carries_on(m, t, llc) && native::policy_waits_for(first_ns, policy.need_ns(m, t))
         };
-        if let Some(prev) = prev.filter(goes) {
-            return Some(self.keep_running(m, prev, per_cpu));
+        if let Some(prev) = prev {
+            let prev_ns = self.need_ns(m, prev);
+            if native::policy_waits_for(first_ns, prev_ns) {
+                if let Some(t) = self.take_shorter(m, cpu, prev_ns) {
+                    return Some(Pick::Run(t));
+                }
+                if goes(self, m, prev) {
+                    return Some(self.keep_running(m, prev, per_cpu));
+                }
+            }
         }
         let (cut, _) = self.near.of(cpu).head()?;
         let waits = prev
             .is_some_and(|p| native::policy_waits_for(self.need_ns(m, cut), self.need_ns(m, p)));
-        if !self.ctx(cut).carries || waits || !goes(&cut) {
+        if !self.ctx(cut).carries || waits || !goes(self, m, cut) {
             return None;
         }
-        self.pop_near(cpu).map(Pick::Run)
+        let cut_ns = self.need_ns(m, cut);
+        self.take_shorter(m, cpu, cut_ns)
+            .or_else(|| self.pop_near(cpu))
+            .map(Pick::Run)
+    }
+
+    /// find_shorter().
+    pub(super) fn shorter(&self, m: &Machine, cpu: CpuId, rest_ns: u64) -> Option<TaskId> {
+        if !self.rules.overtake {
+            return None;
+        }
+        let ends_before = |t| !native::policy_waits_for(self.need_ns(m, t), rest_ns);
+        self.fresh
+            .of(cpu)
+            .find(intf::POLICY_SHORTER_MAX as usize, ends_before)
+    }
+
+    /// serve_shorter().
+    fn take_shorter(&mut self, m: &Machine, cpu: CpuId, rest_ns: u64) -> Option<TaskId> {
+        let t = self.shorter(m, cpu, rest_ns)?;
+        self.fresh.remove(cpu, t);
+        self.uncount(t);
+        Some(t)
+    }
+
+    /// makes_room_for_fresh(): `t` runs on the CPU.
+    pub(super) fn makes_room_for_fresh(&self, m: &Machine, cpu: CpuId, t: TaskId) -> bool {
+        let Some(first) = self.next_fresh(m, cpu) else {
+            return false;
+        };
+        self.room_for_ns(m, cpu, first, 0, TICK) == 0
+            || self
+                .shorter(m, cpu, self.need_ns(m, t))
+                .is_some_and(|waits| self.room_for_ns(m, cpu, waits, 0, TICK) == 0)
     }
 
     /// Whom take_fresh() would take.
