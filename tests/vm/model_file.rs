@@ -11,7 +11,10 @@ use crate::load;
 fn learn_into(path: &str) {
     let mut running = Running::start(&["--refit-interval", "2", "--save-model", path]);
     let load = load::alternating(4);
-    running.stats_until(Duration::from_secs(120), |s| s.models_published > 0);
+    // The first model may be one of young tasks alone, of whom there are none before long.
+    running.stats_until(Duration::from_secs(120), |s| {
+        s.models_published > 0 && s.slices_predicted > 200
+    });
     let written = wait_for(Duration::from_secs(30), || Path::new(path).exists());
     assert!(written, "{}", running.log());
     load.end();
