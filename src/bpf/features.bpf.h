@@ -59,7 +59,10 @@ static s32 kind_burst_q8(const struct task_ctx *tctx)
 	return tctx->kinds_seen & (1U << kind) ? tctx->kind_burst_q8[kind] : tctx->history.log_burst_q8;
 }
 
-/* What a task that wakes others tells of its own burst, log2(ns) Q8: what was predicted, or expected where no model was asked; 0: nothing. */
+/*
+ * What a task that wakes others tells of its own burst, log2(ns) Q8: what was predicted, or expected where no model was
+ * asked; 0: nothing.
+ */
 static inline s32 told_pred_q8(const struct task_ctx *tctx)
 {
 	return tctx->model_generation || tctx->spared ? tctx->pred_q16 >> 8 : 0;

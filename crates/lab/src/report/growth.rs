@@ -1,6 +1,7 @@
 //! Growth: every headline's ratio to the baseline over the number of CPUs, a small plot each. Each number of CPUs is a machine
 //! of its own, compared within itself; here they only stand side by side.
 
+use super::axis::Axis;
 use super::matrix::{self, Field, Standing, matrix};
 use super::page::{class, esc, put};
 use super::plot::{COLOURS, ticks, trimmed};
@@ -110,21 +111,10 @@ const BOTTOM: f64 = 130.0;
 const APART: f64 = 4.0;
 
 impl Panel {
-    /// The smallest and the largest ratio to have room for, with 1 and all intervals.
-    fn range(&self) -> (f64, f64) {
-        let ends = self.fields.iter().flatten().flatten();
-        let ends = ends.flat_map(|f| [f.low, f.high, f.ratio]);
-        let ends = ends.filter(|v| v.is_finite() && *v > 0.0);
-        let (low, high) = ends.fold((0.8, 1.25), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
-        (low * 0.95, high * 1.05)
-    }
-
     fn draw(&self, h: &mut String, growth: &Growth) {
-        let (low, high) = self.range();
-        let y = |ratio: f64| {
-            let share = (ratio.max(1e-9) / low).ln() / (high / low).ln();
-            BOTTOM - share.clamp(0.0, 1.0) * (BOTTOM - TOP)
-        };
+        let fields = self.fields.iter().flatten().flatten();
+        let axis = Axis::of(fields.flat_map(|f| [f.low, f.high, f.ratio])).with_margin();
+        let y = |ratio: f64| BOTTOM - axis.share(ratio) * (BOTTOM - TOP);
         let (first, last) = (
             growth.cpus[0] as f64,
             growth.cpus[growth.cpus.len() - 1] as f64,
@@ -149,7 +139,7 @@ impl Panel {
                 esc(&self.metric.unit)
             ),
         );
-        let labels = ticks(low, high);
+        let labels = ticks(axis.low, axis.high);
         let every = labels.len().div_ceil(6).max(1);
         for tick in labels.iter().filter(|t| **t != 1.0).step_by(every) {
             put(

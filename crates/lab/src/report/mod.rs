@@ -1,5 +1,6 @@
 //! Reports: what people read.
 
+mod axis;
 pub mod growth;
 pub mod html;
 pub mod matrix;

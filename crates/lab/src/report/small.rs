@@ -1,6 +1,7 @@
 //! A small plot for each workload: every headline's ratios, a line for each scheduler. As SVG whose colours are the page's, so
 //! that it is at home on a dark one, too.
 
+use super::axis::Axis;
 use super::matrix::headlines;
 use super::page::{class, esc, put};
 use super::{brief, direction, number};
@@ -15,30 +16,14 @@ const LEFT: f64 = 100.0;
 const RIGHT: f64 = 316.0;
 const RATIOS: f64 = 322.0;
 
-/// From a ratio to a place on a logarithmic axis that has room for 1 and all intervals.
-struct Axis {
-    low: f64,
-    high: f64,
+/// Of these rows' ratios and their intervals.
+fn axis_of(rows: &[&Row]) -> Axis {
+    let effects = rows.iter().filter_map(|r| r.effect.as_ref());
+    Axis::of(effects.flat_map(|e| [e.low, e.high, e.ratio]))
 }
 
-impl Axis {
-    fn of(rows: &[&Row]) -> Self {
-        let ends = rows
-            .iter()
-            .filter_map(|r| r.effect.as_ref())
-            .flat_map(|e| [e.low, e.high, e.ratio])
-            .filter(|v| v.is_finite() && *v > 0.0);
-        let (low, high) = ends.fold((0.8, 1.25), |(l, h): (f64, f64), v| (l.min(v), h.max(v)));
-        Self {
-            low: low.ln(),
-            high: high.ln(),
-        }
-    }
-
-    fn x(&self, ratio: f64) -> f64 {
-        let share = (ratio.max(1e-9).ln() - self.low) / (self.high - self.low);
-        LEFT + share.clamp(0.0, 1.0) * (RIGHT - LEFT)
-    }
+fn x(axis: &Axis, ratio: f64) -> f64 {
+    LEFT + axis.share(ratio) * (RIGHT - LEFT)
 }
 
 /// Draw a workload's headlines; nothing if there is nothing to compare.
@@ -81,12 +66,12 @@ pub fn ratios(h: &mut String, comparison: &Comparison, workload: &str) {
             ),
         );
         top += TITLE;
-        let axis = Axis::of(&rows);
+        let axis = axis_of(&rows);
         put(
             h,
             format_args!(
                 "<line class=one x1={0:.1} x2={0:.1} y1={1:.1} y2={2:.1} />",
-                axis.x(1.0),
+                x(&axis, 1.0),
                 top,
                 top + LINE * rows.len() as f64
             ),
@@ -102,9 +87,9 @@ pub fn ratios(h: &mut String, comparison: &Comparison, workload: &str) {
                     class(row.verdict),
                     y + 4.0,
                     esc(&super::plot::shorten(&row.scheduler, 14)),
-                    axis.x(e.low),
-                    axis.x(e.high),
-                    axis.x(e.ratio),
+                    x(&axis, e.low),
+                    x(&axis, e.high),
+                    x(&axis, e.ratio),
                     y + 4.0,
                     brief(e.ratio)
                 ),
@@ -138,8 +123,8 @@ mod tests {
 
     #[test]
     fn the_axis_has_room_for_one_and_for_all() {
-        let axis = Axis::of(&[]);
-        assert!(axis.x(1.0) > LEFT && axis.x(1.0) < RIGHT);
-        assert_eq!((axis.x(0.0), axis.x(1e6)), (LEFT, RIGHT));
+        let axis = axis_of(&[]);
+        assert!(x(&axis, 1.0) > LEFT && x(&axis, 1.0) < RIGHT);
+        assert_eq!((x(&axis, 0.0), x(&axis, 1e6)), (LEFT, RIGHT));
     }
 }

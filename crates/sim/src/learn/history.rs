@@ -10,9 +10,6 @@ use scx_ml::kernel::native;
 use super::prediction::Prediction;
 use crate::machine::{Task, Waker};
 
-/// Classes of system calls that features count.
-const SYSCALL_CLASSES: usize = 8;
-
 const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 
 /// FEATURE_ONE_Q8: a set flag.
@@ -37,7 +34,8 @@ pub struct History {
     blocked_ns: u64,
     /// Of the burst that runs.
     pub wakes_made: u32,
-    syscalls: [u16; SYSCALL_CLASSES],
+    /// As struct wakeup has them.
+    syscalls: [u16; 8],
     weight: u32,
     /// When it woke, and the prediction for the burst that runs or ran last; Q8, 0: none.
     pub wake_ns: u64,

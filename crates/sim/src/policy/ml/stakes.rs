@@ -78,27 +78,27 @@ impl Ml {
     ) -> Option<Pick> {
         let llc = m.topology.llc_of(cpu);
         let first_ns = self.next_fresh(m, cpu).map(|t| self.need_ns(m, t))?;
-        let goes = |policy: &Self, m: &Machine, t: TaskId| {
-            policy.carries_on(m, t, llc) && native::policy_waits_for(first_ns, policy.need_ns(m, t))
-        };
         if let Some(prev) = prev {
             let prev_ns = self.need_ns(m, prev);
             if native::policy_waits_for(first_ns, prev_ns) {
                 if let Some(t) = self.take_shorter(m, cpu, prev_ns) {
                     return Some(Pick::Run(t));
                 }
-                if goes(self, m, prev) {
+                if self.carries_on(m, prev, llc) {
                     return Some(self.keep_running(m, prev, per_cpu));
                 }
             }
         }
         let (cut, _) = self.near.of(cpu).head()?;
-        let waits = prev
-            .is_some_and(|p| native::policy_waits_for(self.need_ns(m, cut), self.need_ns(m, p)));
-        if !self.ctx(cut).carries || waits || !goes(self, m, cut) {
+        let cut_ns = self.need_ns(m, cut);
+        let waits = prev.is_some_and(|p| native::policy_waits_for(cut_ns, self.need_ns(m, p)));
+        if !self.ctx(cut).carries
+            || !native::policy_waits_for(first_ns, cut_ns)
+            || waits
+            || !self.carries_on(m, cut, llc)
+        {
             return None;
         }
-        let cut_ns = self.need_ns(m, cut);
         self.take_shorter(m, cpu, cut_ns)
             .or_else(|| self.pop_near(cpu))
             .map(Pick::Run)
