@@ -135,7 +135,6 @@ static inline struct forecast average_forecast(const struct task_ctx *tctx, s32 
 	};
 }
 
-/* A function of its own to the verifier, and so is the next: they are called in many states. */
 __noinline int expect_burst(struct task_ctx *tctx, u32 waker_pid)
 {
 	struct forecast average;
@@ -166,18 +165,24 @@ static void steer_unasked(struct task_ctx *tctx, const struct forecast *average)
 	tctx->steer_margin_q16 = average->margin_q16;
 }
 
-/* Decide what the burst that begins is steered by, and what it may run before others take its place. */
-static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w,
-			const struct forecast *average)
+/*
+ * Decide what the burst that begins is steered by, and what it may run before others take its place. m and w may be NULL.
+ * average_margin_q16: of the upper quantile of its kind's average.
+ */
+__noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w,
+			   s32 average_margin_q16)
 {
 	struct policy_params pp = policy_params();
-	struct forecast forecast = {};
+	struct forecast forecast = {}, average;
 	bool proven_long = false;
 
+	if (!tctx)
+		return 0;
 	predict_burst(tctx, m, generation, w, &forecast);
-	tctx->steering = policy_steering(&forecast, average);
+	average = average_forecast(tctx, average_margin_q16);
+	tctx->steering = policy_steering(&forecast, &average);
 	if (tctx->steering == STEERING_AVERAGE)
-		forecast = *average;
+		forecast = average;
 	if (tctx->steering) {
 		tctx->steer_q16 = forecast.pred_q16;
 		tctx->steer_margin_q16 = forecast.margin_q16;
@@ -190,6 +195,7 @@ static void steer_burst(struct task_ctx *tctx, struct model *m, u64 generation, 
 	if (tctx->sure_long)
 		proven_long = w && watch_long_proven(w);
 	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
+	return 0;
 }
 
 /*
@@ -276,7 +282,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	if (wanted)
 		features_of(tctx, wanted);
 	decay_syscalls(tctx);
-	steer_burst(tctx, m, generation, w, &average);
+	steer_burst(tctx, m, generation, w, average.margin_q16);
 }
 
 /* Keep how a prediction turned out, for whoever asks about the task. */

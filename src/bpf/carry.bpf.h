@@ -10,8 +10,6 @@
 
 #include "queues.bpf.h"
 
-/* To the verifier these are functions of their own, which it looks into once: they are called in many states. */
-
 /* policy_rest_ns() of a burst. */
 __noinline u64 rest_ns(u64 expected_ns, u64 burst_ns)
 {
@@ -47,18 +45,26 @@ static u64 need_of(struct task_struct *p)
 	return tctx ? need(p, tctx) : 0;
 }
 
-/* The first of the fresh lane that cpu serves next, its own or its neighbour's; NULL: nobody waits there. */
-static struct task_struct *first_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx)
+/* What the first task of a DSQ is expected to need; 0: not known, POLICY_NEVER_NS: there is none. */
+__noinline u64 head_need_ns(u64 dsq)
 {
-	struct task_struct *first = NULL;
+	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(dsq);
+
+	return first ? need_of(first) : POLICY_NEVER_NS;
+}
+
+/* The same of the fresh lane that cpu serves next, its own or its neighbour's. */
+static u64 first_fresh_need_ns(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx)
+{
+	u64 need_ns = POLICY_NEVER_NS;
 	struct cpu_ctx *next;
 
 	if (READ_ONCE(cctx->nr_fresh))
-		first = __COMPAT_scx_bpf_dsq_peek(fresh_dsq(cpu));
-	if (first || !READ_ONCE(lctx->nr_fresh))
-		return first;
+		need_ns = head_need_ns(fresh_dsq(cpu));
+	if (need_ns != POLICY_NEVER_NS || !READ_ONCE(lctx->nr_fresh))
+		return need_ns;
 	next = cpu_ctx_of(cctx->next_in_llc);
-	return next && READ_ONCE(next->nr_fresh) ? __COMPAT_scx_bpf_dsq_peek(fresh_dsq(cctx->next_in_llc)) : NULL;
+	return next && READ_ONCE(next->nr_fresh) ? head_need_ns(fresh_dsq(cctx->next_in_llc)) : POLICY_NEVER_NS;
 }
 
 /* One of the first few of cpu's fresh lane who does not wait for a burst that needs rest_ns still to end, see take_shorter(). */

@@ -68,7 +68,6 @@ static inline s32 told_pred_q8(const struct task_ctx *tctx)
 	return tctx->model_generation || tctx->spared ? tctx->pred_q16 >> 8 : 0;
 }
 
-/* A function of its own to the verifier, which has to see the features once then, whatever state it is called in. */
 __noinline int features_of(struct task_ctx *tctx, u64 wanted)
 {
 	if (!tctx)
@@ -77,19 +76,31 @@ __noinline int features_of(struct task_ctx *tctx, u64 wanted)
 	return 0;
 }
 
-/* What the process database says of p, which waker wakes; of its bursts in general where it says nothing. */
-static void note_profiles(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, u64 now_ns)
+/* What the process database says of a task and its waker, by their names; of its bursts in general where it says nothing. */
+__noinline int ask_profiles(struct task_ctx *tctx, u64 now_ns)
 {
-	struct wakeup *w = &tctx->wakeup;
-	u32 seen = tctx->history.seen;
-	u64 name[COMM_LEN / 8];
+	struct wakeup *w;
+	u32 seen;
 
-	tctx->name_key = read_name(p, tctx->name);
-	tctx->waker_name_key = waker ? read_name(waker, name) : 0;
+	if (!tctx)
+		return 0;
+	w = &tctx->wakeup;
+	seen = tctx->history.seen;
 	w->name_burst_q8 =
 		profile_q8(&tctx->told_name, profile_key(tctx->name_key, 0, seen), tctx->history.log_burst_q8, now_ns);
 	w->pair_burst_q8 = profile_q8(&tctx->told_pair, profile_key(tctx->name_key, tctx->waker_name_key, seen),
 				      w->name_burst_q8, now_ns);
+	return 0;
+}
+
+/* Note the names of p and of waker, which wakes it, and what is known of such. */
+static void note_names(struct task_struct *p, struct task_ctx *tctx, struct task_struct *waker, u64 now_ns)
+{
+	u64 name[COMM_LEN / 8];
+
+	tctx->name_key = read_name(p, tctx->name);
+	tctx->waker_name_key = waker ? read_name(waker, name) : 0;
+	ask_profiles(tctx, now_ns);
 }
 
 /* What is known of who wakes the task; waker may be NULL. As a rule it is what here, its CPU, has put there itself. */
@@ -137,7 +148,7 @@ static void note_facts(struct task_struct *p, struct task_ctx *tctx, struct task
 	if (wanted & WAKER_TASK_FEATURES)
 		note_waker(tctx, waker, here, now_ns);
 	if (wanted & PROFILE_FEATURES)
-		note_profiles(p, tctx, waker, now_ns);
+		note_names(p, tctx, waker, now_ns);
 	if (wanted & PLACE_FEATURES) {
 		struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 		u64 start_ns = cctx ? READ_ONCE(cctx->run_start_ns) : 0;

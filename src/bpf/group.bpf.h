@@ -186,15 +186,16 @@ static void arm_linger_timer(struct linger_timer *t)
  * Some group has become idle, or no longer is; or it may no longer be, for who waits in an idle lane does not come to look. Who
  * runs notices at a tick; see to it that those who wait do.
  */
-static void sweep_soon(enum sweeps sweeps)
+__noinline int sweep_soon(u32 sweeps)
 {
 	u32 zero = 0;
 	struct linger_timer *t = bpf_map_lookup_elem(&linger_timers, &zero);
 
 	if (!t)
-		return;
+		return 0;
 	__sync_fetch_and_or(&t->sweeps, sweeps);
 	arm_linger_timer(t);
+	return 0;
 }
 
 /* A group has become empty. It is taken out of its parent's sum if it still is in a moment. */
@@ -277,11 +278,16 @@ static void group_read_limit(struct group_ctx *g, struct task_group *tg)
  * Look at what the kernel has been told of a group: its limit, its weight, and whether it is idle. Return whether the sums
  * have to follow.
  */
-static bool group_read(struct group_ctx *g)
+__noinline int group_read(struct group_ctx *g)
 {
-	struct task_group *tg = (struct task_group *)READ_ONCE(g->tg);
-	u32 weight = g->weight, idle = g->idle & ~GROUP_IDLE_ITSELF;
+	struct task_group *tg;
+	u32 weight, idle;
 
+	if (!g)
+		return false;
+	tg = (struct task_group *)READ_ONCE(g->tg);
+	weight = g->weight;
+	idle = g->idle & ~GROUP_IDLE_ITSELF;
 	if (!tg)
 		return false;
 	group_read_limit(g, tg);

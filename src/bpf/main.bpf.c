@@ -101,7 +101,7 @@ static void queue_by_clock(struct task_struct *p, struct task_ctx *tctx, enum po
 	if (tctx->idle) {
 		COUNT(queued_idle);
 	} else {
-		key = reach_key(lctx, key, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
+		key = reach_key(lctx, key, per_cpu(cctx->nr_waiting, lctx->nr_cpus), now_ns);
 		COUNT(queued_fair);
 		if (queue == QUEUE_NEAR && !pinned)
 			COUNT(queued_near);
@@ -158,12 +158,12 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	tctx->lane = tctx->paced && used_ns < tctx->quantum_ns ? LANE_FRESH : lane;
 	/* What was cut while others wait here who may be for its end waits here, too. */
 	tctx->carries = used_ns && lane == LANE_FAIR && !waits && carries_on(p, tctx, cctx, lctx) &&
-			first_fresh(cpu, cctx, lctx);
+			first_fresh_need_ns(cpu, cctx, lctx) != POLICY_NEVER_NS;
 	queue = policy_queue(lane, pinned,
 			     policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded, tctx->paced || tctx->carries),
 			     tctx->idle);
 
-	slice_ns = grant_slice(p, tctx, tctx->lane, policy_per_cpu(cctx->nr_waiting, lctx->nr_cpus));
+	slice_ns = grant_slice(p, tctx, tctx->lane, per_cpu(cctx->nr_waiting, lctx->nr_cpus));
 	if (pinned)
 		COUNT(queued_pinned);
 	place = find_place(p, tctx, cpu, lctx, pinned, queue == QUEUE_FRESH,
@@ -404,16 +404,31 @@ void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
 		end_burst(p, tctx);
 }
 
-/* Whether p, which runs, makes room for what stands first in a fair lane. */
-static bool makes_room_by_clock(struct task_struct *p, struct task_ctx *tctx, u64 dsq)
+/* Whether tctx's task, which runs with this key and has used so much, makes room for what stands first in a fair lane. */
+__noinline int makes_room_by_clock(struct task_ctx *tctx, u64 used_ns, u64 key, u64 dsq)
 {
 	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(dsq);
 	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL;
 	struct policy_params pp = policy_params();
 
-	return fctx &&
-	       (tctx->idle || policy_yields_at_tick(&pp, tctx->lane, burst_used_ns(p, tctx), running_key(p, tctx),
-						    burst_used_ns(first, fctx), first->scx.dsq_vtime));
+	return tctx && fctx &&
+	       (tctx->idle ||
+		policy_yields_at_tick(&pp, tctx->lane, used_ns, key, burst_used_ns(first, fctx), first->scx.dsq_vtime));
+}
+
+/* Whether p, which runs, makes room for somebody in a fair lane of its CPU. */
+static bool makes_room_for_fair(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct cpu_ctx *cctx,
+				struct llc_ctx *lctx, u64 now_ns)
+{
+	u64 used_ns = burst_used_ns(p, tctx), key;
+	bool near = near_waits(cctx);
+
+	if (!near && !READ_ONCE(lctx->nr_fair))
+		return false;
+	key = running_key(p, tctx);
+	return (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(tctx, used_ns, key, fair_dsq(cctx->llc))) ||
+	       (near &&
+		(makes_room_by_clock(tctx, used_ns, key, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)));
 }
 
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */
@@ -436,10 +451,7 @@ void BPF_STRUCT_OPS(ml_tick, struct task_struct *p)
 		: READ_ONCE(lctx->nr_fair) ? fair_dsq(cctx->llc)
 		: READ_ONCE(cctx->nr_near) ? near_dsq(cpu)
 					   : 0;
-	if (makes_room_for_fresh(cpu, cctx, lctx, now_ns) ||
-	    (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(p, tctx, fair_dsq(cctx->llc))) ||
-	    (near_waits(cctx) &&
-	     (makes_room_by_clock(p, tctx, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)))) {
+	if (makes_room_for_fresh(cpu, cctx, lctx, now_ns) || makes_room_for_fair(p, tctx, cpu, cctx, lctx, now_ns)) {
 		scx_bpf_task_set_slice(p, 0);
 		COUNT(tick_preempts);
 	}

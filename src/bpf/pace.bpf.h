@@ -65,7 +65,7 @@ static u32 nr_by_clock(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx)
 	/* Who may run nowhere else is not counted. */
 	if (READ_ONCE(cctx->maybe_pinned) & (1 << QUEUE_NEAR))
 		near = scx_bpf_dsq_nr_queued(near_dsq(cpu));
-	return policy_per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus) + (near > 0 ? near : 0);
+	return per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus) + (near > 0 ? near : 0);
 }
 
 #endif /* __SCX_ML_PACE_BPF_H */

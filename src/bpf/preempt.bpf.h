@@ -48,11 +48,11 @@ __noinline u64 room_in_ns(s32 cpu, u32 occasion, u64 inv_weight_q16, u64 need_ns
 /* Whether what runs on cpu makes room for the first of the fresh lane that it serves next, or for one behind that. */
 static bool makes_room_for_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u64 now_ns)
 {
-	struct task_struct *first = first_fresh(cpu, cctx, lctx);
+	u64 first_ns = first_fresh_need_ns(cpu, cctx, lctx);
 
-	if (!first)
+	if (first_ns == POLICY_NEVER_NS)
 		return false;
-	if (!room_in_ns(cpu, OCCASION_TICK, 0, need_of(first), now_ns))
+	if (!room_in_ns(cpu, OCCASION_TICK, 0, first_ns, now_ns))
 		return true;
 	return READ_ONCE(cctx->nr_fresh) > 1 && !room_in_ns(cpu, OCCASION_TICK, 0, 0, now_ns) &&
 	       shorter_waits(cpu, rest_ns(cctx->expected_ns,
@@ -89,31 +89,30 @@ struct place {
 	s32 at; /* CPU in whose fresh lane the task waits */
 };
 
-/*
- * Where p is to run that finds no idle CPU: on its own, if what runs there makes room; on one of the next few of the LLC, if
- * something runs there that is to run where nothing else wants to, which is all that p preempts if it is not fresh; and where
- * it waits otherwise: at home, unless a higher class has that CPU.
- */
-static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct llc_ctx *lctx, bool pinned,
-			       bool fresh, enum occasion occasion, u64 now_ns)
+/* A place as a number, for functions of their own to the verifier. */
+static inline u64 packed_place(struct place place)
+{
+	return (u64)(u32)place.victim << 32 | (u32)place.at;
+}
+
+static inline struct place unpacked_place(u64 packed)
+{
+	return (struct place){.victim = packed >> 32, .at = packed};
+}
+
+/* A place for p among the next few CPUs of its LLC after cpu, its own, which a higher class has, if it is taken. */
+__noinline u64 place_nearby(struct task_struct *p __arg_trusted, s32 cpu, u32 taken, u32 occasion, u64 now_ns)
 {
 	struct place place = {.victim = -EBUSY, .at = cpu};
 	struct cpu_ctx *octx = cpu_ctx_of(cpu);
-	bool taken;
-	u32 i, other = cpu;
+	struct task_ctx *tctx = task_ctx_of(p);
+	u32 i, other;
 
-	if (!octx || tctx->idle || tctx->yielded)
-		return place;
-	if ((fresh || octx->idle) && !room_in_ns(cpu, occasion, tctx->inv_weight_q16, need(p, tctx), now_ns)) {
-		place.victim = cpu;
-		return place;
-	}
-	if (pinned || nr_cpus == 1)
-		return place;
-	taken = fresh && is_taken(octx, cpu);
-	if (!taken && !READ_ONCE(lctx->nr_idling))
-		return place;
+	if (!tctx)
+		return packed_place(place);
 	bpf_for (i, 0, POLICY_SCAN_MAX) {
+		if (!octx)
+			break;
 		other = octx->next_in_llc;
 		octx = cpu_ctx_of(other);
 		if (!octx || other == cpu)
@@ -127,7 +126,33 @@ static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32
 		if (taken && place.at == cpu && !is_taken(octx, other))
 			place.at = other;
 	}
-	return place;
+	return packed_place(place);
+}
+
+/*
+ * Where p is to run that finds no idle CPU: on its own, if what runs there makes room; on one of the next few of the LLC, if
+ * something runs there that is to run where nothing else wants to, which is all that p preempts if it is not fresh; and where
+ * it waits otherwise: at home, unless a higher class has that CPU.
+ */
+static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct llc_ctx *lctx, bool pinned,
+			       bool fresh, enum occasion occasion, u64 now_ns)
+{
+	struct place place = {.victim = -EBUSY, .at = cpu};
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	bool taken;
+
+	if (!cctx || tctx->idle || tctx->yielded)
+		return place;
+	if ((fresh || cctx->idle) && !room_in_ns(cpu, occasion, tctx->inv_weight_q16, need(p, tctx), now_ns)) {
+		place.victim = cpu;
+		return place;
+	}
+	if (pinned || nr_cpus == 1)
+		return place;
+	taken = fresh && is_taken(cctx, cpu);
+	if (!taken && !READ_ONCE(lctx->nr_idling))
+		return place;
+	return unpacked_place(place_nearby(p, cpu, taken, occasion, now_ns));
 }
 
 /* Tell the CPU that p, which has been queued, takes the place of what runs there. */

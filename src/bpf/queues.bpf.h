@@ -82,12 +82,23 @@ __noinline int create_queues(void)
 	return 0;
 }
 
+/*
+ * Functions that are not static are verified once in each operation that calls them, and not in every state that a caller may be
+ * in: without that, loading would take several times as long.
+ */
+
 /* Key of the first task in a DSQ; POLICY_NO_KEY when it is empty. Lock-free: the head may be gone a moment later. */
-static u64 head_key(u64 dsq)
+__noinline u64 head_key(u64 dsq)
 {
 	struct task_struct *p = __COMPAT_scx_bpf_dsq_peek(dsq);
 
 	return p ? p->scx.dsq_vtime : POLICY_NO_KEY;
+}
+
+/* policy_per_cpu(). */
+__noinline u32 per_cpu(u32 nr_waiting, u32 nr_cpus_here)
+{
+	return policy_per_cpu(nr_waiting, nr_cpus_here);
 }
 
 /*
@@ -125,7 +136,7 @@ static inline u32 on_ring(u32 i, u32 n)
 #define COUNTED_MOVED (1ULL << 31) /* there by a timer */
 
 /* by: 1, or -1 as it was counted. counted: 1 + LLC or CPU, whether it is pinned, the queue, the weight. */
-static void count_queued(u64 counted, s32 by)
+__noinline int count_queued(u64 counted, s32 by)
 {
 	u64 weight_q10 = counted >> COUNTED_WEIGHT_SHIFT;
 	enum policy_queue queue = (counted >> COUNTED_QUEUE_SHIFT) & 7;
@@ -136,12 +147,12 @@ static void count_queued(u64 counted, s32 by)
 	if (queue != QUEUE_FAIR && queue != QUEUE_IDLE) {
 		cctx = cpu_ctx_of(id);
 		if (!cctx)
-			return;
+			return 0;
 		id = cctx->llc;
 	}
 	lctx = llc_ctx_of(id);
 	if (!lctx)
-		return;
+		return 0;
 	if (weight_q10)
 		__sync_fetch_and_add(&lctx->weight_waiting_q10, by * (s64)weight_q10);
 	if (queue == QUEUE_FRESH) {
@@ -158,6 +169,7 @@ static void count_queued(u64 counted, s32 by)
 	} else if (queue == QUEUE_IDLE) {
 		__sync_fetch_and_add(&lctx->nr_idle, by);
 	}
+	return 0;
 }
 
 /* Weight that a task has in the sums of its LLC: none where it is idle, for then it is as if it were not there. Never 0 otherwise. */
@@ -328,15 +340,19 @@ __noinline int steal_idle(u32 llc)
 }
 
 /* key, but not later than the clock of an LLC, for whose CPUs nr_waiting wait each, reaches within POLICY_REACH_NS. */
-static u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
+__noinline u64 reach_key(struct llc_ctx *lctx, u64 key, u32 nr_waiting, u64 now_ns)
 {
-	u64 vclock = lctx->vclock;
-	struct clock_pace pace = {
+	struct clock_pace pace;
+	u64 vclock;
+
+	if (!lctx)
+		return key;
+	vclock = lctx->vclock;
+	pace = (struct clock_pace){
 		.seen = READ_ONCE(lctx->clock_seen),
 		.seen_ns = READ_ONCE(lctx->clock_seen_ns),
 		.reach = READ_ONCE(lctx->clock_reach),
 	};
-
 	/* Whoever races here stores much the same. */
 	if (policy_look_at_clock(&pace, vclock, now_ns)) {
 		WRITE_ONCE(lctx->clock_seen, pace.seen);
@@ -371,11 +387,6 @@ static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struc
 	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, vclock, vlag, !burst_used_ns(p, tctx));
 	return vlag;
 }
-
-/*
- * Slices and keys are functions of their own to the verifier, which looks into them once and not in every state of those who
- * call them. Neither locks nor waits; any context.
- */
 
 /* The slice that tctx gets now on cpu, never 0, used_ns after its wake-up. Counts where it came from. */
 __noinline u64 slice_for(struct task_ctx *tctx, u64 used_ns, u32 lane, u32 nr_waiting, s32 cpu)
@@ -449,7 +460,7 @@ static bool move_by_clock(struct bpf_iter_scx_dsq *from, struct task_struct *p, 
 	counted = counted_as(tctx, queue, at, pinned) | COUNTED_MOVED;
 	key = fair_key(p, tctx, vruntime);
 	if (!tctx->idle)
-		key = reach_key(lctx, key, policy_per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus), scx_bpf_now());
+		key = reach_key(lctx, key, per_cpu(READ_ONCE(lctx->nr_fair), lctx->nr_cpus), scx_bpf_now());
 	before = READ_ONCE(tctx->counted);
 	count_queued(counted, 1);
 	if (__sync_val_compare_and_swap(&tctx->counted, before, counted) != before) {
@@ -492,7 +503,7 @@ static inline void note_rest(struct cpu_ctx *cctx, u32 rests)
 }
 
 /* An idle CPU for the first task of a DSQ, claimed, or negative. */
-static s32 claim_idle_cpu_for_head(u64 dsq)
+__noinline s32 claim_idle_cpu_for_head(u64 dsq)
 {
 	struct task_struct *p = READ_ONCE(nr_resting.cpus) ? __COMPAT_scx_bpf_dsq_peek(dsq) : NULL;
 

@@ -28,10 +28,16 @@ static u64 waits_ns(struct task_struct *p, u64 now_ns)
 	return tctx && tctx->queued_ns ? saturating_sub(now_ns, tctx->queued_ns) : 0;
 }
 
+/* The same of the first task of a DSQ. */
+__noinline u64 head_waits_ns(u64 dsq, u64 now_ns)
+{
+	return waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns);
+}
+
 /* Whether the first task of a DSQ, which is a lane of this kind, has been waiting for too long. */
 static bool head_is_forgotten(u64 dsq, enum policy_lane lane, u64 now_ns)
 {
-	return policy_is_forgotten(lane, waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns));
+	return policy_is_forgotten(lane, head_waits_ns(dsq, now_ns));
 }
 
 /*
@@ -47,7 +53,7 @@ static bool fair_is_behind(s32 cpu, u32 llc, bool near_wait, u64 now_ns)
 /* Whether the first of an idle lane has waited for so long that it is to run although others want to. */
 static bool idle_is_overdue(u64 dsq, u64 now_ns)
 {
-	return policy_idle_overdue(waits_ns(__COMPAT_scx_bpf_dsq_peek(dsq), now_ns));
+	return policy_idle_overdue(head_waits_ns(dsq, now_ns));
 }
 
 /* Take one from the lanes of nr CPUs of an LLC, from `other` on, whose first has waited for long. */

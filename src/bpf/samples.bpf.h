@@ -28,10 +28,12 @@ struct {
  * out. Decided at the wake-up, because the features of a burst that nobody records need not be computed. The budget spent
  * is that of the executing CPU, which cannot be preempted meanwhile.
  */
-static void sample_begin(struct cpu_ctx *cctx, struct task_ctx *tctx, u64 now_ns)
+__noinline int sample_begin(struct cpu_ctx *cctx, struct task_ctx *tctx, u64 now_ns)
 {
 	u32 random, keep_shift, thin_shift;
 
+	if (!cctx || !tctx)
+		return 0;
 	if (now_ns - cctx->window_ns >= SAMPLE_WINDOW_NS) {
 		u32 shift = 0, left = cctx->window_bursts;
 
@@ -52,10 +54,11 @@ static void sample_begin(struct cpu_ctx *cctx, struct task_ctx *tctx, u64 now_ns
 	cctx->random = cctx->random * 6364136223846793005ULL + 1442695040888963407ULL;
 	random = cctx->random >> 32;
 	if (!sample_kept(keep_shift, random) || cctx->window_kept >= 2 * sample_budget)
-		return;
+		return 0;
 	cctx->window_kept++;
 	tctx->sampled = true;
 	tctx->repeat = sample_repeat(keep_shift, thin_shift, random);
+	return 0;
 }
 
 /* The ages of p at mono_ns on CLOCK_MONOTONIC, which was wake_ns on scx_bpf_now()'s clock. */

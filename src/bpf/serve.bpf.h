@@ -66,16 +66,15 @@ static bool serve_shorter(struct dispatch *d, u64 rest_ns)
  */
 static bool serve_carried(struct dispatch *d)
 {
-	struct task_struct *first, *cut;
+	struct task_struct *cut;
 	u64 first_ns, prev_ns = 0, cut_ns;
 	struct task_ctx *cut_ctx;
 
 	/* To look at heads is expensive, and most often what ran has blocked and nobody was cut. */
 	if (!d->prev_ctx && !d->near_wait)
 		return false;
-	first = first_fresh(d->cpu, d->cctx, d->lctx);
-	first_ns = first ? need_of(first) : 0;
-	if (!first_ns)
+	first_ns = first_fresh_need_ns(d->cpu, d->cctx, d->lctx);
+	if (!first_ns || first_ns == POLICY_NEVER_NS)
 		return false;
 	if (d->prev_ctx) {
 		prev_ns = need(d->prev, d->prev_ctx);
@@ -164,6 +163,19 @@ static __always_inline bool serve(struct dispatch *d, enum policy_serve step, bo
 	}
 }
 
+/* The steps that are to be tried, a bit each. To the verifier, which would follow all that is known of them, a number. */
+__noinline u32 steps_of(const struct serving *s)
+{
+	u32 step, steps = 0;
+
+	if (!s)
+		return 0;
+#pragma unroll
+	for (step = 0; step < NR_SERVE; step++)
+		steps |= (u32)policy_serves(s, step) << step;
+	return steps;
+}
+
 /*
  * How many wait in one of cpu's lanes, if somebody is there who may run nowhere else. Such are queued and looked at under the same
  * rq lock, but for what a timer moves there, which sets the hint after that: cleared before the look, it cannot miss anybody.
@@ -191,7 +203,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 {
 	struct dispatch d = {.cpu = cpu, .prev = prev, .cctx = cpu_ctx_of(cpu), .now_ns = scx_bpf_now()};
 	struct serving s = {.prev_runs = prev && (prev->scx.flags & SCX_TASK_QUEUED)};
-	u32 nr_fair, nr, step;
+	u32 nr_fair, nr, step, steps;
 
 	if (!d.cctx)
 		return;
@@ -218,7 +230,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	nr_fair = READ_ONCE(d.lctx->nr_fair);
 	d.nr_fresh = READ_ONCE(d.cctx->nr_fresh);
 	d.cctx->nr_waiting = nr_fair + nr + d.nr_fresh;
-	d.per_cpu = policy_per_cpu(nr_fair, d.lctx->nr_cpus) + nr + d.nr_fresh;
+	d.per_cpu = per_cpu(nr_fair, d.lctx->nr_cpus) + nr + d.nr_fresh;
 
 	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.near_wait, d.now_ns))
 		return;
@@ -240,12 +252,13 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 		s.idle_overdue = idle_is_overdue(idle_dsq(d.llc), d.now_ns) ||
 				 (nr && idle_is_overdue(idle_pinned_dsq(cpu), d.now_ns));
 		if (s.prev_idle || !s.fair_waits)
-			d.per_cpu += policy_per_cpu(READ_ONCE(d.lctx->nr_idle), d.lctx->nr_cpus) + nr;
+			d.per_cpu += per_cpu(READ_ONCE(d.lctx->nr_idle), d.lctx->nr_cpus) + nr;
 	}
 
+	steps = steps_of(&s);
 #pragma unroll
 	for (step = 0; step < NR_SERVE; step++)
-		if (policy_serves(&s, step) && serve(&d, step, s.overdue))
+		if (steps & (1U << step) && serve(&d, step, s.overdue))
 			return;
 }
 
