@@ -150,8 +150,8 @@ fn a_name_that_attacks_a_terminal_is_shown_escaped_and_can_be_asked_for() {
         threads.add(
             move || load::name(odd),
             || {
-                load::burst(Duration::from_millis(3));
-                std::thread::sleep(Duration::from_millis(5));
+                load::burst(Duration::from_micros(300));
+                std::thread::sleep(Duration::from_millis(10));
             },
         );
     }
