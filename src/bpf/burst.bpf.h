@@ -180,7 +180,7 @@ __noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generatio
 		return 0;
 	predict_burst(tctx, m, generation, w, &forecast);
 	average = average_forecast(tctx, average_margin_q16);
-	tctx->steering = policy_steering(&forecast, &average);
+	tctx->steering = policy_steering(&forecast, &average, tctx->spared);
 	if (tctx->steering == STEERING_AVERAGE)
 		forecast = average;
 	if (tctx->steering) {
@@ -196,6 +196,22 @@ __noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generatio
 		proven_long = w && watch_long_proven(w);
 	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
 	return 0;
+}
+
+/* Whether no model is asked about the burst that begins. */
+static bool is_spared(struct task_ctx *tctx, const struct forecast *average)
+{
+	tctx->spared = policy_spared(average, tctx->gain_q16, tctx->judged_model);
+	if (tctx->spared == SPARED_SHORT) {
+		COUNT(spared);
+	} else if (tctx->spared == SPARED_NO_GAIN) {
+		if (++tctx->unasked >= POLICY_ASK_AGAIN)
+			tctx->unasked = 0;
+		if (!tctx->unasked)
+			return false;
+		COUNT(no_gain);
+	}
+	return tctx->spared;
 }
 
 /*
@@ -258,11 +274,8 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 
 	w = watch_of(tctx->class);
 	average = average_forecast(tctx, average_margin_of(tctx->err_kind_q8, w ? READ_ONCE(w->average_shift_q16) : 0));
-	tctx->spared = policy_spares_model(&average);
-	if (tctx->spared)
-		COUNT(spared);
 	/* Those that are recorded tell what models are worth, of all alike. */
-	if (tctx->spared && !tctx->repeat) {
+	if (is_spared(tctx, &average) && !tctx->repeat) {
 		steer_unasked(tctx, &average);
 		decay_syscalls(tctx);
 		return;
@@ -341,6 +354,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 		c->err_avg_q8 += err_avg_q8;
 		note_outcome(tctx, label_q16);
 		judge(&tctx->err_model_q8, &tctx->judged_model, err_model_q8);
+		tctx->gain_q16 = task_gain_q16(tctx->gain_q16, err_avg_q8 - err_model_q8);
 		if (w && tctx->sampled) {
 			watch_add(w, tctx->model_generation, err_model_q8, err_avg_q8, now_ns);
 			w->margin_shift_q16 =

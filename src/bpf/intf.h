@@ -379,6 +379,8 @@ struct latencies {
 	X(predictions, "predictions made at a wake-up")                                                                \
 	X(no_model, "wake-ups for which no valid model was published")                                                 \
 	X(spared, "wake-ups for bursts so surely short that no model decides about them")                              \
+	X(no_gain,                                                                                                     \
+	  "wake-ups of tasks with which the model has been no better than their kind's average, and was not asked")    \
 	X(clamped_min, "predicted slices raised to the shortest allowed")                                              \
 	X(clamped_max, "predicted slices cut to the longest allowed")                                                  \
 	X(fallback, "wake-ups with a prediction that the watch did not let steer")                                     \

@@ -208,6 +208,15 @@ static inline s32 task_error_q8(s32 err_q8, u32 judged, s32 off_q8)
 }
 
 /*
+ * By how much the model has been nearer to a task's bursts than their kind's average lately, after one more burst that it was nearer
+ * to by nearer_q8 octaves. It begins with 0, and each has weight 1/8.
+ */
+static inline s32 task_gain_q16(s32 gain_q16, s32 nearer_q8)
+{
+	return gain_q16 + (nearer_q8 * 256 - gain_q16) / 8;
+}
+
+/*
  * How a burst begins: 0, by nobody (an interrupt: a timeout is not like a request), else by whom, as far as the few slots
  * of a hash tell wakers apart. waker_pid: 0 for nobody.
  */

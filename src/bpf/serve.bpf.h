@@ -256,7 +256,6 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	}
 
 	steps = steps_of(&s);
-#pragma unroll
 	for (step = 0; step < NR_SERVE; step++)
 		if (steps & (1U << step) && serve(&d, step, s.overdue))
 			return;

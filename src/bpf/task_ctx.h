@@ -54,7 +54,8 @@ struct task_ctx {
 	u8 yields; /* since it was put on its CPU */
 	u8 paced; /* it was queued as one over its share: policy_is_paced() */
 	u8 carries; /* it was cut, and goes before those who would wait for its end: policy_carries_on() */
-	u8 pad0[4];
+	u8 unasked; /* bursts since the model was asked last, with which it gains nothing */
+	u8 pad0[3];
 
 	/* its group, and how this burst began */
 	u64 cgroup_id; /* of the cpu controller; 0: the root, which needs no accounting */
@@ -77,6 +78,7 @@ struct task_ctx {
 	s32 kind_last_q8[NR_KINDS]; /* the last of them */
 	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
+	s32 gain_q16; /* how much nearer the model is than kind_burst_q8, see task_gain_q16() */
 	u8 kind; /* how this burst began, index into kind_burst_q8 */
 	u8 kinds_seen; /* bits */
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
@@ -87,9 +89,8 @@ struct task_ctx {
 	u8 pass; /* it was put aside for so long that it may run for once */
 	u8 may_park; /* it was queued, and has not run since */
 	u8 sampled; /* this burst tells the watch, and sends a record where repeat is not 0 */
-	u8 spared; /* no model decides about this burst: policy_spares_model() */
+	u8 spared; /* enum spared: why no model decides about this burst */
 	u8 aged; /* the ages of this wake-up were asked for */
-	u8 pad1[4];
 	struct history history;
 
 	/* the rest of it */

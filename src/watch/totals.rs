@@ -86,10 +86,12 @@ impl Metrics {
         row("all", all.bursts, all.judged, all.errors())?;
         writeln!(
             w,
-            "no model decides about {:.0} % of the bursts, which are surely short by their kind's average\n\
+            "no model was asked about {:.0} % of the bursts, which are surely short by their kind's average, and about {:.0} % with\n\
+             whose tasks it gains nothing\n\
              slices: {:.0} % from a prediction, {:.0} % from the kind's average, {:.0} % from the base policy\n\
              {:.1} % of the predicted bursts ended within their predicted 95 % quantile; fallbacks to the kind's average: {}",
             percent(self.spared, self.bursts),
+            percent(self.no_gain, self.bursts),
             self.predicted_share(),
             percent(self.slices_average, self.slices()),
             percent(self.slices_base, self.slices()),
@@ -135,6 +137,7 @@ mod tests {
             mode: "learn".into(),
             bursts: 400,
             spared: 100,
+            no_gain: 40,
             slices_predicted: 30,
             slices_average: 50,
             slices_base: 20,
@@ -152,7 +155,8 @@ mod tests {
             "  interactive        100       50 %   0.400           1.200  67 % less\n",
             "  young                0        0 %       -               -\n",
             "  all                200       50 %   0.800           1.000  20 % less\n",
-            "no model decides about 25 % of the bursts",
+            "no model was asked about 25 % of the bursts, which",
+            "average, and about 10 % with\nwhose tasks it gains nothing\n",
             "slices: 30 % from a prediction, 50 % from the kind's average, 20 % from the base policy\n",
             "94.0 % of the predicted bursts ended within",
             "average: 0\n",

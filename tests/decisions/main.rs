@@ -14,6 +14,9 @@ const FAIR: u32 = intf::policy_lane_LANE_FAIR;
 const WAKEUP: u32 = intf::occasion_OCCASION_WAKEUP;
 const INTERRUPT: u32 = intf::occasion_OCCASION_INTERRUPT;
 const TICK: u32 = intf::occasion_OCCASION_TICK;
+const SPARED_NOT: u32 = intf::spared_SPARED_NOT;
+const SPARED_SHORT: u32 = intf::spared_SPARED_SHORT;
+const SPARED_NO_GAIN: u32 = intf::spared_SPARED_NO_GAIN;
 const MSEC: u64 = 1_000_000;
 const NEVER_NS: u64 = u64::MAX;
 
@@ -42,7 +45,7 @@ fn unknown() -> forecast {
 #[test]
 fn the_model_steers_unless_only_the_average_is_sure() {
     let (sure, unsure) = (forecast(0.5, 0.2), forecast(3.0, 0.2));
-    let of = |model: &forecast, average: &forecast| policy_steering(model, average);
+    let of = |model: &forecast, average: &forecast| policy_steering(model, average, SPARED_NOT);
     assert_eq!(of(&sure, &sure), intf::steering_STEERING_MODEL);
     assert_eq!(of(&unsure, &unsure), intf::steering_STEERING_MODEL);
     assert_eq!(of(&unsure, &unknown()), intf::steering_STEERING_MODEL);
@@ -57,22 +60,59 @@ fn the_model_steers_unless_only_the_average_is_sure() {
 }
 
 #[test]
+fn a_model_is_asked_where_it_gains_something() {
+    let (model, average) = (forecast(0.5, 0.2), forecast(3.0, 0.8));
+    let spared = |gain: f64, judged| policy_spared(&average, (gain * 65536.0) as i32, judged);
+    // A sixteenth of what the average is off by.
+    assert_eq!(spared(0.06, 100), SPARED_NOT);
+    assert_eq!(spared(0.04, 100), SPARED_NO_GAIN);
+    assert_eq!(spared(-1.0, 100), SPARED_NO_GAIN);
+    // Nobody knows yet.
+    assert_eq!(spared(-1.0, 7), SPARED_NOT);
+    assert_eq!(policy_spared(&unknown(), -65536, 100), SPARED_NOT);
+    assert_eq!(
+        policy_steering(&model, &average, SPARED_NO_GAIN),
+        intf::steering_STEERING_AVERAGE
+    );
+    assert_eq!(
+        policy_steering(&model, &average, SPARED_NOT),
+        intf::steering_STEERING_MODEL
+    );
+}
+
+#[test]
+fn what_a_model_gains_follows_what_it_gained_lately() {
+    let after = |gain_q16, nearer_octaves: f64, bursts| {
+        (0..bursts).fold(gain_q16, |gain, _| {
+            task_gain_q16(gain, (nearer_octaves * 256.0) as i32)
+        })
+    };
+    let octaves = |gain_q16| f64::from(gain_q16) / 65536.0;
+    assert!((octaves(after(0, 0.5, 30)) - 0.5).abs() < 0.02);
+    assert!((octaves(after(after(0, 0.5, 30), -0.5, 30)) + 0.5).abs() < 0.02);
+    // No gain is too small to be told from none.
+    assert!(octaves(after(0, 0.01, 60)) > 0.005);
+    // The most that two predictions of bursts can differ by.
+    assert!(after(0, 64.0, 100) > 0 && after(0, -64.0, 100) < 0);
+}
+
+#[test]
 fn no_model_is_asked_about_what_is_surely_short() {
     let of_us = |us: f64, error_octaves: f64| forecast {
         pred_q16: ((us * 1000.0).log2() * 65536.0) as i32,
         ..forecast(3.0, error_octaves)
     };
-    assert!(policy_spares_model(&of_us(150.0, 0.1)));
+    assert!(policy_is_surely_short(&of_us(150.0, 0.1)));
     assert_eq!(
-        policy_steering(&forecast(0.5, 0.2), &of_us(150.0, 0.1)),
+        policy_steering(&forecast(0.5, 0.2), &of_us(150.0, 0.1), SPARED_SHORT),
         intf::steering_STEERING_AVERAGE
     );
-    assert!(policy_spares_model(&of_us(30.0, 0.5)));
+    assert!(policy_is_surely_short(&of_us(30.0, 0.5)));
     // It would have to be off by six times what it is, or less.
-    assert!(!policy_spares_model(&of_us(150.0, 0.2)));
-    assert!(!policy_spares_model(&of_us(40.0, 0.5)));
-    assert!(!policy_spares_model(&of_us(10.0, 0.6)));
-    assert!(!policy_spares_model(&unknown()));
+    assert!(!policy_is_surely_short(&of_us(150.0, 0.2)));
+    assert!(!policy_is_surely_short(&of_us(40.0, 0.5)));
+    assert!(!policy_is_surely_short(&of_us(10.0, 0.6)));
+    assert!(!policy_is_surely_short(&unknown()));
     // Long before any slice ends.
     let shortest_ns = [FAIR, FRESH].map(|lane| policy_shortest_slice_ns(&params(), lane));
     let at_most_ns = exp2_q16(i64::from(intf::POLICY_SPARED_LOG2 << 16));

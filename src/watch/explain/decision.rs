@@ -8,6 +8,7 @@ use crate::kernel::bpf::intf::{
     slice_source_SLICE_BASE as SLICE_BASE, slice_source_SLICE_CUT as SLICE_CUT,
     slice_source_SLICE_NONE as SLICE_NONE, slice_source_SLICE_OUTLIVED as SLICE_OUTLIVED,
     slice_source_SLICE_PREDICTED as SLICE_PREDICTED, slice_source_SLICE_RAISED as SLICE_RAISED,
+    spared_SPARED_NO_GAIN as SPARED_NO_GAIN, spared_SPARED_SHORT as SPARED_SHORT,
     steering_STEERING_AVERAGE as STEERING_AVERAGE,
 };
 use crate::kernel::native::{self, SLICE_SOURCES};
@@ -83,8 +84,11 @@ impl Observed {
         let quantile = self.steering_quantile();
         match source {
             SLICE_PREDICTED => format!("what was left of {quantile}"),
-            SLICE_AVERAGE if self.ctx.spared != 0 => {
+            SLICE_AVERAGE if u32::from(self.ctx.spared) == SPARED_SHORT => {
                 format!("so surely short that no model decides: what was left of {quantile}")
+            }
+            SLICE_AVERAGE if u32::from(self.ctx.spared) == SPARED_NO_GAIN => {
+                format!("with this task no model gains anything: what was left of {quantile}")
             }
             SLICE_AVERAGE => format!("no model to trust: what was left of {quantile}"),
             SLICE_RAISED if u32::from(self.ctx.lane) == LANE_FRESH => {

@@ -3,9 +3,10 @@
 use super::threads::Identity;
 use super::*;
 use crate::kernel::bpf::intf::{
-    linear, model, outcome, policy_params, sample_flags_SAMPLE_FALLBACK as SAMPLE_FALLBACK,
-    steering_STEERING_AVERAGE as STEERING_AVERAGE, steering_STEERING_MODEL as STEERING_MODEL,
-    task_ctx, watch,
+    POLICY_ASK_AGAIN, linear, model, outcome, policy_params,
+    sample_flags_SAMPLE_FALLBACK as SAMPLE_FALLBACK, spared_SPARED_NO_GAIN as SPARED_NO_GAIN,
+    spared_SPARED_SHORT as SPARED_SHORT, steering_STEERING_AVERAGE as STEERING_AVERAGE,
+    steering_STEERING_MODEL as STEERING_MODEL, task_ctx, watch,
 };
 use crate::kernel::bpf::{FEATURE_SLOTS, MODEL_TERMS, NR_MODEL_SLOTS};
 use crate::kernel::mode::Mode;
@@ -184,8 +185,17 @@ impl Observed {
         if self.never_woken() {
             return "it has not woken since the scheduler was loaded".into();
         }
-        if self.ctx.spared != 0 {
-            return "it is so surely short by its kind's average that no model was asked".into();
+        match u32::from(self.ctx.spared) {
+            SPARED_SHORT => {
+                return "it is so surely short by its kind's average that no model was asked"
+                    .into();
+            }
+            SPARED_NO_GAIN => {
+                return format!(
+                    "the model has been no better about it than its kind's average, and is asked about one burst in {POLICY_ASK_AGAIN}"
+                );
+            }
+            _ => (),
         }
         let Some(bank) = self.bank(self.published) else {
             return "no model is published".into();

@@ -3,7 +3,8 @@
 
 use scx_ml::kernel::bpf::FEATURE_SLOTS;
 use scx_ml::kernel::bpf::intf::{
-    self, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8, scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8,
+    self, POLICY_ASK_AGAIN, forecast, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8,
+    scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8, spared_SPARED_NO_GAIN, spared_SPARED_NOT,
 };
 use scx_ml::kernel::native;
 
@@ -31,6 +32,9 @@ pub struct History {
     /// Errors that these are made of.
     judged_model: u32,
     judged_kind: u32,
+    /// How much nearer the model is, and bursts since it was asked last where that is nothing.
+    gain_q16: i32,
+    unasked: u32,
     blocked_ns: u64,
     /// Of the burst that runs.
     pub wakes_made: u32,
@@ -106,10 +110,21 @@ impl History {
         self.err_model_q8
     }
 
-    /// A burst that the model predicted was so far off, Q8.
-    pub fn note_error(&mut self, err_q8: i32) {
+    /// A burst that the model predicted was so far off, Q8, and the moving average so far.
+    pub fn note_error(&mut self, err_q8: i32, err_avg_q8: i32) {
         self.err_model_q8 = native::task_error_q8(self.err_model_q8, self.judged_model, err_q8);
         self.judged_model += 1;
+        self.gain_q16 = native::task_gain_q16(self.gain_q16, err_avg_q8 - err_q8);
+    }
+
+    /// Why no model decides about the burst that begins, enum spared; and whether none is asked: is_spared().
+    pub fn spared(&mut self, average: &forecast) -> (u32, bool) {
+        let spared = native::policy_spared(average, self.gain_q16, self.judged_model);
+        if spared != spared_SPARED_NO_GAIN {
+            return (spared, spared != spared_SPARED_NOT);
+        }
+        self.unasked = (self.unasked + 1) % POLICY_ASK_AGAIN;
+        (spared, self.unasked != 0)
     }
 
     /// What the moving average steers by, where no model does: steer_burst(). Nothing before it was judged once.

@@ -310,14 +310,15 @@ impl Learner {
         });
         let forecast =
             |p: Option<Prediction>| p.map_or(intf::forecast::default(), |p| p.forecast());
-        let by_model = if repeat == 0 && native::policy_spares_model(&forecast(average)) {
-            let h = &mut self.histories[t as usize];
+        let h = &mut self.histories[t as usize];
+        let (spared, unasked) = h.spared(&forecast(average));
+        let by_model = if repeat == 0 && unasked {
             h.pred_q8 = h.kind_burst_q8();
             None
         } else {
             valid.then(|| self.predict(t)).flatten()
         };
-        match native::policy_steering(&forecast(by_model), &forecast(average)) {
+        match native::policy_steering(&forecast(by_model), &forecast(average), spared) {
             intf::steering_STEERING_MODEL => by_model,
             intf::steering_STEERING_AVERAGE => {
                 self.stood_in += 1;
@@ -390,7 +391,7 @@ impl Learner {
             let off_q8 = |pred_q16: i32| u64::from(((pred_q16 - label_q16) >> 8).unsigned_abs());
             let (model, avg) = (off_q8(begun.pred_q16), off_q8(begun.avg_pred_q16));
             self.error_model_q8 += model.min(LOG2_MAX_Q8 as u64);
-            self.histories[t as usize].note_error(model as i32);
+            self.histories[t as usize].note_error(model as i32, avg as i32);
             self.error_avg_q8 += avg.min(LOG2_MAX_Q8 as u64);
             if begun.sampled {
                 let w = &mut self.watches[begun.class as usize];
