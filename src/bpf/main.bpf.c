@@ -5,7 +5,7 @@
  *   intf.h, record.h   shared with user space      task.bpf.h       state and counters
  *   model.h            prediction, integer maths   features.bpf.h   what is known about a task
  *   policy.h           virtual time, slices        burst.bpf.h      a burst from wake-up to block
- *   decide.h           what is done by them        samples.bpf.h    records to user space
+ *   decide.h, steer.h  what is done by them        samples.bpf.h    records to user space
  *   queues.bpf.h       lanes                       group.bpf.h      nice and cgroup weights, cpu.idle
  *   preempt.bpf.h      who makes room, and when    bandwidth.bpf.h  cpu.max
  *   serve.bpf.h        what a CPU runs next        group_ops.bpf.h  operations of cgroups
@@ -402,33 +402,6 @@ void BPF_STRUCT_OPS(ml_quiescent, struct task_struct *p, u64 deq_flags)
 	group_task_quiescent(tctx);
 	if (deq_flags & SCX_DEQ_SLEEP)
 		end_burst(p, tctx);
-}
-
-/* Whether tctx's task, which runs with this key and has used so much, makes room for what stands first in a fair lane. */
-__noinline int makes_room_by_clock(struct task_ctx *tctx, u64 used_ns, u64 key, u64 dsq)
-{
-	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(dsq);
-	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL;
-	struct policy_params pp = policy_params();
-
-	return tctx && fctx &&
-	       (tctx->idle ||
-		policy_yields_at_tick(&pp, tctx->lane, used_ns, key, burst_used_ns(first, fctx), first->scx.dsq_vtime));
-}
-
-/* Whether p, which runs, makes room for somebody in a fair lane of its CPU. */
-static bool makes_room_for_fair(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct cpu_ctx *cctx,
-				struct llc_ctx *lctx, u64 now_ns)
-{
-	u64 used_ns = burst_used_ns(p, tctx), key;
-	bool near = near_waits(cctx);
-
-	if (!near && !READ_ONCE(lctx->nr_fair))
-		return false;
-	key = running_key(p, tctx);
-	return (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(tctx, used_ns, key, fair_dsq(cctx->llc))) ||
-	       (near &&
-		(makes_room_by_clock(tctx, used_ns, key, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)));
 }
 
 /* The timer tick on a CPU that runs p, under its rq lock. A slice can end only here, or when somebody preempts. */

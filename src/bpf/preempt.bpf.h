@@ -65,6 +65,33 @@ static bool makes_room_for_paced(s32 cpu, struct cpu_ctx *cctx, u64 now_ns)
 	return paced_is_due(cctx, now_ns) && !room_in_ns(cpu, OCCASION_TICK, 0, 0, now_ns);
 }
 
+/* Whether tctx's task, which runs with this key and has used so much, makes room for what stands first in a fair lane. */
+__noinline int makes_room_by_clock(struct task_ctx *tctx, u64 used_ns, u64 key, u64 dsq)
+{
+	struct task_struct *first = __COMPAT_scx_bpf_dsq_peek(dsq);
+	struct task_ctx *fctx = first ? task_ctx_of(first) : NULL;
+	struct policy_params pp = policy_params();
+
+	return tctx && fctx &&
+	       (tctx->idle ||
+		policy_yields_at_tick(&pp, tctx->lane, used_ns, key, burst_used_ns(first, fctx), first->scx.dsq_vtime));
+}
+
+/* Whether p, which runs, makes room for somebody in a fair lane of its CPU. */
+static bool makes_room_for_fair(struct task_struct *p, struct task_ctx *tctx, s32 cpu, struct cpu_ctx *cctx,
+				struct llc_ctx *lctx, u64 now_ns)
+{
+	u64 used_ns = burst_used_ns(p, tctx), key;
+	bool near = near_waits(cctx);
+
+	if (!near && !READ_ONCE(lctx->nr_fair))
+		return false;
+	key = running_key(p, tctx);
+	return (READ_ONCE(lctx->nr_fair) && makes_room_by_clock(tctx, used_ns, key, fair_dsq(cctx->llc))) ||
+	       (near &&
+		(makes_room_by_clock(tctx, used_ns, key, near_dsq(cpu)) || makes_room_for_paced(cpu, cctx, now_ns)));
+}
+
 /* Whether a higher class has a CPU. It need not have told: one that starts on an idle CPU takes it from nobody. */
 static bool is_taken(struct cpu_ctx *cctx, s32 cpu)
 {

@@ -82,11 +82,6 @@ __noinline int create_queues(void)
 	return 0;
 }
 
-/*
- * Functions that are not static are verified once in each operation that calls them, and not in every state that a caller may be
- * in: without that, loading would take several times as long.
- */
-
 /* Key of the first task in a DSQ; POLICY_NO_KEY when it is empty. Lock-free: the head may be gone a moment later. */
 __noinline u64 head_key(u64 dsq)
 {
@@ -436,6 +431,15 @@ __noinline u64 fair_key_for(struct task_ctx *tctx, u64 vruntime, u64 used_ns)
 static u64 fair_key(struct task_struct *p, struct task_ctx *tctx, u64 vruntime)
 {
 	return fair_key_for(tctx, vruntime, burst_used_ns(p, tctx));
+}
+
+/* Virtual deadline of p, which runs. */
+static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
+{
+	u64 used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
+
+	used_ns += policy_yields_ns(first_quantum_ns(), tctx->yields);
+	return fair_key(p, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
 }
 
 /*

@@ -21,15 +21,6 @@ static void keep_running(struct task_struct *prev, struct task_ctx *tctx, u32 nr
 	scx_bpf_task_set_slice(prev, tctx ? grant_slice(prev, tctx, LANE_FAIR, nr_waiting) : params.slice_min_ns);
 }
 
-/* Virtual deadline of p, which runs. */
-static u64 running_key(struct task_struct *p, struct task_ctx *tctx)
-{
-	u64 used_ns = p->se.sum_exec_runtime - tctx->exec_at_run_ns;
-
-	used_ns += policy_yields_ns(first_quantum_ns(), tctx->yields);
-	return fair_key(p, tctx, tctx->vruntime + policy_virtual_ns(used_ns, tctx->inv_weight_q16));
-}
-
 /* Whether prev, whose slice ended, has an earlier virtual deadline than what waits in two lanes, an LLC's and a CPU's. */
 static bool prev_is_next(struct task_struct *prev, struct task_ctx *tctx, u64 shared, u64 pinned, bool near_wait)
 {

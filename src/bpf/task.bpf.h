@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * State: what is kept per task, per CPU and per LLC, the parameters that user space sets, and the counters.
+ *
+ * In all of these headers, functions that are not static are verified once in each operation that calls them, and not in every
+ * state that a caller may be in: without that, loading would take several times as long.
  */
 #ifndef __SCX_ML_TASK_BPF_H
 #define __SCX_ML_TASK_BPF_H

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! bpf         generated: the skeleton of src/bpf/main.bpf.c, the types of src/bpf/intf.h
-//! native      model.h, policy.h, decide.h and frequency.h for the host, and the tables of record.h and intf.h
+//! native      model.h, policy.h, steer.h, decide.h and frequency.h for the host, and the tables of record.h and intf.h
 //! ringbuf     drains the records to whoever wants them; sample is one of them, features what a model may use of it
 //! logging     the log, in which nothing is that a terminal obeys
 //! mode        what predictions are used for

@@ -1,4 +1,4 @@
-//! The policy's decisions, `src/bpf/decide.h`, compiled for the host: what each says in plain cases, and what must hold whatever
+//! The policy's decisions, `src/bpf/decide.h` and `steer.h`, compiled for the host: what each says in plain cases, and what must hold whatever
 //! the state is.
 
 mod serving;
