@@ -165,24 +165,20 @@ static void steer_unasked(struct task_ctx *tctx, const struct forecast *average)
 	tctx->steer_margin_q16 = average->margin_q16;
 }
 
-/*
- * Decide what the burst that begins is steered by, and what it may run before others take its place. m and w may be NULL.
- * average_margin_q16: of the upper quantile of its kind's average.
- */
+/* Decide what the burst that begins is steered by, and what it may run before others take its place. m and w may be NULL. */
 __noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generation, struct watch *w,
-			   s32 average_margin_q16)
+			   const struct forecast *average)
 {
 	struct policy_params pp = policy_params();
-	struct forecast forecast = {}, average;
+	struct forecast forecast = {};
 	bool proven_long = false;
 
-	if (!tctx)
+	if (!tctx || !average)
 		return 0;
 	predict_burst(tctx, m, generation, w, &forecast);
-	average = average_forecast(tctx, average_margin_q16);
-	tctx->steering = policy_steering(&forecast, &average, tctx->spared);
+	tctx->steering = policy_steering(&forecast, average, tctx->spared);
 	if (tctx->steering == STEERING_AVERAGE)
-		forecast = average;
+		forecast = *average;
 	if (tctx->steering) {
 		tctx->steer_q16 = forecast.pred_q16;
 		tctx->steer_margin_q16 = forecast.margin_q16;
@@ -205,8 +201,7 @@ static bool is_spared(struct task_ctx *tctx, const struct forecast *average)
 	if (tctx->spared == SPARED_SHORT) {
 		COUNT(spared);
 	} else if (tctx->spared == SPARED_NO_GAIN) {
-		if (++tctx->unasked >= POLICY_ASK_AGAIN)
-			tctx->unasked = 0;
+		tctx->unasked = policy_unasked(tctx->unasked);
 		if (!tctx->unasked)
 			return false;
 		COUNT(no_gain);
@@ -295,7 +290,7 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	if (wanted)
 		features_of(tctx, wanted);
 	decay_syscalls(tctx);
-	steer_burst(tctx, m, generation, w, average.margin_q16);
+	steer_burst(tctx, m, generation, w, &average);
 }
 
 /* Keep how a prediction turned out, for whoever asks about the task. */

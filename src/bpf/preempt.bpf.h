@@ -116,27 +116,21 @@ struct place {
 	s32 at; /* CPU in whose fresh lane the task waits */
 };
 
-/* A place as a number, for functions of their own to the verifier. */
-static inline u64 packed_place(struct place place)
+/*
+ * Look for a place for p among the next few CPUs of its LLC after its own, where it waits otherwise, and which a higher class has if
+ * it is taken.
+ */
+__noinline int find_place_nearby(struct task_struct *p __arg_trusted, struct place *place, u32 taken, u32 occasion,
+				 u64 now_ns)
 {
-	return (u64)(u32)place.victim << 32 | (u32)place.at;
-}
-
-static inline struct place unpacked_place(u64 packed)
-{
-	return (struct place){.victim = packed >> 32, .at = packed};
-}
-
-/* A place for p among the next few CPUs of its LLC after cpu, its own, which a higher class has, if it is taken. */
-__noinline u64 place_nearby(struct task_struct *p __arg_trusted, s32 cpu, u32 taken, u32 occasion, u64 now_ns)
-{
-	struct place place = {.victim = -EBUSY, .at = cpu};
-	struct cpu_ctx *octx = cpu_ctx_of(cpu);
 	struct task_ctx *tctx = task_ctx_of(p);
-	u32 i, other;
+	struct cpu_ctx *octx;
+	u32 i, cpu, other;
 
-	if (!tctx)
-		return packed_place(place);
+	if (!tctx || !place)
+		return 0;
+	cpu = place->at;
+	octx = cpu_ctx_of(cpu);
 	bpf_for (i, 0, POLICY_SCAN_MAX) {
 		if (!octx)
 			break;
@@ -147,13 +141,13 @@ __noinline u64 place_nearby(struct task_struct *p __arg_trusted, s32 cpu, u32 ta
 		if (!bpf_cpumask_test_cpu(other, p->cpus_ptr))
 			continue;
 		if (octx->idle && !room_in_ns(other, occasion, tctx->inv_weight_q16, 0, now_ns)) {
-			place.victim = place.at = other;
+			place->victim = place->at = other;
 			break;
 		}
-		if (taken && place.at == cpu && !is_taken(octx, other))
-			place.at = other;
+		if (taken && place->at == cpu && !is_taken(octx, other))
+			place->at = other;
 	}
-	return packed_place(place);
+	return 0;
 }
 
 /*
@@ -179,7 +173,8 @@ static struct place find_place(struct task_struct *p, struct task_ctx *tctx, s32
 	taken = fresh && is_taken(cctx, cpu);
 	if (!taken && !READ_ONCE(lctx->nr_idling))
 		return place;
-	return unpacked_place(place_nearby(p, cpu, taken, occasion, now_ns));
+	find_place_nearby(p, &place, taken, occasion, now_ns);
+	return place;
 }
 
 /* Tell the CPU that p, which has been queued, takes the place of what runs there. */

@@ -52,6 +52,12 @@ static inline bool policy_model_gains(s32 gain_q16, u32 judged, const struct for
 /* Of bursts of a task with which the model gains nothing, one in so many is predicted, for that may change. */
 #define POLICY_ASK_AGAIN 8
 
+/* Bursts of such a task since the model was asked last, after one more; 0: it is asked about this one. */
+static inline u32 policy_unasked(u32 unasked)
+{
+	return unasked + 1 < POLICY_ASK_AGAIN ? unasked + 1 : 0;
+}
+
 /* Why no model decides about a burst. */
 enum spared {
 	SPARED_NOT = 0, /* one does, if there is one to trust */

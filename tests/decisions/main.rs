@@ -1,5 +1,5 @@
-//! The policy's decisions, `src/bpf/decide.h` and `steer.h`, compiled for the host: what each says in plain cases, and what must hold whatever
-//! the state is.
+//! The policy's decisions, `src/bpf/decide.h` and `steer.h`, compiled for the host: what each says in plain
+//! cases, and what must hold whatever the state is.
 
 mod serving;
 
@@ -70,6 +70,11 @@ fn a_model_is_asked_where_it_gains_something() {
     // Nobody knows yet.
     assert_eq!(spared(-1.0, 7), SPARED_NOT);
     assert_eq!(policy_spared(&unknown(), -65536, 100), SPARED_NOT);
+    // Now and then all the same.
+    let since: Vec<u32> = std::iter::successors(Some(0), |&n| Some(policy_unasked(n)))
+        .take(10)
+        .collect();
+    assert_eq!(since, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]);
     assert_eq!(
         policy_steering(&model, &average, SPARED_NO_GAIN),
         intf::steering_STEERING_AVERAGE

@@ -3,7 +3,7 @@
 
 use scx_ml::kernel::bpf::FEATURE_SLOTS;
 use scx_ml::kernel::bpf::intf::{
-    self, POLICY_ASK_AGAIN, forecast, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8,
+    self, forecast, scx_ml_consts_LOG2_MAX_Q8 as LOG2_MAX_Q8,
     scx_ml_consts_PRIOR_BURST_Q8 as PRIOR_BURST_Q8, spared_SPARED_NO_GAIN, spared_SPARED_NOT,
 };
 use scx_ml::kernel::native;
@@ -123,7 +123,7 @@ impl History {
         if spared != spared_SPARED_NO_GAIN {
             return (spared, spared != spared_SPARED_NOT);
         }
-        self.unasked = (self.unasked + 1) % POLICY_ASK_AGAIN;
+        self.unasked = native::policy_unasked(self.unasked);
         (spared, self.unasked != 0)
     }
 
