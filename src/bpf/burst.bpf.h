@@ -95,7 +95,6 @@ static void predict_burst(struct task_ctx *tctx, struct model *m, u64 generation
 
 	tctx->pred_q16 = linear_predict_q16(linear, tctx->feature_q8);
 	tctx->margin_q16 = watched_margin_q16(linear->margin_q16, w ? READ_ONCE(w->margin_shift_q16) : 0);
-	f->long_margin_q16 = linear->long_margin_q16;
 
 	/* The writer clears a slot's generation before it touches the rest: unchanged means that one whole model was read. */
 	barrier();
@@ -128,7 +127,6 @@ static inline struct forecast average_forecast(const struct task_ctx *tctx, s32 
 	return (struct forecast){
 		.pred_q16 = tctx->avg_pred_q16,
 		.margin_q16 = margin_q16,
-		.long_margin_q16 = tctx->err_kind_q8 << 9,
 		.err_q8 = tctx->err_kind_q8,
 		/* Before its first error there is nothing known of it. */
 		.known = tctx->judged_kind > 0,
@@ -138,13 +136,16 @@ static inline struct forecast average_forecast(const struct task_ctx *tctx, s32 
 __noinline int expect_burst(struct task_ctx *tctx, u32 waker_pid)
 {
 	struct forecast average;
+	u32 kind;
 
 	if (!tctx)
 		return 0;
-	tctx->kind = burst_kind(waker_pid);
+	kind = burst_kind(waker_pid) & (NR_KINDS - 1);
+	tctx->kind = kind;
 	tctx->avg_pred_q16 = kind_burst_q8(tctx) << 8;
 	average = average_forecast(tctx, 0);
 	tctx->expected_ns = policy_expected_ns(&average);
+	tctx->stretched_ns = policy_stretched_ns(&average, tctx->stretch_q8[kind], tctx->stretches[kind]);
 	return 0;
 }
 
@@ -171,7 +172,6 @@ __noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generatio
 {
 	struct policy_params pp = policy_params();
 	struct forecast forecast = {};
-	bool proven_long = false;
 
 	if (!tctx || !average)
 		return 0;
@@ -186,11 +186,8 @@ __noinline int steer_burst(struct task_ctx *tctx, struct model *m, u64 generatio
 	if (mode != MODE_LEARN)
 		tctx->steering = STEERING_NONE;
 	tctx->sure = tctx->steering && policy_forecast_is_sure(&forecast);
-	tctx->sure_long =
-		tctx->steering && policy_sure_long(&pp, tctx->steer_q16, forecast.long_margin_q16, forecast.err_q8);
-	if (tctx->sure_long)
-		proven_long = w && watch_long_proven(w);
-	tctx->quantum_ns = policy_quantum_ns(&pp, tctx->sure, tctx->steer_q16, tctx->steer_margin_q16, proven_long);
+	if (tctx->sure)
+		tctx->quantum_ns = policy_quantum_ns(&pp, tctx->steer_q16, tctx->steer_margin_q16);
 	return 0;
 }
 
@@ -233,7 +230,6 @@ static void begin_burst(struct task_struct *p, struct task_ctx *tctx, bool sync)
 	tctx->quantum_ns = first_quantum_ns();
 	tctx->steered = false;
 	tctx->sure = false;
-	tctx->sure_long = false;
 	tctx->preemptions = 0;
 	tctx->migrations = 0;
 	tctx->wakes_made = 0;
@@ -304,6 +300,19 @@ static void note_outcome(struct task_ctx *tctx, s32 label_q16)
 	o->quantile_q8 = (tctx->pred_q16 + tctx->margin_q16) >> 8;
 }
 
+/* Keep what a burst came to that has outlived its expectation, and is past what everybody is given. */
+static void note_stretch(struct task_ctx *tctx, u64 burst_ns, s32 label_q16)
+{
+	u32 kind = tctx->kind & (NR_KINDS - 1);
+
+	if (burst_ns <= first_quantum_ns() || !policy_outlives(burst_ns, tctx->expected_ns))
+		return;
+	tctx->stretch_q8[kind] =
+		policy_stretch_q8(tctx->stretch_q8[kind], tctx->stretches[kind], (label_q16 - tctx->avg_pred_q16) >> 8);
+	if (tctx->stretches[kind] < 255)
+		tctx->stretches[kind]++;
+}
+
 /* p blocks: the burst's CPU time is the label. */
 static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 {
@@ -317,6 +326,7 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 	tctx->in_burst = false;
 	burst_ns = burst_used_ns(p, tctx);
 	label_q16 = (s32)log2_q16(burst_ns);
+	note_stretch(tctx, burst_ns, label_q16);
 	if (mode == MODE_BASE) {
 		note_kind(tctx, tctx->kind & (NR_KINDS - 1), (label_q16 + 128) >> 8);
 		return;
@@ -327,10 +337,8 @@ static void end_burst(struct task_struct *p, struct task_ctx *tctx)
 	now_ns = scx_bpf_now();
 	sample_burst(p, tctx, c, burst_ns, now_ns);
 
-	if (tctx->sure_long || tctx->sampled)
+	if (tctx->sampled)
 		w = watch_of(tctx->class);
-	if (w && tctx->sure_long)
-		watch_long(w, burst_ns > first_quantum_ns());
 	/* Shared by all CPUs, so only as often as bursts are sampled. */
 	if (w && tctx->sampled && tctx->judged_kind) {
 		s32 margin_q16 = average_margin_of(tctx->err_kind_q8, w->average_shift_q16);

@@ -11,9 +11,9 @@
 #include "queues.bpf.h"
 
 /* policy_rest_ns() of a burst. */
-__noinline u64 rest_ns(u64 expected_ns, u64 burst_ns)
+__noinline u64 rest_ns(u64 expected_ns, u64 stretched_ns, u64 burst_ns)
 {
-	struct stake stake = {.expected_ns = expected_ns, .burst_ns = burst_ns};
+	struct stake stake = {.expected_ns = expected_ns, .stretched_ns = stretched_ns, .burst_ns = burst_ns};
 
 	return policy_rest_ns(&stake);
 }
@@ -27,15 +27,16 @@ __noinline int carries_for(struct task_ctx *tctx, u64 burst_ns, u64 ran_ns, u64 
 	if (!tctx)
 		return false;
 	stake.expected_ns = tctx->expected_ns;
+	stake.stretched_ns = tctx->stretched_ns;
 	ahead = policy_vdiff(tctx->vruntime + policy_virtual_ns(ran_ns, tctx->inv_weight_q16), vclock);
-	return policy_carries_on(&stake, ahead, policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16),
+	return policy_carries_on(&stake, ahead, carried_max(tctx),
 				 tctx->idle || tctx->yielded || policy_is_lighter(tctx->inv_weight_q16, heavy_inv_q16));
 }
 
 /* What p is expected to need still; 0: not known. */
 static inline u64 need(const struct task_struct *p, const struct task_ctx *tctx)
 {
-	return rest_ns(tctx->expected_ns, burst_used_ns(p, tctx));
+	return rest_ns(tctx->expected_ns, tctx->stretched_ns, burst_used_ns(p, tctx));
 }
 
 static u64 need_of(struct task_struct *p)

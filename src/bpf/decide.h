@@ -127,10 +127,11 @@ static inline enum policy_call policy_call(bool idle_found, bool victim_found)
 struct occupant {
 	u64 run_start_ns; /* 0: no sched_ext task runs there */
 	u64 burst_before_ns; /* CPU time of its burst before that */
-	u64 quantum_ns; /* its first quantum, as far as it protects: policy_protected_ns() */
+	u64 quantum_ns; /* its first quantum */
 	u64 protect_until_ns; /* a turn of the fair lane that must not be preempted */
 	u64 woke_ns; /* when a task last woke another there */
 	u64 expected_ns; /* what its burst is expected to take: policy_expected_ns() */
+	u64 stretched_ns; /* and if it outlives that: policy_stretched_ns() */
 	u64 inv_weight_q16; /* its inverse weight, and the heaviest that the CPU is used to: policy_heavy() */
 	u64 heavy_inv_q16;
 	u32 idle; /* it is to run where nothing else wants to */
@@ -138,12 +139,6 @@ struct occupant {
 	u32 partner; /* whom it has woken last is the one whom it has woken before: policy_produces() */
 	u32 pad;
 };
-
-/* A surely long burst may have a first quantum, in which the short ones among such bursts end; it does not protect. */
-static inline u64 policy_protected_ns(u64 quantum_ns, bool sure_long)
-{
-	return sure_long ? 0 : quantum_ns;
-}
 
 /* When it is asked whether what runs makes room for a fresh wake-up. */
 enum occasion {
@@ -179,6 +174,7 @@ static inline bool policy_produces(const struct occupant *o, u64 now_ns)
 /* A burst that runs or waits: what is expected of its kind, and what it has had. */
 struct stake {
 	u64 expected_ns; /* 0: not known */
+	u64 stretched_ns; /* the same if it outlives that; 0: not known */
 	u64 burst_ns;
 };
 
@@ -188,12 +184,49 @@ static inline u64 policy_expected_ns(const struct forecast *average)
 	return average->known ? exp2_q16(average->pred_q16) ?: 1 : 0;
 }
 
+/*
+ * Bursts that outlive their expectation, being twice as long, and longer than what everybody is given. Some are of another kind: a worker is given a long request among short
+ * ones, and nothing is known of it. Others are of the same kind, stretched: who was cut with a lock in hand makes others spin for it, and
+ * spinning is CPU time of their bursts; or the host of a virtual machine takes the CPU away. Those are the ones that must not be cut again.
+ * What such bursts came to, compared with what was expected, tells which they are. The mean log2 of that ratio, in Q8, of a task's bursts
+ * that began alike, by a moving average with weight 1/4, from the first one on; nr: how many it is made of.
+ */
+#define POLICY_OUTLIVES_SHIFT 1
+
+static inline bool policy_outlives(u64 burst_ns, u64 expected_ns)
+{
+	return expected_ns && burst_ns >> POLICY_OUTLIVES_SHIFT > expected_ns;
+}
+
+static inline s32 policy_stretch_q8(s32 stretch_q8, u32 nr, s32 ratio_q8)
+{
+	return stretch_q8 + ((ratio_q8 - stretch_q8) >> (nr < 2 ? nr : 2));
+}
+
+/* What is expected of a burst that outlives its expectation; 0: nothing. Beyond so many octaves such bursts are of another kind. */
+#define POLICY_STRETCH_MAX_Q8 (3 << 8)
+
+static inline u64 policy_stretched_ns(const struct forecast *average, s32 stretch_q8, u32 nr)
+{
+	return average->known && nr && stretch_q8 < POLICY_STRETCH_MAX_Q8
+		       ? exp2_q16((s64)average->pred_q16 + (stretch_q8 << 8))
+		       : 0;
+}
+
+/* What a burst is expected to take, as long as it is by now. 0: not known. */
+static inline u64 policy_expects_ns(const struct stake *s)
+{
+	return s->stretched_ns && policy_outlives(s->burst_ns, s->expected_ns) ? s->stretched_ns : s->expected_ns;
+}
+
 /* What a burst is expected to need still; beyond that, as long as it has had. 0: not known. */
 static inline u64 policy_rest_ns(const struct stake *s)
 {
-	if (!s->expected_ns)
+	u64 expects_ns = policy_expects_ns(s);
+
+	if (!expects_ns)
 		return 0;
-	return s->burst_ns < s->expected_ns ? s->expected_ns - s->burst_ns : s->burst_ns;
+	return s->burst_ns < expects_ns ? expects_ns - s->burst_ns : s->burst_ns;
 }
 
 /*
@@ -208,16 +241,18 @@ static inline bool policy_waits_for(u64 need_ns, u64 rest_ns)
 }
 
 /*
- * Whether a burst that could be cut, or has been, goes before those who wait for it: until it is twice as long as expected, or
- * very long, and while its task is within its share. ahead: its virtual time beyond the clock's. behind: it is not to go before
- * anybody, as it has yielded, is light, or is to run where nothing else wants to.
+ * Whether a burst that could be cut, or has been, goes before those who wait for it: until it outlives what is expected of it, or is
+ * very long, and while its task is ahead of the clock by less than that takes. The lag bound would be less than one such burst; but what
+ * goes beyond it is owed, see join_llc(). ahead: its virtual time beyond the clock's, vmax: POLICY_CARRIES_MAX_NS of its virtual
+ * time. behind: it is not to go before anybody, as it has yielded, is light, or is to run where nothing else wants to.
  */
-#define POLICY_CARRIES_SHIFT 1
-#define POLICY_CARRIES_MAX_NS (200 * SCX_ML_NSEC_PER_MSEC)
+#define POLICY_CARRIES_MAX_NS (400 * SCX_ML_NSEC_PER_MSEC)
 
-static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vlag, bool behind)
+static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vmax, bool behind)
 {
-	return s->expected_ns && !behind && ahead < (s64)vlag && s->burst_ns >> POLICY_CARRIES_SHIFT < s->expected_ns &&
+	u64 expects_ns = policy_expects_ns(s);
+
+	return expects_ns && !behind && ahead < (s64)vmax && !policy_outlives(s->burst_ns, expects_ns) &&
 	       s->burst_ns + policy_rest_ns(s) < POLICY_CARRIES_MAX_NS;
 }
 
@@ -226,13 +261,16 @@ static inline bool policy_carries_on(const struct stake *s, s64 ahead, u64 vlag,
  * wait behind it, who would not wait for it if it ran. Just beyond a first quantum is not long: a worker that finds a backlog is.
  */
 #define POLICY_LONG_DELAY_SHIFT 4
+#define POLICY_LONG_QUANTA 4
+#define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
+#define POLICY_LONG_MAX_NS (200 * SCX_ML_NSEC_PER_MSEC)
 
 static inline u64 policy_long_delay_ns(const struct policy_params *pp, u64 expected_ns, s32 err_q8)
 {
 	if (err_q8 > POLICY_SURE_ERROR_Q8 ||
 	    expected_ns <= policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS))
 		return 0;
-	return (expected_ns < POLICY_CARRIES_MAX_NS ? expected_ns : POLICY_CARRIES_MAX_NS) << POLICY_LONG_DELAY_SHIFT;
+	return (expected_ns < POLICY_LONG_MAX_NS ? expected_ns : POLICY_LONG_MAX_NS) << POLICY_LONG_DELAY_SHIFT;
 }
 
 /*
@@ -245,7 +283,7 @@ static inline u64 policy_long_delay_ns(const struct policy_params *pp, u64 expec
 static inline u64 policy_room_in_ns(const struct policy_params *pp, const struct occupant *o, enum occasion occasion,
 				    u64 inv_weight_q16, u64 need_ns, u64 now_ns)
 {
-	struct stake runs = {.expected_ns = o->expected_ns};
+	struct stake runs = {.expected_ns = o->expected_ns, .stretched_ns = o->stretched_ns};
 	u64 at_ns, quantum_ns = o->quantum_ns;
 	bool lighter;
 

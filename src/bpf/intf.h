@@ -111,7 +111,7 @@ struct linear {
 	s64 intercept_q24;
 	u64 feature_mask; /* features that it uses: those and no others are computed at a wake-up */
 	s32 margin_q16; /* prediction + margin is the slice's quantile */
-	s32 long_margin_q16; /* prediction - long_margin above the first quantum: confidently long */
+	s32 long_margin_q16; /* prediction - long_margin is the burst's low quantile: told, not used */
 	u32 valid;
 	u32 nr_terms;
 	u8 feature[MODEL_TERMS];
@@ -144,8 +144,6 @@ struct watch {
 	u64 generation; /* of the model that is watched */
 	s32 margin_shift_q16; /* what the model's margin is corrected by, see watch_quantile() */
 	s32 average_shift_q16; /* by how many of its errors more the average's quantile lies above it */
-	s32 long_right_q16; /* share of surely long bursts that were long, see watch_long() */
-	u32 pad;
 };
 
 /* Which of the two slots is the published one. */
@@ -266,8 +264,8 @@ struct cpu_ctx {
 	u64 compared_ns; /* when it last looked whether its neighbour's fresh lane comes before its own */
 	u64 paced_ns; /* when it next looks whether one of its near lane is due, see policy_pace_ns(); 0: none is there */
 	u64 expected_ns; /* what the burst of what runs is expected to take: policy_expected_ns() */
+	u64 stretched_ns; /* and if it outlives that: policy_stretched_ns() */
 	u64 random; /* by which bursts are sampled */
-	u64 pads[1];
 	/* how fast it is, and is to be: frequency.h */
 	u64 util_ns; /* until when its utilisation is known; 0: it is not */
 	u64 busy_ns; /* time since then that tasks have run */

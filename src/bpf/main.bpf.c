@@ -154,11 +154,14 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 	waits = waits_behind(p, tctx, cctx, lctx) ||
 		!policy_has_earned(&pp, tctx->quantum_ns, ahead, tctx->inv_weight_q16, cctx->heavy_inv_q16);
 	lane = policy_lane(tctx->quantum_ns, used_ns, ahead, vlag, waits, policy_vdiff(now_ns, tctx->due_ns) >= 0);
-	tctx->paced = policy_is_paced(&pp, lane, used_ns, ahead, vlag, tctx->sure_long, waits);
+	tctx->paced = policy_is_paced(&pp, lane, used_ns, ahead, vlag, waits);
 	tctx->lane = tctx->paced && used_ns < tctx->quantum_ns ? LANE_FRESH : lane;
-	/* What was cut while others wait here who may be for its end waits here, too. */
+	/*
+	 * What was cut while others wait here who may be for its end waits here, too; and so does it where nobody waits in the LLC's
+	 * lane, in whose turn it would be: what it holds, others of this CPU come to wait for.
+	 */
 	tctx->carries = used_ns && lane == LANE_FAIR && !waits && carries_on(p, tctx, cctx, lctx) &&
-			first_fresh_need_ns(cpu, cctx, lctx) != POLICY_NEVER_NS;
+			(!READ_ONCE(lctx->nr_fair) || first_fresh_need_ns(cpu, cctx, lctx) != POLICY_NEVER_NS);
 	queue = policy_queue(lane, pinned,
 			     policy_stays_near(tctx->quantum_ns, used_ns, tctx->yielded, tctx->paced || tctx->carries),
 			     tctx->idle);
@@ -172,11 +175,10 @@ void BPF_STRUCT_OPS(ml_enqueue, struct task_struct *p, u64 enq_flags)
 		tctx->deadline_after_ns = fresh_delay_ns(&pp, tctx, used_ns);
 		COUNT(queued_fresh);
 		count(tctx, QUEUE_FRESH, place.at, pinned);
-		scx_bpf_dsq_insert_vtime(
-			p, fresh_dsq(place.at), slice_ns,
-			policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->sure_long || tctx->yielded) +
-				tctx->deadline_after_ns,
-			enq_flags);
+		scx_bpf_dsq_insert_vtime(p, fresh_dsq(place.at), slice_ns,
+					 policy_fresh_since_ns(tctx->wake_ns, now_ns, tctx->yielded) +
+						 tctx->deadline_after_ns,
+					 enq_flags);
 	} else {
 		queue_by_clock(p, tctx, queue, cpu, cctx, lctx, slice_ns, now_ns, enq_flags);
 	}
@@ -299,7 +301,8 @@ void BPF_STRUCT_OPS(ml_running, struct task_struct *p)
 
 	cctx->burst_before_ns = burst_used_ns(p, tctx);
 	cctx->expected_ns = tctx->expected_ns;
-	cctx->quantum_ns = policy_protected_ns(unscaled_quantum_ns(cctx, tctx->quantum_ns), tctx->sure_long);
+	cctx->stretched_ns = tctx->stretched_ns;
+	cctx->quantum_ns = unscaled_quantum_ns(cctx, tctx->quantum_ns);
 	inv_weight_q16 = tctx->inv_weight_q16 > ~0U ? ~0U : tctx->inv_weight_q16;
 	cctx->inv_weight_q16 = inv_weight_q16;
 	/* Kernel threads are heavy, or quick, or both: nobody competes with them. */
@@ -504,7 +507,7 @@ void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 	struct cpu_ctx *cctx = cpu_ctx_of(scx_bpf_task_cpu(p));
 	struct task_ctx *tctx = task_ctx_of(p);
 	struct llc_ctx *lctx;
-	u64 vclock;
+	u64 vclock, vlag;
 
 	if (!tctx || !cctx)
 		return;
@@ -514,8 +517,8 @@ void BPF_STRUCT_OPS(ml_enable, struct task_struct *p)
 	lctx = llc_ctx_of(cctx->llc);
 	if (lctx) {
 		vclock = *clock_for(lctx, tctx->idle);
-		tctx->vruntime = policy_bound_vruntime(vclock + tctx->vruntime, vclock,
-						       policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16), false);
+		vlag = policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
+		tctx->vruntime = policy_bound_vruntime(vclock + tctx->vruntime, vclock, vlag, vlag, false);
 	}
 }
 

@@ -326,24 +326,6 @@ static inline s32 watch_quantile(s32 shift_q16, bool above)
 	return (s32)clamp_s64(shift, MARGIN_SHIFT_MIN_Q16, MARGIN_SHIFT_MAX_Q16);
 }
 
-/*
- * Of the bursts that were taken for surely long, how many were: a moving average with weight 1/16 from 0. Where short and
- * long ones look alike now and then, and the short ones are the many, a prediction that is right in 99 of 100 bursts may
- * still be wrong about every sixth of those.
- */
-#define LONG_PROVEN_Q16 (7 << 13)
-
-static inline void watch_long(struct watch *w, bool was_long)
-{
-	w->long_right_q16 += ((was_long ? 1 << 16 : 0) - w->long_right_q16) / 16;
-}
-
-/* After 32 bursts that were long, and as long as no more than every eighth is not. */
-static inline bool watch_long_proven(const struct watch *w)
-{
-	return w->long_right_q16 > LONG_PROVEN_Q16;
-}
-
 /* The margin of a model's upper quantile, as the watch has found it to be. Range [0, LOG2_MAX_Q8 << 8]. */
 static inline s32 watched_margin_q16(s32 margin_q16, s32 margin_shift_q16)
 {

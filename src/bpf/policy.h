@@ -137,18 +137,18 @@ static inline s64 policy_vdiff(u64 a, u64 b)
 }
 
 /*
- * A task's virtual time limited to the queue's virtual clock -/+ the lag bound: a task that had idle CPUs for itself is not
- * made to pay for them for ever. One that has just woken is at most a quarter of the bound behind, its credit: enough to end a
+ * A task's virtual time limited to the queue's virtual clock - the lag bound and + ahead_max, that bound or more: a task that had
+ * idle CPUs for itself is not made to pay for them for ever. One that has just woken is at most a quarter of the bound behind, its credit: enough to end a
  * burst of a few ms before those who never sleep go on. With more, long bursts that begin would delay those about to end.
  */
 #define POLICY_CREDIT_SHIFT 2
 
-static inline u64 policy_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag, bool woken)
+static inline u64 policy_bound_vruntime(u64 vruntime, u64 vclock, u64 vlag, u64 ahead_max, bool woken)
 {
 	s64 ahead = policy_vdiff(vruntime, vclock);
 	s64 behind_max = vlag >> (woken ? POLICY_CREDIT_SHIFT : 0);
 
-	return vclock + (u64)clamp_s64(ahead, -behind_max, (s64)vlag);
+	return vclock + (u64)clamp_s64(ahead, -behind_max, (s64)ahead_max);
 }
 
 /*
@@ -260,10 +260,9 @@ static inline enum policy_lane policy_lane(u64 quantum_ns, u64 burst_ns, s64 ahe
 #define POLICY_PACED_SHIFT 1
 
 static inline bool policy_is_paced(const struct policy_params *pp, enum policy_lane lane, u64 burst_ns, s64 ahead,
-				   u64 vlag, bool sure_long, bool waits)
+				   u64 vlag, bool waits)
 {
-	return lane == LANE_FAIR && burst_ns < pp->lag_ns && ahead >= (s64)(vlag >> POLICY_PACED_SHIFT) && !sure_long &&
-	       !waits;
+	return lane == LANE_FAIR && burst_ns < pp->lag_ns && ahead >= (s64)(vlag >> POLICY_PACED_SHIFT) && !waits;
 }
 
 /*
@@ -300,8 +299,7 @@ static inline u64 policy_due_ns(bool paced, u64 due_ns, u64 start_ns, u64 now_ns
 
 /*
  * When a task stands in the fresh lane: it waits since it woke, also where it is queued anew, as a higher class took its CPU or
- * it was preempted by mistake. Who yields goes behind those who came meanwhile, and so does one whose first quantum does not protect
- * it, or it and they would take each other's place in turn.
+ * it was preempted by mistake. Who yields goes behind those who came meanwhile.
  */
 static inline u64 policy_fresh_since_ns(u64 wake_ns, u64 now_ns, bool behind)
 {
@@ -351,22 +349,6 @@ static inline u64 policy_quanta_ns(const struct policy_params *pp, u32 quanta, u
 }
 
 /*
- * Whether it is predicted with confidence that this burst is long: its low quantile is several first quanta, and the
- * predictor has been right about this task to within an octave. Just beyond one is not long, it is what the load
- * consists of, and to send all of it to the fair lane would win nothing.
- */
-#define POLICY_LONG_QUANTA 4
-#define POLICY_LONG_MIN_NS (8 * SCX_ML_NSEC_PER_MSEC)
-#define POLICY_LONG_MIN_LOG2 22 /* floor(log2) of that */
-
-static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16, s32 long_margin_q16, s32 err_q8)
-{
-	/* Most bursts are far from it, which the exponent alone tells. */
-	return err_q8 <= 2 * POLICY_SURE_ERROR_Q8 && (s64)pred_q16 - long_margin_q16 >= POLICY_LONG_MIN_LOG2 << 16 &&
-	       exp2_q16((s64)pred_q16 - long_margin_q16) > policy_quanta_ns(pp, POLICY_LONG_QUANTA, POLICY_LONG_MIN_NS);
-}
-
-/*
  * A burst that surely ends within so many first quanta is let finish. More would hold up shorter ones; but however short
  * the first quantum is, what ends in a few ms is.
  */
@@ -374,21 +356,13 @@ static inline bool policy_sure_long(const struct policy_params *pp, s32 pred_q16
 #define POLICY_OWN_MIN_NS (6 * SCX_ML_NSEC_PER_MSEC)
 
 /*
- * The first quantum of a burst. With a sure prediction it covers the high quantile and an eighth, for switches and cold
- * caches: to cut a burst just before its end costs a switch and wins nobody anything. A surely long burst has none, if
- * such bursts have proven to be long (watch_long()); otherwise the short ones among them may end in it, but it does not
- * protect from preemption.
+ * The first quantum of a burst with a sure prediction covers the high quantile and an eighth, for switches and cold
+ * caches: to cut a burst just before its end costs a switch and wins nobody anything.
  */
-static inline u64 policy_quantum_ns(const struct policy_params *pp, bool sure, s32 pred_q16, s32 margin_q16,
-				    bool proven_long)
+static inline u64 policy_quantum_ns(const struct policy_params *pp, s32 pred_q16, s32 margin_q16)
 {
-	u64 high_ns;
+	u64 high_ns = exp2_q16((s64)pred_q16 + margin_q16);
 
-	if (proven_long)
-		return 0;
-	if (!sure)
-		return pp->first_quantum_ns;
-	high_ns = exp2_q16((s64)pred_q16 + margin_q16);
 	high_ns += high_ns >> 3;
 	if (high_ns < pp->first_quantum_ns || high_ns > policy_quanta_ns(pp, POLICY_OWN_QUANTA, POLICY_OWN_MIN_NS))
 		return pp->first_quantum_ns;

@@ -24,6 +24,7 @@ static __always_inline struct occupant occupant_of(const struct cpu_ctx *cctx)
 		.protect_until_ns = cctx->protect_until_ns,
 		.woke_ns = READ_ONCE(cctx->woke_ns),
 		.expected_ns = cctx->expected_ns,
+		.stretched_ns = cctx->stretched_ns,
 		.inv_weight_q16 = cctx->inv_weight_q16,
 		.heavy_inv_q16 = cctx->heavy_inv_q16,
 		.idle = cctx->idle,
@@ -55,7 +56,7 @@ static bool makes_room_for_fresh(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *
 	if (!room_in_ns(cpu, OCCASION_TICK, 0, first_ns, now_ns))
 		return true;
 	return READ_ONCE(cctx->nr_fresh) > 1 && !room_in_ns(cpu, OCCASION_TICK, 0, 0, now_ns) &&
-	       shorter_waits(cpu, rest_ns(cctx->expected_ns,
+	       shorter_waits(cpu, rest_ns(cctx->expected_ns, cctx->stretched_ns,
 					  cctx->burst_before_ns + saturating_sub(now_ns, cctx->run_start_ns)));
 }
 

@@ -363,6 +363,12 @@ static inline u64 *clock_for(struct llc_ctx *lctx, bool idle)
 	return idle ? &lctx->idle_vclock : &lctx->vclock;
 }
 
+/* How far ahead of the clock a task may be that is carried on, and until it has paid for that. */
+static inline u64 carried_max(const struct task_ctx *tctx)
+{
+	return policy_virtual_ns(POLICY_CARRIES_MAX_NS, tctx->inv_weight_q16);
+}
+
 /*
  * Put tctx's virtual time on llc's clock, that of `to`, keeping how far ahead or behind the task is, and bound that by the
  * lag. Return that bound, in its virtual time.
@@ -371,6 +377,7 @@ static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struc
 {
 	u32 on_clock = 2 * llc + tctx->idle;
 	u64 vlag, vclock = *clock_for(to, tctx->idle);
+	bool woken;
 
 	if (tctx->on_clock != on_clock) {
 		struct llc_ctx *from = llc_ctx_of(tctx->on_clock / 2);
@@ -379,7 +386,11 @@ static u64 join_llc(struct task_struct *p, struct task_ctx *tctx, u32 llc, struc
 		tctx->on_clock = on_clock;
 	}
 	vlag = policy_virtual_ns(params.lag_ns, tctx->inv_weight_q16);
-	tctx->vruntime = policy_bound_vruntime(tctx->vruntime, vclock, vlag, !burst_used_ns(p, tctx));
+	woken = !burst_used_ns(p, tctx);
+	if (tctx->owes && woken && policy_vdiff(tctx->vruntime, vclock) < (s64)vlag)
+		tctx->owes = false;
+	tctx->vruntime =
+		policy_bound_vruntime(tctx->vruntime, vclock, vlag, tctx->owes ? carried_max(tctx) : vlag, woken);
 	return vlag;
 }
 

@@ -73,6 +73,7 @@ static bool serve_carried(struct dispatch *d)
 			if (serve_shorter(d, prev_ns))
 				return true;
 			if (carries_on(d->prev, d->prev_ctx, d->cctx, d->lctx)) {
+				d->prev_ctx->owes = true;
 				keep_running(d->prev, d->prev_ctx, d->per_cpu);
 				COUNT(carried);
 				return true;
@@ -91,6 +92,7 @@ static bool serve_carried(struct dispatch *d)
 		return true;
 	if (!scx_bpf_dsq_move_to_local(near_dsq(d->cpu), 0))
 		return false;
+	cut_ctx->owes = true;
 	COUNT(carried);
 	return true;
 }
@@ -223,7 +225,9 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	d.cctx->nr_waiting = nr_fair + nr + d.nr_fresh;
 	d.per_cpu = per_cpu(nr_fair, d.lctx->nr_cpus) + nr + d.nr_fresh;
 
-	if (relieve_others(cpu, d.cctx, d.lctx, d.llc, d.near_wait, d.now_ns))
+	/* Others are not looked after at the expense of a burst that is to end before somebody else's begins: it will. */
+	if (!(d.prev_ctx && carries_on(prev, d.prev_ctx, d.cctx, d.lctx)) &&
+	    relieve_others(cpu, d.cctx, d.lctx, d.llc, d.near_wait, d.now_ns))
 		return;
 	s.fair_waits = nr_fair > 0 || d.near_wait;
 	if (!s.fair_waits) {

@@ -12,7 +12,6 @@
 struct forecast {
 	s32 pred_q16; /* log2(ns) */
 	s32 margin_q16; /* up to the high quantile */
-	s32 long_margin_q16; /* down to the low one */
 	s32 err_q8; /* mean |error| about this very task lately */
 	u32 known; /* 0: it says nothing, or is not to be trusted */
 };

@@ -31,6 +31,7 @@ struct task_ctx {
 	/* queueing and slices */
 	u64 quantum_ns; /* first quantum of this burst */
 	u64 expected_ns; /* what those that begin like it take: policy_expected_ns() */
+	u64 stretched_ns; /* and if they outlive that: policy_stretched_ns() */
 	u64 used_ns; /* of the last slice */
 	u64 due_ns; /* when it is due, if it is paced: policy_pace_ns() */
 	u64 granted_ns; /* last slice */
@@ -46,7 +47,6 @@ struct task_ctx {
 	u8 lane; /* enum policy_lane: where it was queued last */
 	u8 steering; /* enum steering */
 	u8 sure; /* the prediction is sure: it may order */
-	u8 sure_long;
 	u8 steered; /* the last slice came from the prediction */
 	u8 slice_source; /* enum slice_source, of the last slice */
 	u8 woken; /* and has not run since */
@@ -55,6 +55,7 @@ struct task_ctx {
 	u8 paced; /* it was queued as one over its share: policy_is_paced() */
 	u8 carries; /* it was cut, and goes before those who would wait for its end: policy_carries_on() */
 	u8 unasked; /* bursts since the model was asked last, with which it gains nothing */
+	u8 owes; /* it was carried on, and may be ahead by as much as that took: policy_carries_on() */
 	u8 pad0[3];
 
 	/* its group, and how this burst began */
@@ -78,11 +79,14 @@ struct task_ctx {
 	s32 kind_last_q8[NR_KINDS]; /* the last of them */
 	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
+	s32 stretch_q8
+		[NR_KINDS]; /* how far such bursts stretch that outlive what is expected of them: policy_stretch_q8() */
 	s32 gain_q16; /* how much nearer the model is than kind_burst_q8, see task_gain_q16() */
 	u8 kind; /* how this burst began, index into kind_burst_q8 */
 	u8 kinds_seen; /* bits */
 	u8 judged_model; /* errors that err_model_q8 is made of, at most 255 */
 	u8 judged_kind;
+	u8 stretches[NR_KINDS]; /* bursts that stretch_q8 is made of, at most 255 */
 	u8 class;
 	u8 idle; /* its policy is SCHED_IDLE, or the uppermost cgroup that it is in has cpu.idle: see group.bpf.h */
 	u8 limited; /* a cgroup that it is in has a cpu.max: see bandwidth.bpf.h */
@@ -91,6 +95,7 @@ struct task_ctx {
 	u8 sampled; /* this burst tells the watch, and sends a record where repeat is not 0 */
 	u8 spared; /* enum spared: why no model decides about this burst */
 	u8 aged; /* the ages of this wake-up were asked for */
+	u8 pad1[4];
 	struct history history;
 
 	/* the rest of it */

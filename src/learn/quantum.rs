@@ -21,6 +21,8 @@
 //! takes for free: it knows neither switches nor locks, and who is cut with a lock in hand makes others spin for it. Where no
 //! cuts pay, four bursts in five are let finish if that takes no more than the longest quantum; else it is the base policy's.
 
+use std::collections::VecDeque;
+
 use crate::kernel::native;
 
 /// The quanta to choose from. A switch must buy more than it costs (`preempt_after_ns`); and what is beyond a few ms is
@@ -76,6 +78,26 @@ pub struct Length {
     pub y: f64,
     /// Bursts that it stands for.
     pub weight: f64,
+    /// When it ended.
+    pub end_ns: u64,
+}
+
+/// Bursts of so long ago do not count, if there are enough that are newer: a quantum that is too short for what has begun since makes
+/// bursts long, which makes them few.
+pub const REMEMBERED_NS: u64 = 10_000_000_000;
+
+/// Drop what is too old of `lengths`, which are in the order of time.
+pub fn forget_old(lengths: &mut VecDeque<Length>) {
+    let Some(newest_ns) = lengths.back().map(|l| l.end_ns) else {
+        return;
+    };
+    while lengths.len() > MIN_ROWS
+        && lengths
+            .front()
+            .is_some_and(|l| l.end_ns.saturating_add(REMEMBERED_NS) < newest_ns)
+    {
+        lengths.pop_front();
+    }
 }
 
 /// The first quantum that the kernel was told, and when to look at it again.
@@ -108,6 +130,17 @@ impl FirstQuantum {
     /// The kernel knows.
     pub fn told(&mut self, quantum_ns: u64) {
         self.told_ns = Some(quantum_ns);
+    }
+
+    /// The kernel goes by the base policy's again: the load is another one, and what is too short for that cuts its bursts.
+    pub fn forget(&mut self, now_ns: u64) {
+        self.told_ns = None;
+        self.next_look_ns = now_ns.saturating_add(FIRST_LOOK_NS);
+    }
+
+    /// Whether the kernel goes by one that was learned.
+    pub fn is_told(&self) -> bool {
+        self.told_ns.is_some()
     }
 }
 
@@ -245,6 +278,7 @@ mod tests {
 
     fn row(burst_ms: f64, weight: f64) -> Length {
         Length {
+            end_ns: 0,
             y: (burst_ms * 1e6).log2(),
             weight,
         }
@@ -257,6 +291,24 @@ mod tests {
             .flat_map(|&(n, ms)| std::iter::repeat_with(move || row(ms, 1.0)).take(n))
             .collect();
         first_quantum_ns(rows.iter(), 2_000_000).expect("enough rows") as f64 / 1e6
+    }
+
+    #[test]
+    fn what_is_old_does_not_count_where_enough_is_newer() {
+        let left = |apart_ms: u64| {
+            let mut lengths: VecDeque<Length> = (0..500)
+                .map(|i| Length {
+                    end_ns: i * apart_ms * 1_000_000,
+                    ..row(1.0, 1.0)
+                })
+                .collect();
+            forget_old(&mut lengths);
+            lengths.len()
+        };
+        assert_eq!(left(10), 500, "five seconds");
+        assert_eq!(left(40), 251, "ten of twenty");
+        assert_eq!(left(400), MIN_ROWS);
+        forget_old(&mut VecDeque::new());
     }
 
     #[test]

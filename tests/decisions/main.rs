@@ -29,7 +29,6 @@ fn forecast(margin: f64, error: f64) -> forecast {
     forecast {
         pred_q16: log2_q16(MSEC) as i32,
         margin_q16: (margin * 65536.0) as i32,
-        long_margin_q16: (margin * 65536.0) as i32,
         err_q8: (error * 256.0) as i32,
         known: 1,
     }
@@ -129,6 +128,15 @@ fn stake(expected_ms: f64, burst_ms: f64) -> stake {
     stake {
         expected_ns: ns(expected_ms),
         burst_ns: ns(burst_ms),
+        stretched_ns: 0,
+    }
+}
+
+/// One that is expected to take so long if it outlives its expectation.
+fn stretched(stretched_ms: u64, of: stake) -> stake {
+    stake {
+        stretched_ns: stretched_ms * MSEC,
+        ..of
     }
 }
 
@@ -165,14 +173,47 @@ fn what_is_expected_is_the_average_if_it_was_judged() {
 }
 
 #[test]
-fn a_burst_carries_on_until_it_is_twice_as_long_as_expected_within_its_share() {
+fn what_outlives_its_expectation_is_expected_to_take_what_such_bursts_did() {
+    let rest = |s: stake| policy_rest_ns(&s);
+    assert!(!policy_outlives(16 * MSEC, 8 * MSEC) && policy_outlives(17 * MSEC, 8 * MSEC));
+    assert!(!policy_outlives(MSEC, 0), "nothing was expected");
+    assert_eq!(rest(stretched(40, stake(8.0, 4.0))), 4 * MSEC, "not yet");
+    assert_eq!(rest(stretched(40, stake(8.0, 12.0))), 12 * MSEC);
+    assert_eq!(rest(stretched(40, stake(8.0, 30.0))), 10 * MSEC);
+    assert_eq!(
+        rest(stretched(40, stake(8.0, 50.0))),
+        50 * MSEC,
+        "that, too"
+    );
+    assert_eq!(rest(stake(8.0, 30.0)), 30 * MSEC, "not known");
+    // Of bursts of 8 ms that came to 32 twice, and to 16.
+    let octaves = |n: i32| n << 8;
+    let once = policy_stretch_q8(0, 0, octaves(2));
+    let thrice = policy_stretch_q8(policy_stretch_q8(once, 1, octaves(2)), 2, octaves(1));
+    assert_eq!((once, thrice), (octaves(2), octaves(2) - 64));
+    let average = forecast {
+        pred_q16: 23 << 16,
+        ..forecast(0.5, 0.2)
+    };
+    let expects = |stretch_q8, nr| policy_stretched_ns(&average, stretch_q8, nr);
+    assert!((expects(once, 1) as f64 / (1u64 << 25) as f64 - 1.0).abs() < 0.01);
+    assert_eq!(expects(once, 0), 0, "there was none");
+    assert_eq!(expects(octaves(3), 1), 0, "another kind of burst");
+    assert_eq!(policy_stretched_ns(&unknown(), once, 1), 0);
+}
+
+#[test]
+fn a_burst_carries_on_until_it_outlives_what_is_expected() {
     let carries_on = |s: stake, ahead| policy_carries_on(&s, ahead, MSEC, false);
     assert!(carries_on(stake(8.0, 4.0), 0));
-    assert!(carries_on(stake(8.0, 15.9), 0));
-    assert!(!carries_on(stake(8.0, 16.0), 0));
-    assert!(!carries_on(stake(8.0, 4.0), MSEC as i64), "over its share");
+    assert!(carries_on(stake(8.0, 16.0), 0));
+    assert!(!carries_on(stake(8.0, 16.1), 0));
+    assert!(carries_on(stretched(40, stake(8.0, 16.1)), 0));
+    assert!(carries_on(stretched(40, stake(8.0, 80.0)), 0));
+    assert!(!carries_on(stretched(40, stake(8.0, 80.1)), 0));
+    assert!(!carries_on(stake(8.0, 4.0), MSEC as i64), "too far ahead");
     assert!(!carries_on(stake(0.0, 4.0), 0), "who knows");
-    assert!(!carries_on(stake(300.0, 4.0), 0), "very long");
+    assert!(!carries_on(stake(400.0, 4.0), 0), "very long");
     assert!(!policy_carries_on(&stake(8.0, 4.0), 0, MSEC, true));
 }
 
@@ -208,6 +249,14 @@ fn room_is_made_for_the_much_shorter_only() {
     assert_eq!(room(&o, stake(0.0, 0.0)), 0, "nobody knows: by the quantum");
     let idle = occupant { idle: 1, ..o };
     assert_eq!(room(&idle, stake(10.0, 0.0)), 0);
+    // Of a burst that has outlived 4 ms, as it has by now: 30 of the 40 that such bursts took are left.
+    let outlives = occupant {
+        expected_ns: 4 * MSEC,
+        stretched_ns: 40 * MSEC,
+        ..o
+    };
+    assert_eq!(room(&outlives, stake(7.0, 0.0)), 0);
+    assert_eq!(room(&outlives, stake(8.0, 0.0)), NEVER_NS);
     let light = occupant {
         inv_weight_q16: 10 << 16,
         heavy_inv_q16: 1 << 16,
@@ -598,9 +647,9 @@ proptest! {
     }
 
     #[test]
-    fn of_two_that_are_known_one_waits_at_least(a in 1u64..1 << 50, b in 1u64..1 << 50, ran_a in 0u64..1 << 50, ran_b in 0u64..1 << 50) {
-        let a = policy_rest_ns(&stake { expected_ns: a, burst_ns: ran_a });
-        let b = policy_rest_ns(&stake { expected_ns: b, burst_ns: ran_b });
+    fn of_two_that_are_known_one_waits_at_least(a in 1u64..1 << 50, b in 1u64..1 << 50, ran_a in 0u64..1 << 50, ran_b in 0u64..1 << 50, to_a in 0u64..1 << 50, to_b in 0u64..1 << 50) {
+        let a = policy_rest_ns(&stake { expected_ns: a, stretched_ns: to_a, burst_ns: ran_a });
+        let b = policy_rest_ns(&stake { expected_ns: b, stretched_ns: to_b, burst_ns: ran_b });
         prop_assert!(a > 0 && b > 0);
         prop_assert!(policy_waits_for(a, b) || policy_waits_for(b, a));
     }

@@ -11,12 +11,13 @@ proptest! {
     #[test]
     fn bounded_virtual_time_is_within_the_lag_and_keeps_order(
         clock in any::<u64>(), a in -1i64 << 50..1i64 << 50, b in -1i64 << 50..1i64 << 50, lag in 0u64..1 << 40,
+        owes in 0u64..1 << 40,
     ) {
         for (woken, credit) in [(false, lag as i64), (true, lag as i64 / 4)] {
             let bound = |off: i64| {
-                policy_bound_vruntime(clock.wrapping_add_signed(off), clock, lag, woken).wrapping_sub(clock) as i64
+                policy_bound_vruntime(clock.wrapping_add_signed(off), clock, lag, lag + owes, woken).wrapping_sub(clock) as i64
             };
-            prop_assert!((-credit..=lag as i64).contains(&bound(a)));
+            prop_assert!((-credit..=(lag + owes) as i64).contains(&bound(a)));
             prop_assert!((a <= b) == (bound(a) <= bound(b)) || bound(a) == bound(b));
         }
     }

@@ -1,7 +1,6 @@
 //! Lanes and keys, first quanta and slices.
 
 use proptest::prelude::*;
-use scx_ml::kernel::bpf::intf::policy_params;
 use scx_ml::kernel::native::*;
 
 use crate::{FAIR, FRESH, ONE_Q16, log2_q16_of, params};
@@ -57,7 +56,6 @@ fn a_fresh_wake_up_within_its_share_goes_first() {
         FRESH,
         "its turn has come"
     );
-    assert_eq!(lane(0, 0, 0, false, true), FAIR, "surely long");
     assert_eq!(lane(quantum_ns, 0, 0, true, true), FAIR, "the trainer");
 }
 
@@ -66,17 +64,15 @@ fn a_young_burst_in_the_fair_lane_goes_on_in_turn() {
     let pp = params();
     let lag = pp.lag_ns;
     let half = (lag / 2) as i64;
-    let paced_at = |lane, burst_ns, ahead, sure_long, waits| {
-        policy_is_paced(&pp, lane, burst_ns, ahead, lag, sure_long, waits)
-    };
-    let paced = |lane, burst_ns, sure_long, waits| paced_at(lane, burst_ns, half, sure_long, waits);
-    assert!(!paced_at(FAIR, 0, half - 1, false, false), "hardly ahead");
-    assert!(paced(FAIR, 0, false, false));
-    assert!(paced(FAIR, pp.lag_ns - 1, false, false));
-    assert!(!paced(FAIR, pp.lag_ns, false, false), "old");
-    assert!(!paced(FRESH, 0, false, false));
-    assert!(!paced(FAIR, 0, true, false), "surely long");
-    assert!(!paced(FAIR, 0, false, true), "it yields");
+    let paced_at =
+        |lane, burst_ns, ahead, waits| policy_is_paced(&pp, lane, burst_ns, ahead, lag, waits);
+    let paced = |lane, burst_ns, waits| paced_at(lane, burst_ns, half, waits);
+    assert!(!paced_at(FAIR, 0, half - 1, false), "hardly ahead");
+    assert!(paced(FAIR, 0, false));
+    assert!(paced(FAIR, pp.lag_ns - 1, false));
+    assert!(!paced(FAIR, pp.lag_ns, false), "old");
+    assert!(!paced(FRESH, 0, false));
+    assert!(!paced(FAIR, 0, true), "it yields");
     // Among four of its weight on one CPU it is due when it has had its quarter; on four CPUs at once.
     assert_eq!(policy_pace_ns(1_000_000, 4, 1, 0), 3_000_000);
     assert_eq!(policy_pace_ns(1_000_000, 4, 2, 0), 1_000_000);
@@ -114,39 +110,9 @@ proptest! {
 }
 
 #[test]
-fn surely_long_needs_the_low_quantile_beyond_the_first_quantum() {
-    let pp = params();
-    let octave = 1 << 16;
-    let sure_long =
-        |pp, pred_ns, octaves| policy_sure_long(pp, log2_q16_of(pred_ns), octaves * octave, 0);
-    // Four of them are 16 ms.
-    assert_eq!(pp.first_quantum_ns, 4_000_000);
-    assert!(sure_long(&pp, 40e6, 1) && !sure_long(&pp, 40e6, 2));
-    assert!(sure_long(&pp, 16.1e6, 0) && !sure_long(&pp, 15.9e6, 0));
-    assert!(!sure_long(&pp, 1e6, 0));
-    // With a shorter one, which the load may ask for, it is told of more; but never below 8 ms.
-    let short = policy_params {
-        first_quantum_ns: 2_000_000,
-        ..pp
-    };
-    assert!(sure_long(&short, 40e6, 2) && !sure_long(&short, 40e6, 5));
-    let shorter = policy_params {
-        first_quantum_ns: 500_000,
-        ..pp
-    };
-    assert!(sure_long(&shorter, 8.1e6, 0) && !sure_long(&shorter, 7.9e6, 0));
-}
-
-#[test]
 fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
     let pp = params();
-    let own =
-        |pred_ns: f64, margin| policy_quantum_ns(&pp, true, log2_q16_of(pred_ns), margin, false);
-    assert_eq!(
-        policy_quantum_ns(&pp, false, log2_q16_of(6e6), 0, false),
-        pp.first_quantum_ns
-    );
-    assert_eq!(policy_quantum_ns(&pp, true, 0, 0, true), 0, "surely long");
+    let own = |pred_ns: f64, margin| policy_quantum_ns(&pp, log2_q16_of(pred_ns), margin);
     let six_ms = own(6e6, 0) as f64;
     assert!((six_ms / 6.75e6 - 1.0).abs() < 0.01, "{six_ms}");
     assert_eq!(own(3e6, 0), pp.first_quantum_ns, "an eighth more is in it");
@@ -160,10 +126,6 @@ fn a_first_quantum_is_the_bursts_own_where_that_is_sure() {
         policy_is_sure(1 << 16, 128)
             && !policy_is_sure((1 << 16) + 1, 0)
             && !policy_is_sure(0, 129)
-    );
-    assert!(
-        !policy_sure_long(&pp, log2_q16_of(40e6), 0, 257),
-        "wrong about this task"
     );
 }
 

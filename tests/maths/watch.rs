@@ -1,4 +1,4 @@
-//! What is kept of how right predictions were: of models, of tasks, of surely long bursts.
+//! What is kept of how right predictions were: of models and of tasks.
 
 use proptest::prelude::*;
 use scx_ml::kernel::bpf::intf::watch;
@@ -146,26 +146,4 @@ fn two_bursts_in_a_row_that_disagree_with_the_average_are_a_new_start() {
     assert!(is_new_start(ms40, start, start));
     assert!(!is_new_start(start, start, ms40), "once is chance");
     assert!(!is_new_start(ms40, ms40, ms40 + 128), "more of the same");
-}
-
-#[test]
-fn surely_long_bursts_are_proven_by_many_and_unproven_by_few() {
-    let mut w = watch::default();
-    let mut bursts = 0;
-    while !watch_long_proven(&w) {
-        watch_long(&mut w, true);
-        bursts += 1;
-    }
-    assert_eq!(bursts, 33);
-    watch_long(&mut w, false);
-    assert!(!watch_long_proven(&w), "only just proven");
-    for i in 0..1000 {
-        watch_long(&mut w, i % 6 != 0);
-    }
-    assert!(!watch_long_proven(&w), "every sixth is short");
-    for _ in 0..1000 {
-        watch_long(&mut w, true);
-    }
-    watch_long(&mut w, false);
-    assert!(watch_long_proven(&w), "well proven, wrong once");
 }

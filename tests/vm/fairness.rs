@@ -72,6 +72,27 @@ fn nice_19_beside_nice_0_gets_little_but_something() {
     assert!((20.0..250.0).contains(&ratio), "{used:?}: {ratio:.1}");
 }
 
+#[test]
+fn bursts_of_other_lengths_let_end_are_paid_for() {
+    // 120 ms goes on before 40, which is not much shorter. What it has by that beyond its share it owes.
+    let running = Running::start(&["--mode", "base"]);
+    let mut threads = Threads::default();
+    for burst_ms in [120, 40] {
+        threads.add(
+            || pin(0),
+            move || {
+                burst(Duration::from_millis(burst_ms));
+                std::thread::sleep(Duration::from_micros(500));
+            },
+        );
+    }
+    std::thread::sleep(RUN);
+    let used = threads.end();
+    running.stop();
+    let ratio = used[0].as_secs_f64() / used[1].as_secs_f64();
+    assert!((0.5..1.8).contains(&ratio), "{used:?}: {ratio:.1}");
+}
+
 /// A cgroup of the test's own with a weight, removed when dropped.
 #[derive(Debug)]
 pub struct Group(PathBuf);

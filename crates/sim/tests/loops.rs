@@ -40,11 +40,22 @@ fn any_schbench() -> impl Strategy<Value = WorkloadSpec> {
         0.0..0.5f64,
         0u64..1_000_000,
         1u32..3,
+        prop_oneof![Just(0.0), 0.0..1.0f64],
         scopes,
         1u32..4,
     )
         .prop_map(
-            |(messengers, workers, work_ns, spread, sleep_ns, sleeps, scope, locks)| {
+            |(
+                messengers,
+                workers,
+                work_ns,
+                spread,
+                sleep_ns,
+                sleeps,
+                missed_sleeps,
+                scope,
+                locks,
+            )| {
                 WorkloadSpec::Schbench(SchbenchParams {
                     messengers,
                     workers: workers.max(messengers),
@@ -52,6 +63,7 @@ fn any_schbench() -> impl Strategy<Value = WorkloadSpec> {
                     spread,
                     sleep_ns,
                     sleeps,
+                    missed_sleeps,
                     wake_ns: 5_000,
                     scope,
                     locks,
@@ -221,6 +233,7 @@ proptest! {
             spread: 0.0,
             sleep_ns: 100_000,
             sleeps: 1,
+            missed_sleeps: 0.0,
             wake_ns: 5_000,
             scope: Scope::Global,
             locks: 1,

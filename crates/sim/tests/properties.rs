@@ -22,7 +22,7 @@ const POLICIES: [&str; 11] = [
     "ml-oracle",
     "ml-noise:2",
     "ml-avg",
-    "ml-learn+refit_ms=200+own_quantum=off+sure_long=off+task_trust=off+fair_order=moving+stand_in=off+watched_quantile=off+producers=off+relief=off+measured_reach=off",
+    "ml-learn+refit_ms=200+own_quantum=off+stretch=off+task_trust=off+fair_order=moving+stand_in=off+watched_quantile=off+producers=off+relief=off+measured_reach=off",
 ];
 
 fn spec(policy: &str) -> PolicySpec {

@@ -17,7 +17,7 @@ use crate::kernel::news;
 use crate::kernel::sample::Sample;
 use crate::learn::class::{ClassLearner, Memory};
 use crate::learn::judge::Judge;
-use crate::learn::quantum::{FirstQuantum, Length};
+use crate::learn::quantum::{self, FirstQuantum, Length};
 use crate::learn::row::Row;
 use crate::model::file::{ModelFile, Origin};
 use crate::model::sink::ModelSink;
@@ -166,6 +166,8 @@ pub struct Learner {
     /// Nothing is fitted before.
     next_look_ns: u64,
     quantum: FirstQuantum,
+    /// The load has changed since the kernel was told a first quantum.
+    drifted: bool,
     /// What the kernel was told of each class's samples, see [`ClassLearner::thin_shift`].
     thinned: [u32; NR_CLASSES],
     published: Option<Published>,
@@ -192,6 +194,7 @@ impl Learner {
             seen_ns: None,
             next_look_ns: 0,
             quantum: FirstQuantum::default(),
+            drifted: false,
             thinned: [0; NR_CLASSES],
             published: None,
             since_ns: 0,
@@ -258,12 +261,23 @@ impl Learner {
             let predicted = bank.and_then(|m| m.predict(row.class, &row.x));
             let missed_average = row.y - row.avg;
             let missed = predicted.map_or(missed_average, |p| row.y - p);
-            let weight = self.classes[row.class].add(&row);
+            let class = &mut self.classes[row.class];
+            let drifts = class.drifts();
+            let weight = class.add(&row);
+            if class.drifts() > drifts {
+                self.lengths.clear();
+                self.drifted = true;
+            }
             self.overall.add(missed, missed_average, weight);
             if self.lengths.len() == self.config.window {
                 self.lengths.pop_front();
             }
-            self.lengths.push_back(Length { y: row.y, weight });
+            self.lengths.push_back(Length {
+                y: row.y,
+                weight,
+                end_ns: row.end_ns,
+            });
+            quantum::forget_old(&mut self.lengths);
             let (from_ns, until_ns) = self.seen_ns.unwrap_or((row.end_ns, row.end_ns));
             self.seen_ns = Some((from_ns, until_ns.max(row.end_ns)));
         }
@@ -439,6 +453,16 @@ impl Learner {
 
     /// Tell the kernel the first quantum that the bursts of late ask for.
     fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) {
+        if self.drifted && self.quantum.is_told() && !self.config.freeze {
+            let outcome = sink.set_first_quantum(None);
+            if self.troubles.quantum.note(outcome).is_none() {
+                return;
+            }
+            self.quantum.forget(now_ns);
+            debug!("the load has changed: first quantum of the base policy");
+            self.with_status(|s| s.first_quantum_ns = 0);
+        }
+        self.drifted = false;
         let lengths = self.lengths.iter();
         let Some(quantum_ns) = self.quantum.look(lengths, now_ns, self.config.freeze) else {
             return;

@@ -268,6 +268,32 @@ fn what_is_remembered_is_bounded() {
 }
 
 #[test]
+fn when_the_load_changes_the_first_quantum_is_the_base_policys_until_enough_is_known() {
+    let (mut learner, status) = learner(false);
+    let sink = Notebook::default();
+    let quantum_ns = || status.lock().expect("not poisoned").first_quantum_ns;
+    for second in 1..10 {
+        learner.add(&samples(1_000));
+        learner.step(second * S, &sink);
+    }
+    assert_ne!(quantum_ns(), 0);
+    // Who was long is short, and the model errs more than the average.
+    let mut changed = samples(400);
+    for sample in &mut changed {
+        let long = sample.0.burst_ns > 1_000_000;
+        sample.0.burst_ns = if long { 250_000 } else { 8_000_000 };
+    }
+    learner.add(&changed[..100]);
+    learner.step(10 * S, &sink);
+    assert_eq!(quantum_ns(), 0);
+    learner.step(12 * S, &sink);
+    assert_eq!(quantum_ns(), 0, "too few have been seen since");
+    learner.add(&changed[100..]);
+    learner.step(13 * S, &sink);
+    assert_ne!(quantum_ns(), 0);
+}
+
+#[test]
 fn where_fitting_is_slow_there_are_fewer_fits() {
     // 20 ms between any two looks at the clock: two seconds in a hundred.
     static CLOCK_NS: AtomicU64 = AtomicU64::new(0);

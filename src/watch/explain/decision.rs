@@ -12,7 +12,7 @@ use crate::kernel::bpf::intf::{
     steering_STEERING_AVERAGE as STEERING_AVERAGE,
 };
 use crate::kernel::native::{self, SLICE_SOURCES};
-use crate::learn::residuals::{HIGH_QUANTILE, LOW_QUANTILE};
+use crate::learn::residuals::HIGH_QUANTILE;
 use crate::watch::units::{duration, signed_duration};
 
 fn percent(share: f64) -> String {
@@ -182,14 +182,6 @@ impl Observed {
             "the scheduler's own work can wait".into()
         } else if !self.granted_in_this_burst() {
             "in an earlier burst".into()
-        } else if self.ctx.sure_long != 0 && self.ctx.quantum_ns == 0 {
-            let low = if self.steered_by_average() {
-                "the kind's average less twice its error".into()
-            } else {
-                format!("the prediction's {} quantile", percent(LOW_QUANTILE))
-            };
-            let quantum = duration(self.params.first_quantum_ns);
-            format!("surely long: {low} is several first quanta, of {quantum}")
         } else if self.used_ns() >= self.ctx.quantum_ns {
             format!("past its first quantum, {}", duration(self.ctx.quantum_ns))
         } else {

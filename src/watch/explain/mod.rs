@@ -80,6 +80,8 @@ pub struct Explanation {
     pub class: Option<Class>,
     pub burst: Burst,
     pub history: History,
+    /// By what it is decided who waits for whose end; None where nothing is known of bursts that begin like this one.
+    pub expectation: Option<Expectation>,
     pub prediction: Predicted,
     /// The last slice; None: it never had one.
     pub slice: Option<Slice>,
@@ -164,6 +166,18 @@ pub struct History {
     pub avg_wait_ns: u64,
 }
 
+/// What a burst is expected to take by what bursts that began alike took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    pub burst_ns: u64,
+    /// How far off that has been about this task, octaves.
+    pub error: f64,
+    /// The same if the burst outlives its expectation, as such bursts did before; None: there were none, or they were of another kind.
+    pub stretched_ns: Option<u64>,
+    /// It was cut, and goes before those who would wait for its end.
+    pub carries: bool,
+}
+
 /// What the last wake-up's prediction was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -198,8 +212,6 @@ pub struct Prediction {
     pub quantile_ns: u64,
     /// The low quantile; None where the model is not left.
     pub low_quantile_ns: Option<u64>,
-    /// Whether the low quantile made the burst surely long.
-    pub sure_long: bool,
     /// Why the prediction was not used for scheduling, in words; None: it was.
     pub unused: Option<String>,
 }

@@ -69,6 +69,7 @@ impl Observed {
             class: self.class(),
             burst: self.burst(),
             history: self.history(),
+            expectation: self.expectation(),
             prediction: self.predicted(),
             slice: self.slice(),
             queueing: self.queueing(),
@@ -109,6 +110,16 @@ impl Observed {
                     returns: w.returns,
                 }
             }),
+        })
+    }
+
+    fn expectation(&self) -> Option<Expectation> {
+        let ctx = &self.ctx;
+        (ctx.expected_ns != 0 && !self.never_woken()).then(|| Expectation {
+            burst_ns: ctx.expected_ns,
+            error: f64::from(ctx.err_kind_q8) / 256.0,
+            stretched_ns: (ctx.stretched_ns != 0).then_some(ctx.stretched_ns),
+            carries: ctx.carries != 0 && ctx.queued_ns != 0,
         })
     }
 
@@ -252,7 +263,6 @@ impl Observed {
             quantile_ns: self.quantile_ns(),
             low_quantile_ns: of_its_own
                 .map(|m| time_q16(i64::from(ctx.pred_q16) - i64::from(m.long_margin_q16))),
-            sure_long: ctx.sure_long != 0,
             unused: self.unused(),
         }
     }

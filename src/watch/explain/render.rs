@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use scx_ml_text::lines;
 
-use super::{Class, Explanation, Outcomes, Predicted, Prediction, Slice, State, Term};
+use super::{Class, Expectation, Explanation, Outcomes, Predicted, Prediction, Slice, State, Term};
 use crate::learn::residuals::{HIGH_QUANTILE, LOW_QUANTILE};
 use crate::watch::units::duration;
 
@@ -80,6 +80,9 @@ impl Explanation {
         self.who(&mut page)?;
         self.now(&mut page)?;
         self.history(&mut page)?;
+        if let Some(e) = &self.expectation {
+            expectation(&mut page, e)?;
+        }
         match &self.prediction {
             Predicted::None(why) => page.line("prediction", &format!("none: {why}"))?,
             Predicted::Burst(p) => prediction(&mut page, p)?,
@@ -225,6 +228,21 @@ fn class(page: &mut Page<impl Write>, class: &Class) -> io::Result<()> {
     }
 }
 
+fn expectation(page: &mut Page<impl Write>, e: &Expectation) -> io::Result<()> {
+    let mut text = format!(
+        "{}, as bursts that began alike took (off by {:.2} octaves)",
+        duration(e.burst_ns),
+        e.error
+    );
+    if let Some(stretched_ns) = e.stretched_ns {
+        text += &format!("; {} if it is twice that", duration(stretched_ns));
+    }
+    if e.carries {
+        text += "; it was cut, and goes before those who would wait for its end";
+    }
+    page.line("expected", &text)
+}
+
 fn prediction(page: &mut Page<impl Write>, p: &Prediction) -> io::Result<()> {
     page.line(
         "prediction",
@@ -243,10 +261,9 @@ fn prediction(page: &mut Page<impl Write>, p: &Prediction) -> io::Result<()> {
     }
     let low = p.low_quantile_ns.map_or_else(String::new, |low| {
         format!(
-            "; {:.0} % last less than {}{}",
+            "; {:.0} % last less than {}",
             100.0 * LOW_QUANTILE,
-            duration(low),
-            if p.sure_long { ": surely long" } else { "" }
+            duration(low)
         )
     });
     page.line(

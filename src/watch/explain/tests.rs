@@ -356,7 +356,7 @@ fn each_lane_has_its_reason() {
         format!("{}: {}; {}", q.lane, q.why, q.deadline.unwrap_or_default())
     };
     type Change = fn(&mut task_ctx);
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 7] = [
         (|c| c.lane = NONE, "none: an idle CPU was there"),
         (
             |c| c.deadline_after_ns = 0,
@@ -370,10 +370,6 @@ fn each_lane_has_its_reason() {
             },
             "fair: past its first quantum, 2.00 ms; 5.39 ms beyond the virtual clock: -3.00 ms of its own when it \
              woke, 8.39 ms for its request, the predicted burst rounded to a power of two",
-        ),
-        (
-            |c| (c.lane, c.sure_long, c.quantum_ns) = (FAIR, 1, 0),
-            "fair: surely long: the prediction's 5 % quantile is several first quanta",
         ),
         (
             |c| (c.lane, c.deadline_after_ns) = (FAIR, -3_000_000),

@@ -99,6 +99,10 @@ pub struct ClosedArgs {
     #[arg(long, default_value_t = 1)]
     pub sleeps: u32,
 
+    /// Share of sleeps of a worker of schbench-locks that do not block, as their timers are there before it is off its CPU.
+    #[arg(long, default_value_t = 0.0)]
+    pub missed_sleeps: f64,
+
     /// Which lock a worker of schbench-locks holds while it works.
     #[arg(long, value_enum, default_value_t = Scope::PerCpu)]
     pub locks: Scope,

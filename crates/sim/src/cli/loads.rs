@@ -92,6 +92,7 @@ impl LoadArgs {
         share("long-share", o.long_share)?;
         share("reveal-accuracy", o.reveal_accuracy)?;
         share("persistence", o.persistence.unwrap_or(0.0))?;
+        share("missed-sleeps", c.missed_sleeps)?;
         for (name, value) in [
             ("generator-us", o.generator_us),
             ("sleep-us", c.sleep_us),
@@ -188,6 +189,7 @@ impl LoadArgs {
                 work_ns: ns(c.work_us),
                 sleep_ns: ns(c.sleep_us),
                 sleeps: c.sleeps,
+                missed_sleeps: c.missed_sleeps,
                 wake_ns: ns(c.wake_us).max(1),
                 spread: o.spread,
                 scope: c.locks,

@@ -100,6 +100,11 @@ impl History {
         self.kind = native::burst_kind(pid) as usize;
     }
 
+    /// How the burst began that runs, or ran last: burst_kind().
+    pub fn kind(&self) -> usize {
+        self.kind
+    }
+
     /// kind_burst_q8()
     pub fn kind_burst_q8(&self) -> i32 {
         self.kind_burst_q8[self.kind].unwrap_or(self.of_bursts.log_burst_q8)
@@ -133,9 +138,7 @@ impl History {
         (self.judged_kind > 0).then(|| Prediction {
             pred_q16: self.kind_burst_q8() << 8,
             margin_q16: native::average_margin_q16(self.err_kind_q8, shift_q16),
-            long_margin_q16: self.err_kind_q8 << 9,
             err_q8: self.err_kind_q8,
-            long_proven: false,
         })
     }
 

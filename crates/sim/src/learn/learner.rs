@@ -303,11 +303,7 @@ impl Learner {
         if !self.params.stand_in {
             return valid.then(|| self.predict(t)).flatten();
         }
-        let watch = &self.watches[self.begun[t as usize].class as usize];
-        let average = self.average(t).map(|a| Prediction {
-            long_proven: native::watch_long_proven(watch),
-            ..a
-        });
+        let average = self.average(t);
         let forecast =
             |p: Option<Prediction>| p.map_or(intf::forecast::default(), |p| p.forecast());
         let h = &mut self.histories[t as usize];
@@ -333,14 +329,6 @@ impl Learner {
         let watch = &self.watches[self.begun[t as usize].class as usize];
         let watched = self.params.watched_quantile;
         self.histories[t as usize].average(if watched { watch.average_shift_q16 } else { 0 })
-    }
-
-    /// end_burst() of one that was surely long.
-    pub fn judge_long(&mut self, t: TaskId, was_long: bool) {
-        native::watch_long(
-            &mut self.watches[self.begun[t as usize].class as usize],
-            was_long,
-        );
     }
 
     /// The first quantum that the kernel was told.
@@ -371,9 +359,7 @@ impl Learner {
         (w.fallback == 0).then_some(Prediction {
             pred_q16: begun.pred_q16,
             margin_q16: begun.margin_q16,
-            long_margin_q16: linear.long_margin_q16,
             err_q8: self.histories[t as usize].err_model_q8(),
-            long_proven: native::watch_long_proven(w),
         })
     }
 

@@ -66,27 +66,20 @@ impl Predictor {
             Predictor::Oracle => Some(Prediction {
                 pred_q16: exact(),
                 margin_q16: ROUNDING_Q16,
-                long_margin_q16: ROUNDING_Q16,
                 err_q8: 0,
-                long_proven: true,
             }),
             Predictor::Noise { octaves, rng } => {
                 let margin_q16 = (NORMAL_95 * *octaves * ONE_Q16) as i32 + ROUNDING_Q16;
                 Some(Prediction {
                     pred_q16: exact() + (*octaves * normal(rng) * ONE_Q16) as i32,
                     margin_q16,
-                    long_margin_q16: margin_q16,
                     err_q8: (NORMAL_MEAN * *octaves * 256.0) as i32,
-                    long_proven: true,
                 })
             }
             Predictor::Average(histories) => {
                 let history = &mut histories[t as usize];
                 history.begin(m.task(t).waker);
-                history.average(0).map(|a| Prediction {
-                    long_proven: true,
-                    ..a
-                })
+                history.average(0)
             }
             Predictor::Learned(learner) => learner.wake(m, t, around),
         }
@@ -101,13 +94,6 @@ impl Predictor {
             }
             Predictor::Learned(learner) => learner.blocked(m, t, burst_ns),
             _ => {}
-        }
-    }
-
-    /// A burst that was surely long has ended.
-    pub fn judge_long(&mut self, t: TaskId, was_long: bool) {
-        if let Predictor::Learned(learner) = self {
-            learner.judge_long(t, was_long);
         }
     }
 

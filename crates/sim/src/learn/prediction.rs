@@ -2,18 +2,14 @@
 
 use scx_ml::kernel::bpf::intf::forecast;
 
-/// A predicted log2(burst in ns), and how far its quantiles are from it. Q16.
+/// A predicted log2(burst in ns), and how far its quantile is from it. Q16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prediction {
     pub pred_q16: i32,
     /// To the 95 % quantile.
     pub margin_q16: i32,
-    /// Down to the 5 % quantile.
-    pub long_margin_q16: i32,
     /// Mean |error| about this task lately, Q8.
     pub err_q8: i32,
-    /// Bursts that were surely long have proven to be.
-    pub long_proven: bool,
 }
 
 impl Prediction {
@@ -22,7 +18,6 @@ impl Prediction {
         forecast {
             pred_q16: self.pred_q16,
             margin_q16: self.margin_q16,
-            long_margin_q16: self.long_margin_q16,
             err_q8: self.err_q8,
             known: 1,
         }

@@ -69,7 +69,7 @@ pub enum SpecError {
 }
 
 /// Keys that a policy of scx_ml can be given.
-pub const SETTINGS: [&str; 23] = [
+pub const SETTINGS: [&str; 22] = [
     "slice_min_us",
     "slice_max_us",
     "first_quantum_us",
@@ -78,11 +78,9 @@ pub const SETTINGS: [&str; 23] = [
     "preempt_after_us",
     "refit_ms",
     "own_quantum",
-    "sure_long",
     "fair_order",
     "task_trust",
     "learned_quantum",
-    "long_proof",
     "stand_in",
     "watched_quantile",
     "llc_counts",
@@ -93,6 +91,7 @@ pub const SETTINGS: [&str; 23] = [
     "second_turn",
     "much_shorter",
     "overtake",
+    "stretch",
 ];
 
 /// Quantum of round robin and first level of least attained service where none is given, us.
@@ -211,13 +210,11 @@ impl PolicySpec {
                 "preempt_after_us" => pp.preempt_after_ns = us()?,
                 "refit_ms" => learner.refit_ns = number()?.max(1).saturating_mul(1_000_000),
                 "own_quantum" => rules.own_quantum = switch()?,
-                "sure_long" => rules.sure_long = switch()?,
                 "fair_order" => {
                     rules.fair_order =
                         FairOrder::from_str(value, true).map_err(|_| bad("give kept or moving"))?;
                 }
                 "task_trust" => rules.task_trust = switch()?,
-                "long_proof" => rules.long_proof = switch()?,
                 "learned_quantum" => rules.learned_quantum = switch()?,
                 "stand_in" => learner.stand_in = switch()?,
                 "watched_quantile" => learner.watched_quantile = switch()?,
@@ -229,6 +226,7 @@ impl PolicySpec {
                 "second_turn" => rules.second_turn = switch()?,
                 "much_shorter" => rules.much_shorter = switch()?,
                 "overtake" => rules.overtake = switch()?,
+                "stretch" => rules.stretch = switch()?,
                 _ => return Err(SpecError::UnknownSetting(key.clone())),
             }
         }

@@ -4,6 +4,7 @@
 //! one after the other; meanwhile others list themselves. A worker that was woken sleeps for its think time, takes the lock
 //! of the CPU that it is on, spinning for as long as another holds it, works, and lets the lock go.
 
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::futex::Posts;
@@ -27,6 +28,8 @@ pub struct SchbenchParams {
     pub sleep_ns: u64,
     /// How often a worker sleeps for that long before it works.
     pub sleeps: u32,
+    /// Share of sleeps that do not block: on a slow machine their timers are there before the task is off its CPU.
+    pub missed_sleeps: f64,
     /// CPU time of a wake-up, for who wakes, and of the way back from a system call, for who was woken.
     pub wake_ns: u64,
     pub scope: Scope,
@@ -119,14 +122,14 @@ impl Schbench {
         Next::Work(self.p.wake_ns)
     }
 
-    /// A worker that was woken begins a request: it sleeps.
+    /// A worker that was woken begins a request. Whether it sleeps.
     fn begin_request(
         &mut self,
         now_ns: u64,
         task: TaskId,
         orders: &mut Vec<Order>,
         recorder: &mut Recorder,
-    ) {
+    ) -> bool {
         let w = &mut self.workers[task as usize];
         let woken = Request {
             at_ns: w.round_ns,
@@ -137,7 +140,22 @@ impl Schbench {
         w.since_ns = now_ns;
         let noise = noise(&mut w.rng, self.p.spread);
         w.work_ns = (vary(&mut w.rng, self.p.work_ns) as f64 * noise) as u64;
-        self.sleep(now_ns, task, self.p.sleeps.max(1), orders);
+        let missed = self.p.missed_sleeps > 0.0 && w.rng.random::<f64>() < self.p.missed_sleeps;
+        if !missed {
+            self.sleep(now_ns, task, self.p.sleeps.max(1), orders);
+        }
+        !missed
+    }
+
+    /// A worker takes its lock, or spins for it.
+    fn work(&mut self, m: &Machine, task: TaskId) -> Next {
+        let w = &mut self.workers[task as usize];
+        w.step = Step::Works;
+        let work_ns = w.work_ns;
+        match self.locks.lock(m, task) {
+            true => Next::Work(work_ns),
+            false => Next::Spin,
+        }
     }
 
     fn sleep(&mut self, now_ns: u64, task: TaskId, times: u32, orders: &mut Vec<Order>) {
@@ -222,17 +240,12 @@ impl Load for Schbench {
         match self.workers[task as usize].step {
             Step::Listed => {
                 self.posts.take(task);
-                self.begin_request(now_ns, task, orders, recorder);
-                Next::Block
-            }
-            Step::Thinks(0) => {
-                self.workers[task as usize].step = Step::Works;
-                if self.locks.lock(m, task) {
-                    Next::Work(self.workers[task as usize].work_ns)
-                } else {
-                    Next::Spin
+                match self.begin_request(now_ns, task, orders, recorder) {
+                    true => Next::Block,
+                    false => self.work(m, task),
                 }
             }
+            Step::Thinks(0) => self.work(m, task),
             Step::Thinks(times) => {
                 self.sleep(now_ns, task, times, orders);
                 Next::Block
@@ -240,8 +253,8 @@ impl Load for Schbench {
             Step::Works => self.end_request(m, task, orders, recorder),
             Step::Posts => {
                 self.workers[task as usize].step = Step::Listed;
-                if !self.posts.wait(task) {
-                    self.begin_request(now_ns, task, orders, recorder);
+                if !self.posts.wait(task) && !self.begin_request(now_ns, task, orders, recorder) {
+                    return self.work(m, task);
                 }
                 Next::Block
             }

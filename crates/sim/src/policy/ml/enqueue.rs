@@ -62,8 +62,8 @@ impl Ml {
             self.rules.pace && clock_ns(m) >= ctx.due_ns,
         );
         let lane = native::policy_lane(ctx.quantum_ns, used_ns, ahead, vlag, waits, due);
-        let paced = self.rules.pace
-            && native::policy_is_paced(&self.pp, lane, used_ns, ahead, vlag, ctx.sure_long, waits);
+        let paced =
+            self.rules.pace && native::policy_is_paced(&self.pp, lane, used_ns, ahead, vlag, waits);
         let over = paced && used_ns < ctx.quantum_ns;
         let carries = !waits && self.is_carried(m, t, lane);
         let near =
@@ -89,8 +89,7 @@ impl Ml {
         if queue == intf::policy_queue_QUEUE_FRESH {
             victim = self.find_place(m, t, cpu, Self::occasion_of(m, t, woken));
             let ctx = self.ctx(t);
-            let behind = ctx.sure_long || ctx.yielded;
-            let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, behind);
+            let since_ns = native::policy_fresh_since_ns(ctx.wake_ns, m.now_ns, ctx.yielded);
             let delay_ns = native::policy_fresh_delay_ns(&self.pp, ctx.steering, ctx.steer_q16);
             let delay_ns = delay_ns.max(self.long_delay_ns(m, t));
             self.counters.queued_fresh += 1;

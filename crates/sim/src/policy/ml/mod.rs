@@ -25,8 +25,8 @@ use crate::topology::CpuId;
 use queues::{Dsq, Lanes};
 use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TaskCtx, VCLOCK_START,
-    clock_ns,
+    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, NR_KINDS, TaskCtx,
+    VCLOCK_START, clock_ns,
 };
 
 /// See the module.
@@ -111,7 +111,6 @@ impl Ml {
         let ctx = self.ctx_mut(t);
         ctx.steering = steering.is_some();
         ctx.sure = false;
-        ctx.sure_long = false;
         ctx.cut = false;
         ctx.quantum_ns = pp.first_quantum_ns;
         let Some(p) = steering else { return };
@@ -119,15 +118,10 @@ impl Ml {
         ctx.steer_margin_q16 = p.margin_q16;
         let err_q8 = if rules.task_trust { p.err_q8 } else { 0 };
         ctx.sure = native::policy_is_sure(p.margin_q16, err_q8);
-        let sure_long =
-            rules.sure_long && native::policy_sure_long(&pp, p.pred_q16, p.long_margin_q16, err_q8);
-        let proven_long = sure_long && (p.long_proven || !rules.long_proof);
-        ctx.sure_long = sure_long;
-        // Without a rule of its own, a burst is taken for one whose prediction is not sure.
-        let own = rules.own_quantum && ctx.sure;
-        ctx.quantum_ns = native::policy_quantum_ns(&pp, own, p.pred_q16, p.margin_q16, proven_long);
+        if rules.own_quantum && ctx.sure {
+            ctx.quantum_ns = native::policy_quantum_ns(&pp, p.pred_q16, p.margin_q16);
+        }
         let longer = ctx.quantum_ns > pp.first_quantum_ns;
-        self.counters.sure_long += u64::from(sure_long);
         self.counters.own_quanta += u64::from(longer);
     }
 
@@ -143,7 +137,11 @@ impl Ml {
             ctx.llc = llc;
         }
         let vlag = native::policy_virtual_ns(lag_ns, ctx.inv_weight_q16);
-        ctx.vruntime = native::policy_bound_vruntime(ctx.vruntime, to, vlag, woken);
+        if ctx.owes && woken && native::policy_vdiff(ctx.vruntime, to) < vlag as i64 {
+            ctx.owes = false;
+        }
+        let ahead_max = if ctx.owes { ctx.carried_max() } else { vlag };
+        ctx.vruntime = native::policy_bound_vruntime(ctx.vruntime, to, vlag, ahead_max, woken);
     }
 
     /// grant_slice().
@@ -195,13 +193,16 @@ impl Policy for Ml {
             queued_ns: 0,
             steering: false,
             expected_ns: 0,
+            stretched_ns: 0,
+            stretch_q8: [0; NR_KINDS],
+            stretches: [0; NR_KINDS],
+            owes: false,
             err_kind_q8: 0,
             carries: false,
             sure: false,
             steer_q16: 0,
             steer_margin_q16: 0,
             quantum_ns: self.pp.first_quantum_ns,
-            sure_long: false,
             cut: false,
             paced: false,
             due_ns: 0,
@@ -241,7 +242,7 @@ impl Policy for Ml {
         m.call();
         let (again, more_ns) = (self.rules.second_turn, self.pp.first_quantum_ns);
         let ctx = self.ctx_mut(t);
-        if again && !ctx.yielded && !ctx.sure_long && !std::mem::replace(&mut ctx.cut, true) {
+        if again && !ctx.yielded && !std::mem::replace(&mut ctx.cut, true) {
             ctx.quantum_ns = m.burst_used_ns(t) + more_ns;
         }
         self.enqueue(m, t, false);
@@ -262,9 +263,9 @@ impl Policy for Ml {
         ctx.queued_ns = 0;
         ctx.yielded = false;
         ctx.yields = 0;
-        let quantum_ns = native::policy_protected_ns(ctx.quantum_ns, ctx.sure_long);
+        let quantum_ns = ctx.quantum_ns;
         let (inv_weight_q16, weight_q10, wakee) = (ctx.inv_weight_q16, ctx.weight_q10, ctx.wakee);
-        let expected_ns = ctx.expected_ns;
+        let (expected_ns, stretched_ns) = (ctx.expected_ns, ctx.stretched_ns);
         let c = &mut self.cpus[cpu as usize];
         let running = &mut self.llcs[llc as usize].weight_running_q10;
         *running = *running + weight_q10 - c.weight_here_q10;
@@ -277,6 +278,7 @@ impl Policy for Ml {
         runs.partner = 0;
         runs.quantum_ns = quantum_ns;
         runs.expected_ns = expected_ns;
+        runs.stretched_ns = stretched_ns;
         runs.burst_before_ns = used_ns;
         runs.run_start_ns = clock_ns(m);
         // Simulated, whoever ran here may have woken somebody and blocked in no time. That was not this task.
@@ -344,10 +346,7 @@ impl Policy for Ml {
     /// ops.quiescent.
     fn blocked(&mut self, m: &mut Machine, t: TaskId) {
         let burst_ns = m.task(t).used_ns;
-        if self.ctx(t).sure_long {
-            self.predictor
-                .judge_long(t, burst_ns > self.pp.first_quantum_ns);
-        }
+        self.note_stretch(t, burst_ns);
         let label_q8 = (native::log2_q16(burst_ns) as i32 + 128) >> 8;
         self.histories[t as usize].note_burst(burst_ns, label_q8, m.now_ns);
         self.predictor.blocked(m, t, burst_ns);
@@ -393,7 +392,6 @@ impl Policy for Ml {
             ("reliefs", c.reliefs),
             ("evenings", c.evenings),
             ("slices_steered", c.slices_steered),
-            ("sure_long", c.sure_long),
             ("own_quanta", c.own_quanta),
             ("yields", c.yields),
             ("yields_heeded", c.yields_heeded),

@@ -26,15 +26,11 @@ pub struct Rules {
     /// A burst that is surely predicted to end a little after the first quantum is let finish. Off: one first quantum
     /// for all.
     pub own_quantum: bool,
-    /// A burst that is surely long has no first quantum. Off: it has one like the others.
-    pub sure_long: bool,
     pub fair_order: FairOrder,
     /// A predictor that has lately been wrong about a task is not sure about it. Off: its quantiles alone tell.
     pub task_trust: bool,
     /// The first quantum of what is not predicted is the one that the load asks for. Off: always the same.
     pub learned_quantum: bool,
-    /// A surely long burst has no first quantum only if such bursts have proven to be long. Off: always.
-    pub long_proof: bool,
     /// Each LLC counts the wake-ups in its fresh lanes, and a search for one goes over the CPUs of an LLC whose count is
     /// not 0 only. Off: over all CPUs of the machine. It finds the same, but at an LLC's last CPUs, whose next ones by id
     /// are another's; what changes is how many queues are looked into.
@@ -56,17 +52,17 @@ pub struct Rules {
     pub much_shorter: bool,
     /// Where the first of a fresh lane waits for a burst's end, those behind it who would not go before both. Off: they wait behind it.
     pub overtake: bool,
+    /// What outlives its expectation is expected to take what such bursts of its task came to before. Off: nothing is known of it.
+    pub stretch: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         Self {
             own_quantum: true,
-            sure_long: true,
             fair_order: FairOrder::Kept,
             task_trust: true,
             learned_quantum: true,
-            long_proof: true,
             llc_counts: true,
             producers: true,
             relief: true,
@@ -75,6 +71,7 @@ impl Default for Rules {
             second_turn: false,
             much_shorter: true,
             overtake: true,
+            stretch: true,
         }
     }
 }

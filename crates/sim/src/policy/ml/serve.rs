@@ -71,7 +71,8 @@ impl Ml {
         let nr_here = nr_near + self.fresh.of(cpu).len();
         let per_cpu = native::policy_per_cpu(nr_fair, m.topology.per_llc()) + nr_here;
         self.cpus[cpu as usize].nr_waiting = nr_fair + nr_here;
-        if let Some(t) = self.relieve_others(m, cpu, llc) {
+        let carries_on = prev.is_some_and(|prev| self.carries_on(m, prev, llc));
+        if !carries_on && let Some(t) = self.relieve_others(m, cpu, llc) {
             return Pick::Run(t);
         }
         let fair_waits = self.waits_by_clock(cpu, llc);

@@ -20,13 +20,35 @@ impl Ml {
             true => native::policy_expected_ns(&average),
             false => 0,
         };
+        let (kind, stretch) = (history.kind(), self.rules.stretch);
         let ctx = self.ctx_mut(t);
         (ctx.expected_ns, ctx.err_kind_q8) = (expected_ns, average.err_q8);
+        let (stretch_q8, stretches) = (ctx.stretch_q8[kind], ctx.stretches[kind]);
+        ctx.stretched_ns = match expected_ns > 0 && stretch {
+            true => native::policy_stretched_ns(&average, stretch_q8, stretches),
+            false => 0,
+        };
+    }
+
+    /// note_stretch().
+    pub(super) fn note_stretch(&mut self, t: TaskId, burst_ns: u64) {
+        let kind = self.histories[t as usize].kind();
+        let first_quantum_ns = self.pp.first_quantum_ns;
+        let ctx = self.ctx_mut(t);
+        if burst_ns <= first_quantum_ns || !native::policy_outlives(burst_ns, ctx.expected_ns) {
+            return;
+        }
+        let log2_q16 = |ns: u64| native::log2_q16(ns) as i32;
+        let ratio_q8 = (log2_q16(burst_ns) - log2_q16(ctx.expected_ns)) >> 8;
+        let (stretch_q8, stretches) = (&mut ctx.stretch_q8[kind], &mut ctx.stretches[kind]);
+        *stretch_q8 = native::policy_stretch_q8(*stretch_q8, *stretches, ratio_q8);
+        *stretches = (*stretches + 1).min(255);
     }
 
     fn stake(&self, m: &Machine, t: TaskId) -> stake {
         stake {
             expected_ns: self.ctx(t).expected_ns,
+            stretched_ns: self.ctx(t).stretched_ns,
             burst_ns: m.burst_used_ns(t),
         }
     }
@@ -59,12 +81,16 @@ impl Ml {
     pub(super) fn carries_on(&self, m: &Machine, t: TaskId, llc: u32) -> bool {
         let ctx = self.ctx(t);
         let used_ns = m.exec_ns(t) - ctx.exec_at_run_ns;
-        let vlag = native::policy_virtual_ns(self.pp.lag_ns, ctx.inv_weight_q16);
         let vruntime = ctx.vruntime + native::policy_virtual_ns(used_ns, ctx.inv_weight_q16);
         let ahead = native::policy_vdiff(vruntime, self.llcs[llc as usize].vclock);
         let heavy_inv_q16 = self.cpus[m.task(t).cpu as usize].runs.heavy_inv_q16;
         let lighter = native::policy_is_lighter(ctx.inv_weight_q16, heavy_inv_q16);
-        native::policy_carries_on(&self.stake(m, t), ahead, vlag, ctx.yielded || lighter)
+        native::policy_carries_on(
+            &self.stake(m, t),
+            ahead,
+            ctx.carried_max(),
+            ctx.yielded || lighter,
+        )
     }
 
     /// serve_carried(): what goes on before those of the fresh lane who would wait for its end: what ran, or the first of the
@@ -85,6 +111,7 @@ impl Ml {
                     return Some(Pick::Run(t));
                 }
                 if self.carries_on(m, prev, llc) {
+                    self.ctx_mut(prev).owes = true;
                     return Some(self.keep_running(m, prev, per_cpu));
                 }
             }
@@ -99,9 +126,11 @@ impl Ml {
         {
             return None;
         }
-        self.take_shorter(m, cpu, cut_ns)
-            .or_else(|| self.pop_near(cpu))
-            .map(Pick::Run)
+        if let Some(t) = self.take_shorter(m, cpu, cut_ns) {
+            return Some(Pick::Run(t));
+        }
+        self.ctx_mut(cut).owes = true;
+        self.pop_near(cpu).map(Pick::Run)
     }
 
     /// find_shorter().
@@ -155,12 +184,14 @@ impl Ml {
         }
     }
 
-    /// Whether a task of the fair lane that is queued anew was cut while somebody fresh waits at its CPU, and carries on.
+    /// Whether a task of the fair lane that is queued anew was cut, carries on, and waits at its CPU: somebody fresh
+    /// waits there, or nobody in the LLC's lane.
     pub(super) fn is_carried(&self, m: &Machine, t: TaskId, lane: u32) -> bool {
         let cpu = m.task(t).cpu;
+        let llc = m.topology.llc_of(cpu);
         lane == FAIR
             && m.burst_used_ns(t) > 0
-            && self.carries_on(m, t, m.topology.llc_of(cpu))
-            && self.next_fresh(m, cpu).is_some()
+            && self.carries_on(m, t, llc)
+            && (self.fair[llc as usize].is_empty() || self.next_fresh(m, cpu).is_some())
     }
 }

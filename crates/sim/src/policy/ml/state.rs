@@ -1,11 +1,13 @@
 //! What the policy keeps of tasks, CPUs and LLCs: the parts of `task_ctx.h` and `intf.h` that schedule.
 
 use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
+use scx_ml::kernel::native;
 
 use crate::machine::{Machine, TaskId};
 
 pub const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 pub const FAIR: u32 = intf::policy_lane_LANE_FAIR;
+pub const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 pub const NONE: u32 = intf::policy_lane_LANE_NONE;
 
 pub const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
@@ -34,6 +36,13 @@ pub struct TaskCtx {
     pub queued_ns: u64,
     /// What its kind's average expects of the burst that runs, ns; 0: it is not known, or not asked for.
     pub expected_ns: u64,
+    /// The same if it outlives that.
+    pub stretched_ns: u64,
+    /// How far bursts stretch that outlive their expectation, by how they began, octaves in Q8, and how many did.
+    pub stretch_q8: [i32; NR_KINDS],
+    pub stretches: [u32; NR_KINDS],
+    /// It was carried on, and may be ahead of the clock by as much as that took.
+    pub owes: bool,
     /// Mean |error| of that average about this task, octaves in Q8.
     pub err_kind_q8: i32,
     /// It was cut, and goes before those who wait for it: `policy_carries_on()`.
@@ -52,14 +61,19 @@ pub struct TaskCtx {
     /// It was queued to go on in turn with the others, and when it is due.
     pub paced: bool,
     pub due_ns: u64,
-    /// Surely long: its first quantum, if it has one, does not protect it.
-    pub sure_long: bool,
     /// It has been cut in this burst.
     pub cut: bool,
     /// It has yielded, and has not been queued since.
     pub yielded: bool,
     /// How often it has yielded since it was put on its CPU.
     pub yields: u32,
+}
+
+impl TaskCtx {
+    /// carried_max().
+    pub fn carried_max(&self) -> u64 {
+        native::policy_virtual_ns(intf::POLICY_CARRIES_MAX_NS.into(), self.inv_weight_q16)
+    }
 }
 
 /// struct cpu_ctx.
@@ -110,7 +124,6 @@ pub struct Counters {
     pub reliefs: u64,
     pub evenings: u64,
     pub slices_steered: u64,
-    pub sure_long: u64,
     pub own_quanta: u64,
     pub yields: u64,
     pub yields_heeded: u64,
