@@ -6,7 +6,7 @@
  * explains the policy; in short:
  *
  *   first quantum  what a wake-up may run before others may take its place. A burst that is surely predicted to end a
- *                  little later is let finish; one that is surely long has none.
+ *                  little later is let finish.
  *   fresh lane   a task that has just woken and has not used up its first quantum. Ordered by real time: the wake-up
  *                plus, with a model that predicts more than the first quantum, that burst rounded to a power of two.
  *                Runs before everything else and preempts what is past its own first quantum.
