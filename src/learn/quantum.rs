@@ -64,6 +64,9 @@ const HARDLY_ANY: f64 = 0.01;
 /// A quantum is changed if another one is better by this share at least.
 const WORTH: f64 = 0.01;
 
+/// Share of the newest bursts that outlive a quantum which is not of this load: twice what it may cut.
+const OUTLIVED: f64 = 2.0 * CUTS;
+
 /// Beyond the burst that it is to cover, for switches and cold caches: as in policy_quantum_ns().
 const SPARE: f64 = 1.125;
 
@@ -106,6 +109,7 @@ pub struct FirstQuantum {
     /// None: that of the base policy.
     told_ns: Option<u64>,
     next_look_ns: u64,
+    next_check_ns: u64,
 }
 
 impl FirstQuantum {
@@ -141,6 +145,23 @@ impl FirstQuantum {
     /// Whether the kernel goes by one that was learned.
     pub fn is_told(&self) -> bool {
         self.told_ns.is_some()
+    }
+
+    /// Whether the kernel goes by one that is shorter than the base policy's, and many of the newest bursts outlive it: those of another
+    /// load than it was learned from. Looked at each second.
+    pub fn is_outlived(&mut self, lengths: &VecDeque<Length>, now_ns: u64) -> bool {
+        let Some(told_ns) = self.told_ns else {
+            return false;
+        };
+        if now_ns < self.next_check_ns
+            || told_ns >= native::policy_defaults().first_quantum_ns
+            || lengths.len() < MIN_ROWS
+        {
+            return false;
+        }
+        self.next_check_ns = now_ns.saturating_add(FIRST_LOOK_NS);
+        let newest = lengths.range(lengths.len() - MIN_ROWS..);
+        Load::of(newest).is_some_and(|load| load.share_beyond(told_ns as f64) > OUTLIVED)
     }
 }
 
@@ -217,17 +238,24 @@ impl Load {
         })
     }
 
+    /// Bursts that count, and of which this holds.
+    fn weight_of(&self, holds: impl Fn(f64) -> bool) -> f64 {
+        self.bins
+            .iter()
+            .filter(|&&(_, s_ns)| s_ns >= self.counted_from_ns && holds(s_ns))
+            .map(|&(w, _)| w)
+            .sum()
+    }
+
+    /// Share of the bursts that count which outlive a quantum.
+    fn share_beyond(&self, q_ns: f64) -> f64 {
+        self.weight_of(|s_ns| s_ns > q_ns) / self.weight_of(|_| true).max(f64::MIN_POSITIVE)
+    }
+
     /// Whether what a quantum cuts is mostly long, see the module.
     fn cuts_pay(&self, q_ns: f64) -> bool {
-        let weight_of = |counts: &dyn Fn(f64) -> bool| -> f64 {
-            self.bins
-                .iter()
-                .filter(|&&(_, s_ns)| s_ns >= self.counted_from_ns && counts(s_ns))
-                .map(|&(w, _)| w)
-                .sum()
-        };
-        let (all, cut) = (weight_of(&|_| true), weight_of(&|s_ns| s_ns > q_ns));
-        let in_vain = weight_of(&|s_ns| s_ns > q_ns && s_ns <= 2.0 * q_ns);
+        let (all, cut) = (self.weight_of(|_| true), self.weight_of(|s_ns| s_ns > q_ns));
+        let in_vain = self.weight_of(|s_ns| s_ns > q_ns && s_ns <= 2.0 * q_ns);
         cut <= HARDLY_ANY * all || (cut <= CUTS * all && in_vain <= CUT_IN_VAIN * cut)
     }
 
@@ -309,6 +337,27 @@ mod tests {
         assert_eq!(left(40), 251, "ten of twenty");
         assert_eq!(left(400), MIN_ROWS);
         forget_old(&mut VecDeque::new());
+    }
+
+    #[test]
+    fn a_short_quantum_that_most_bursts_outlive_is_not_this_loads() {
+        let of = |bursts_ms: [f64; 2], told_ms: u64, now_s: u64| {
+            let mut quantum = FirstQuantum::default();
+            quantum.told(told_ms * 1_000_000);
+            let mut lengths: VecDeque<Length> = (0..300).map(|_| row(0.9, 50.0)).collect();
+            lengths.extend((0..200).map(|i| row(bursts_ms[usize::from(i % 10 == 0)], 15.0)));
+            let outlived = quantum.is_outlived(&lengths, now_s * 1_000_000_000);
+            assert!(
+                !outlived || !quantum.is_outlived(&lengths, now_s * 1_000_000_000),
+                "once a second"
+            );
+            outlived
+        };
+        assert!(of([3.0, 9.0], 2, 5));
+        assert!(!of([0.9, 40.0], 2, 5), "cut are the long ones");
+        assert!(!of([9.0, 9.0], 4, 5), "no shorter than the base policy's");
+        let mut untold = FirstQuantum::default();
+        assert!(!untold.is_outlived(&VecDeque::new(), 0));
     }
 
     #[test]

@@ -453,12 +453,14 @@ impl Learner {
 
     /// Tell the kernel the first quantum that the bursts of late ask for.
     fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) {
-        if self.drifted && self.quantum.is_told() && !self.config.freeze {
+        let changed = self.drifted || self.quantum.is_outlived(&self.lengths, now_ns);
+        if changed && self.quantum.is_told() && !self.config.freeze {
             let outcome = sink.set_first_quantum(None);
             if self.troubles.quantum.note(outcome).is_none() {
                 return;
             }
             self.quantum.forget(now_ns);
+            self.lengths.clear();
             debug!("the load has changed: first quantum of the base policy");
             self.with_status(|s| s.first_quantum_ns = 0);
         }
