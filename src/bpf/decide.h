@@ -185,11 +185,12 @@ static inline u64 policy_expected_ns(const struct forecast *average)
 }
 
 /*
- * Bursts that outlive their expectation, being twice as long, and longer than what everybody is given. Some are of another kind: a worker is given a long request among short
- * ones, and nothing is known of it. Others are of the same kind, stretched: who was cut with a lock in hand makes others spin for it, and
- * spinning is CPU time of their bursts; or the host of a virtual machine takes the CPU away. Those are the ones that must not be cut again.
- * What such bursts came to, compared with what was expected, tells which they are. The mean log2 of that ratio, in Q8, of a task's bursts
- * that began alike, by a moving average with weight 1/4, from the first one on; nr: how many it is made of.
+ * Bursts that outlive their expectation: twice as long. Some are of another kind, as a worker is given a long request among short ones,
+ * and nothing is known of them. Others are of the same kind, stretched: who was cut with a lock in hand makes others spin for it, and
+ * spinning is CPU time of their bursts; or the host of a virtual machine takes the CPU away. Those are the ones that must not be cut
+ * again. What such bursts came to, compared with what was expected, tells which they are: of a task's bursts that began alike, and were
+ * longer than what everybody is given, the mean log2 of that ratio, in Q8, a moving average with weight 1/4 from the first one on.
+ * nr: how many it is made of.
  */
 #define POLICY_OUTLIVES_SHIFT 1
 

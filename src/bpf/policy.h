@@ -137,9 +137,10 @@ static inline s64 policy_vdiff(u64 a, u64 b)
 }
 
 /*
- * A task's virtual time limited to the queue's virtual clock - the lag bound and + ahead_max, that bound or more: a task that had
- * idle CPUs for itself is not made to pay for them for ever. One that has just woken is at most a quarter of the bound behind, its credit: enough to end a
- * burst of a few ms before those who never sleep go on. With more, long bursts that begin would delay those about to end.
+ * A task's virtual time limited to the queue's virtual clock - the lag bound and + ahead_max, that bound or more: a task that
+ * had idle CPUs for itself is not made to pay for them for ever. One that has just woken is at most a quarter of the bound
+ * behind, its credit: enough to end a burst of a few ms before those who never sleep go on. With more, long bursts that begin
+ * would delay those about to end.
  */
 #define POLICY_CREDIT_SHIFT 2
 

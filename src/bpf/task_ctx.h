@@ -79,8 +79,7 @@ struct task_ctx {
 	s32 kind_last_q8[NR_KINDS]; /* the last of them */
 	s32 err_model_q8; /* the model's mean |error| on this task, see task_error_q8() */
 	s32 err_kind_q8; /* the same of kind_burst_q8 */
-	s32 stretch_q8
-		[NR_KINDS]; /* how far such bursts stretch that outlive what is expected of them: policy_stretch_q8() */
+	s32 stretch_q8[NR_KINDS]; /* how far those stretch that outlive their expectation: policy_stretch_q8() */
 	s32 gain_q16; /* how much nearer the model is than kind_burst_q8, see task_gain_q16() */
 	u8 kind; /* how this burst began, index into kind_burst_q8 */
 	u8 kinds_seen; /* bits */
