@@ -165,11 +165,15 @@ static bool claim_last_look(struct llc_ctx *lctx, u64 now_ns)
 	       __sync_val_compare_and_swap(&lctx->looked_last_ns, looked_ns, now_ns) == looked_ns;
 }
 
-/* Look after others, if it is time to. From ops.dispatch only. Return true if there is a task to run now. */
+/* Whether it is time for a CPU to look after others. */
+static bool relief_is_due(const struct cpu_ctx *cctx, u64 now_ns)
+{
+	return policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns);
+}
+
+/* Look after others, when it is time to. From ops.dispatch only. Return true if there is a task to run now. */
 static bool relieve_others(s32 cpu, struct cpu_ctx *cctx, struct llc_ctx *lctx, u32 llc, bool near_wait, u64 now_ns)
 {
-	if (!policy_relief_due(params.fair_interval_ns, cctx->looked_ns, now_ns))
-		return false;
 	cctx->looked_ns = now_ns;
 	if ((READ_ONCE(lctx->nr_fair) || READ_ONCE(lctx->nr_idle)) && claim_last_look(lctx, now_ns)) {
 		relieve_last(fair_dsq(llc), near_dsq(cpu), false, now_ns);

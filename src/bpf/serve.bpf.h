@@ -226,7 +226,7 @@ void BPF_STRUCT_OPS(ml_dispatch, s32 cpu, struct task_struct *prev)
 	d.per_cpu = per_cpu(nr_fair, d.lctx->nr_cpus) + nr + d.nr_fresh;
 
 	/* Others are not looked after at the expense of a burst that is to end before somebody else's begins: it will. */
-	if (!(d.prev_ctx && carries_on(prev, d.prev_ctx, d.cctx, d.lctx)) &&
+	if (relief_is_due(d.cctx, d.now_ns) && !(d.prev_ctx && carries_on(prev, d.prev_ctx, d.cctx, d.lctx)) &&
 	    relieve_others(cpu, d.cctx, d.lctx, d.llc, d.near_wait, d.now_ns))
 		return;
 	s.fair_waits = nr_fair > 0 || d.near_wait;

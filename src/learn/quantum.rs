@@ -87,7 +87,7 @@ pub struct Length {
 
 /// Bursts of so long ago do not count, if there are enough that are newer: a quantum that is too short for what has begun since makes
 /// bursts long, which makes them few.
-pub const REMEMBERED_NS: u64 = 10_000_000_000;
+const REMEMBERED_NS: u64 = 10_000_000_000;
 
 /// Drop what is too old of `lengths`, which are in the order of time.
 pub fn forget_old(lengths: &mut VecDeque<Length>) {

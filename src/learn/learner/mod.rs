@@ -453,8 +453,10 @@ impl Learner {
 
     /// Tell the kernel the first quantum that the bursts of late ask for.
     fn set_first_quantum(&mut self, now_ns: u64, sink: &dyn ModelSink) {
-        let changed = self.drifted || self.quantum.is_outlived(&self.lengths, now_ns);
-        if changed && self.quantum.is_told() && !self.config.freeze {
+        if !self.config.freeze
+            && self.quantum.is_told()
+            && (self.drifted || self.quantum.is_outlived(&self.lengths, now_ns))
+        {
             let outcome = sink.set_first_quantum(None);
             if self.troubles.quantum.note(outcome).is_none() {
                 return;

@@ -11,7 +11,8 @@ use scx_ml::kernel::native;
 use super::prediction::Prediction;
 use crate::machine::{Task, Waker};
 
-const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
+/// Ways in which a burst may have begun: burst_kind().
+pub const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 
 /// FEATURE_ONE_Q8: a set flag.
 const ONE_Q8: i32 = 256;

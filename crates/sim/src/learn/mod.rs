@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use scx_ml::kernel::native;
 
-pub use history::{History, Surroundings};
+pub use history::{History, NR_KINDS, Surroundings};
 pub use learner::{Learner, LearnerParams};
 pub use prediction::Prediction;
 

@@ -19,14 +19,14 @@ use scx_ml::kernel::bpf::intf::{self, policy_params};
 use scx_ml::kernel::native;
 
 use super::{Pick, Policy};
-use crate::learn::{History, Predictor, Surroundings};
+use crate::learn::{History, NR_KINDS, Predictor, Surroundings};
 use crate::machine::{Machine, State, TaskId, Waker};
 use crate::topology::CpuId;
 use queues::{Dsq, Lanes};
 use rules::Rules;
 use state::{
-    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, NR_KINDS, TaskCtx,
-    VCLOCK_START, clock_ns,
+    Counters, CpuCtx, FAIR, FRESH, INV_WEIGHT_ONE_Q16, LlcCtx, NONE, TaskCtx, VCLOCK_START,
+    clock_ns,
 };
 
 /// See the module.

@@ -3,11 +3,11 @@
 use scx_ml::kernel::bpf::intf::{self, clock_pace, occupant};
 use scx_ml::kernel::native;
 
+use crate::learn::NR_KINDS;
 use crate::machine::{Machine, TaskId};
 
 pub const FRESH: u32 = intf::policy_lane_LANE_FRESH;
 pub const FAIR: u32 = intf::policy_lane_LANE_FAIR;
-pub const NR_KINDS: usize = intf::scx_ml_consts_NR_KINDS as usize;
 pub const NONE: u32 = intf::policy_lane_LANE_NONE;
 
 pub const INV_WEIGHT_ONE_Q16: u64 = intf::INV_WEIGHT_ONE_Q16 as u64;
